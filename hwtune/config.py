@@ -1,0 +1,146 @@
+"""The trial config: every hyperparameter that a search space may name, with its default."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from hwtune.errors import SpaceError
+
+Hyperparameters = dict[str, Any]  # name -> bool, int, float or str: what JSON and Optuna can hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """One configuration: data preparation, architecture, optimisation.
+
+    Values "per stage" are either one value for all stages or one a stage, joined by "-",
+    such as "max-none". `models/` documents what an architecture does with its own.
+
+    Raises:
+        SpaceError: when a value has the wrong type or is not one of its choices.
+    """
+
+    # Preparation of the images, carried by a saved model.
+    side: int = 0  # pixels; 0 keeps the data set's own
+    pixel_scale: Literal["unit", "symmetric", "raw"] = "unit"  # [0, 1], [-1, 1] or 0..255
+
+    # Augmentation of the training batches; each draws uniformly from +- the value.
+    rotation: float = 0.0  # degrees
+    translation: float = 0.0  # fraction of the side
+    scaling: float = 0.0  # fraction: 0.1 draws from 0.9..1.1
+
+    # Architecture. `filters` and `strides` are dash-joined lists, the rest as in build_cnn.
+    model: Literal["cnn", "resnet"] = "cnn"
+    filters: str = "32-64"
+    convs_per_stage: int = 1
+    kernel: str = "3"  # per stage, pixels
+    stem_stride: int = 1
+    padding: Literal["same", "none"] = "same"
+    conv_bias: bool = True
+    activation: Literal["relu", "none"] = "relu"
+    norm: Literal["none", "before", "after"] = "none"
+    pool: str = "max"  # per stage: max, avg or none
+    spatial_dropout: str = "0"  # per stage
+    head: Literal["flatten", "avg", "max"] = "flatten"
+    hidden: str = "none"  # widths of the hidden layers, dash-joined, or none
+    dropout: str = "0"  # one for all hidden layers, or one each
+    hidden_norm: bool = False
+    output_norm: bool = False
+    strides: str = "1-2-2-2"  # of the residual stages (resnet)
+    stem_kernel: int = 3  # pixels (resnet)
+
+    # Optimisation.
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9  # sgd
+    batch_size: int = 64
+    epochs: int = 12
+    lr_schedule: Literal["constant", "onecycle", "exponential", "plateau"] = "constant"
+    lr_decay: float = 0.98  # exponential: the factor of an epoch; plateau: the factor of a drop
+    lr_patience: int = 5  # plateau: epochs without a lower validation loss
+    softmax: bool = False  # softmax before the loss
+    label_smoothing: float = 0.0
+    clip_value: float = 0.0  # gradients clipped to +- this; 0 is off
+    ema: float = 0.0  # decay of the weight average; 0 is off
+    early_stop: int = 0  # epochs without a lower validation loss; 0 is off
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            check_value(name, getattr(self, name), hint)
+
+    @property
+    def needs_validation(self) -> bool:
+        """Return whether training watches the validation loss."""
+        return self.early_stop > 0 or self.lr_schedule == "plateau"
+
+    def to_dict(self) -> Hyperparameters:
+        """Return the values as plain JSON data."""
+        return asdict(self)
+
+
+LOWEST = {"epochs": 1, "batch_size": 2, "stem_stride": 1, "convs_per_stage": 1, "stem_kernel": 1}
+HIGHEST = {"momentum": 1.0, "ema": 1.0, "label_smoothing": 1.0, "translation": 1.0, "scaling": 1.0}
+
+
+def check_value(name: str, value: object, hint: Any) -> None:
+    """Check one hyperparameter against its type, its choices and its range.
+
+    Raises:
+        SpaceError: names the hyperparameter, the value and what is allowed.
+    """
+    if choices := get_args(hint):
+        if value not in choices:
+            raise SpaceError(f"{name}={value!r} is none of {', '.join(map(str, choices))}.")
+        return
+    allowed = (int, float) if hint is float else hint
+    if not isinstance(value, allowed) or (hint is not bool and isinstance(value, bool)):
+        raise SpaceError(f"{name}={value!r} must be of type {hint.__name__}.")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = LOWEST.get(name, 0), HIGHEST.get(name, float("inf"))
+        if not low <= value <= high or (name in HIGHEST and value == high):
+            raise SpaceError(f"{name}={value!r} must lie between {low} and {high}.")
+
+
+def trial_config(values: Hyperparameters) -> TrialConfig:
+    """Return the trial config with these values, defaults elsewhere.
+
+    Raises:
+        SpaceError: on a name that is no hyperparameter, or a bad value.
+    """
+    known = [field.name for field in fields(TrialConfig)]
+    for name in values:
+        if name not in known:
+            raise SpaceError(f"Unknown hyperparameter {name!r}; known are {', '.join(known)}.")
+    return TrialConfig(**values)
+
+
+def numbers(text: str, *, name: str, kind: type = int) -> list[Any]:
+    """Return the numbers of a dash-joined list such as "16-32"; "none" is the empty list.
+
+    Raises:
+        SpaceError: when a part is no positive number.
+    """
+    if text == "none":
+        return []
+    try:
+        values = [kind(part) for part in text.split("-")]
+    except ValueError:
+        raise SpaceError(f"{name}={text!r} is no list such as '16-32'.") from None
+    if any(value < 0 or (kind is int and value == 0) for value in values):
+        raise SpaceError(f"{name}={text!r} holds a value below its range.")
+    return values
+
+
+def per_stage(values: list[Any], stages: int, *, name: str) -> list[Any]:
+    """Return one value a stage, repeating a single one.
+
+    Raises:
+        SpaceError: when there are several, but not one a stage.
+    """
+    if len(values) == 1:
+        return values * stages
+    if len(values) != stages:
+        raise SpaceError(f"{name} has {len(values)} values for {stages} stages; give 1 or {stages}.")
+    return values

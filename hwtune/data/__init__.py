@@ -1,0 +1,192 @@
+"""Data sets by name: where each is found, how it is read, how it is got."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hwtune.data.images import Dataset, cached, data_folder
+from hwtune.errors import DataError
+
+KAGGLE_HANDLE = "gpreda/chinese-mnist"
+KAGGLE_BYTES = 10_246_005
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set that hwtune knows.
+
+    Attributes:
+        title: what it is, in a line.
+        read: decodes it from what `find` returned.
+        find: returns its archive or folder inside the data folder; None means built in.
+        download: puts it into the data folder.
+        place: the name under which `data add` keeps a file; folders get it without the suffix.
+    """
+
+    title: str
+    read: Callable[[Path], Dataset]
+    find: Callable[[Path], Path | None] | None = None
+    download: Callable[[Path], None] | None = None
+    place: str = ""
+
+
+def _find_chinese(folder: Path) -> Path | None:
+    from hwtune.data.chinese_mnist import find_chinese_mnist
+
+    return find_chinese_mnist(folder)
+
+
+def _read_chinese(source: Path) -> Dataset:
+    from hwtune.data.chinese_mnist import read_chinese_mnist
+
+    return read_chinese_mnist(source)
+
+
+def _download_chinese(folder: Path) -> None:
+    from hwtune.data.download import download_kaggle
+
+    download_kaggle(KAGGLE_HANDLE, folder / "chinese-mnist.zip", total=KAGGLE_BYTES)
+
+
+def _read_digits(_: Path) -> Dataset:
+    from hwtune.data.digits import read_digits
+
+    return read_digits()
+
+
+def _read_strokes(_: Path) -> Dataset:
+    from hwtune.data.strokes import read_strokes
+
+    return read_strokes()
+
+
+def _torchvision(kind: str, title: str) -> Source:
+    def find(folder: Path) -> Path | None:
+        from hwtune.data.torchvision_sets import find_torchvision
+
+        return find_torchvision(kind, folder)
+
+    def read(source: Path) -> Dataset:
+        from hwtune.data.torchvision_sets import read_torchvision
+
+        return read_torchvision(kind, source)
+
+    def download(folder: Path) -> None:
+        from hwtune.data.torchvision_sets import download_torchvision
+
+        download_torchvision(kind, folder)
+
+    return Source(title, read, find, download, place=f"{kind}/raw")
+
+
+# The functions above import their module when called: torchvision takes seconds.
+DATASETS: dict[str, Source] = {
+    "chinese_mnist": Source(
+        "15 characters by 100 writers, 15,000 images 64x64 (Kaggle)",
+        _read_chinese,
+        _find_chinese,
+        _download_chinese,
+        place="chinese-mnist.zip",
+    ),
+    "chinese_strokes": Source("the same characters, drawn by simulated writers", _read_strokes),
+    "digits": Source("1,797 digits 8x8, bundled with scikit-learn", _read_digits),
+    "mnist": _torchvision("MNIST", "70,000 digits 28x28"),
+    "fashionmnist": _torchvision("FashionMNIST", "70,000 pieces of clothing 28x28"),
+    "kmnist": _torchvision("KMNIST", "70,000 cursive Japanese characters 28x28"),
+}
+
+
+def source_of(name: str) -> Source:
+    """Return the entry of a data set.
+
+    Raises:
+        DataError: when the name is unknown.
+    """
+    if name not in DATASETS:
+        raise DataError(f"Unknown data set {name!r}; known are {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def find_data(name: str) -> Path | None:
+    """Return the archive or folder of a data set in the data folder, or None."""
+    find = source_of(name).find
+    return find(data_folder()) if find else None
+
+
+def is_at_hand(name: str) -> bool:
+    """Return whether a data set can be read without a download."""
+    return source_of(name).find is None or find_data(name) is not None
+
+
+def load_data(name: str) -> Dataset:
+    """Return a data set, decoded once and then from the cache.
+
+    Raises:
+        DataError: when it is not in the data folder, or does not read; says how to get it.
+    """
+    source, found = source_of(name), find_data(name)
+    if source.find is not None and found is None:
+        raise DataError(
+            f"{name} is not in the data folder {data_folder()}; run 'python -m hwtune data get "
+            f"{name}', or 'python -m hwtune data add {name} PATH' if you have it."
+        )
+    return cached(name, found, partial(source.read, found or Path()))
+
+
+def get_data(name: str) -> None:
+    """Download a data set into the data folder, unless it is at hand.
+
+    Raises:
+        DataError: when it cannot be downloaded.
+    """
+    source = source_of(name)
+    if not is_at_hand(name) and source.download is not None:
+        source.download(data_folder())
+
+
+def add_data(name: str, path: Path) -> Path:
+    """Copy the user's archive or folder of a data set into the data folder and return the copy.
+
+    The path is read and checked in full before anything is copied.
+
+    Raises:
+        DataError: when the path is absent or no such data set, or the folder cannot be written.
+    """
+    source = source_of(name)
+    if source.find is None:
+        raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give the archive or folder of {name}.")
+    readable = (source.find(path) or path) if path.is_dir() else path
+    source.read(readable)
+    target = data_folder() / source.place
+    if name == "chinese_mnist" and path.is_dir():
+        target = target.with_suffix("")
+    elif name == "chinese_mnist" and path.suffix != ".zip":
+        target = target.with_name("chn_mnist")
+    if target.exists():
+        raise DataError(f"{target} exists already; remove it first if {path} should replace it.")
+    return _copy_whole(readable, target)
+
+
+def _copy_whole(source: Path, target: Path) -> Path:
+    """Copy under a temporary name, then put it in place."""
+    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary)
+        temporary.rename(target)
+    except OSError as error:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"The data folder {target.parent} cannot be written ({error.strerror}); set HWTUNE_DATA."
+        ) from None
+    return target

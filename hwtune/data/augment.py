@@ -1,0 +1,43 @@
+"""Random affine distortion of a whole batch at once, on the tensor's own device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Limits of the distortion, each drawn uniformly from +- the value for every image.
+
+    Attributes:
+        rotation: degrees.
+        translation: fraction of the side.
+        scaling: fraction; 0.1 draws from 0.9..1.1.
+    """
+
+    rotation: float = 0.0
+    translation: float = 0.0
+    scaling: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.rotation or self.translation or self.scaling)
+
+
+def augment(
+    images: torch.Tensor, limits: Augmentation, generator: torch.Generator
+) -> torch.Tensor:
+    """Return the images (B, 1, S, S), floats with background 0, each moved by its own affine map."""
+    batch = len(images)
+    draw = torch.rand(4, batch, generator=generator, device=generator.device).to(images.device)
+    angle, scale, x, y = draw * 2 - 1
+    angle = angle * math.radians(limits.rotation)
+    scale = 1 / (1 + scale * limits.scaling)  # the grid maps output to input
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift = 2 * limits.translation  # the grid is 2 wide
+    rows = torch.stack([cos, -sin, x * shift, sin, cos, y * shift], 1)
+    grid = F.affine_grid(rows.view(batch, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)

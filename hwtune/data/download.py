@@ -1,0 +1,87 @@
+"""Downloads through the `kaggle` command, logged out or with the user's own credentials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from hwtune.errors import DataError
+
+
+def kaggle_command() -> str:
+    """Return the `kaggle` command of this Python, or of the PATH."""
+    beside = Path(sys.executable).parent / "kaggle"
+    return str(beside) if beside.exists() else shutil.which("kaggle") or "kaggle"
+
+
+def download_kaggle(
+    handle: str, target: Path, *, total: int, silence: float = 20.0, command: str | None = None
+) -> None:
+    """Download the zip of a Kaggle data set to the file `target`, with a progress bar.
+
+    Args:
+        handle: OWNER/NAME on Kaggle.
+        total: the expected size in bytes, for the bar alone.
+        silence: seconds without a new byte after which the download is given up.
+
+    Raises:
+        DataError: when nothing arrives; nothing is left behind then.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-")
+    except OSError as error:
+        raise DataError(
+            f"The data folder {target.parent} cannot be written ({error.strerror}); set HWTUNE_DATA."
+        ) from None
+    with folder as name:
+        words = [command or kaggle_command(), "datasets", "download", handle, "-p", name, "--quiet"]
+        log = Path(name) / "kaggle.log"
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
+        except OSError as error:
+            raise DataError(f"The kaggle command does not start ({error.strerror}).") from None
+        try:
+            _watch(process, Path(name), handle, total, silence)
+        finally:
+            process.kill()
+            process.wait()
+        zips = list(Path(name).glob("*.zip"))
+        if process.returncode or not zips:
+            lines = log.read_text(errors="replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+            raise DataError(f"Kaggle did not send {handle}: {last[:200]}")
+        os.replace(zips[0], target)
+
+
+def _watch(
+    process: subprocess.Popen[bytes], folder: Path, handle: str, total: int, silence: float
+) -> None:
+    """Show the bytes arriving until the process ends.
+
+    Raises:
+        DataError: when none arrived for `silence` seconds.
+    """
+    columns = (TextColumn("Downloading {task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), transient=True) as progress:
+        task = progress.add_task(handle, total=total)
+        seen, since = 0, time.monotonic()
+        while process.poll() is None:
+            files = [file for file in folder.rglob("*") if file.name != "kaggle.log"]
+            arrived = sum(file.stat().st_size for file in files if file.exists())
+            if arrived > seen:
+                seen, since = arrived, time.monotonic()
+                progress.update(task, completed=arrived)
+            if time.monotonic() - since > silence:
+                raise DataError(f"Kaggle sent no byte of {handle} for {silence:.0f} seconds.")
+            time.sleep(0.1)

@@ -1,0 +1,130 @@
+"""Splits of a data set into train, validation and a sealed test part.
+
+A search gets a `SearchSplit`, which has no test part; `hwtune.data.sealed`, which only
+`hwtune.evaluation` may import, opens the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hwtune.data.images import Bytes, Dataset, Integers
+from hwtune.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSpec:
+    """How a data set is divided.
+
+    Attributes:
+        kind: "random" within each class, or "writer": no writer on two sides.
+        seed: of the shuffle.
+        validation, test: fractions of the images of each class, or of the writers. A data set
+            with a test part of its own keeps it under "random"; `test` is not used then.
+    """
+
+    kind: Literal["random", "writer"] = "random"
+    seed: int = 0
+    validation: float = 0.1
+    test: float = 0.1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as plain JSON data."""
+        return asdict(self)
+
+
+# The published splits that have no validation part; every other reference system fits the default.
+PUBLISHED_SPLITS = {
+    "oafarih": SplitSpec(validation=0.1, test=0.1),  # 12,000 / 1,500 / 1,500
+    "lazhili8": SplitSpec(validation=0.0, test=0.1),  # 13,500 / 1,500, the 1,500 watched
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images (N, S, S) uint8 and labels (N,) int64."""
+
+    images: Bytes
+    labels: Integers
+
+
+@dataclass(frozen=True)
+class SearchSplit:
+    """What a search may see."""
+
+    train: Part
+    validation: Part
+
+
+@dataclass(frozen=True)
+class SplitIndices:
+    """Indices into the data set, sorted, disjoint, all of it together."""
+
+    train: Integers
+    validation: Integers
+    test: Integers
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of each part."""
+        return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+
+
+def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
+    """Return which image belongs where; the same for the same data and spec.
+
+    Raises:
+        DataError: when the writers are unknown but asked for, or a part stays empty.
+    """
+    rng = np.random.default_rng(spec.seed)
+    if spec.kind == "writer":
+        if dataset.writers is None:
+            raise DataError(
+                f"{dataset.name} does not know its writers; use --split random, or a data set that "
+                "names them (chinese_mnist from Kaggle's zip, chinese_strokes)."
+            )
+        groups, pool = [np.unique(dataset.writers)], dataset.writers
+    else:
+        pool = np.arange(len(dataset.labels))
+        own_test = len(pool) if dataset.test_from is None else dataset.test_from
+        groups = [
+            pool[:own_test][dataset.labels[:own_test] == label]
+            for label in range(len(dataset.classes))
+        ]
+    parts: dict[str, list[Integers]] = {"train": [], "validation": [], "test": []}
+    for group in groups:
+        shuffled = rng.permutation(group)
+        keeps_own = spec.kind == "random" and dataset.test_from is not None
+        test = 0 if keeps_own else round(len(group) * spec.test)
+        validation = round(len(group) * spec.validation)
+        parts["test"].append(shuffled[:test])
+        parts["validation"].append(shuffled[test : test + validation])
+        parts["train"].append(shuffled[test + validation :])
+    chosen = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    if spec.kind == "random" and dataset.test_from is not None:
+        chosen["test"] = pool[dataset.test_from :]
+    indices = SplitIndices(
+        **{name: np.flatnonzero(np.isin(pool, values)) for name, values in chosen.items()}
+    )
+    if not len(indices.train):
+        raise DataError(f"{dataset.name} has too few images to split ({len(dataset.labels)}).")
+    return indices
+
+
+def take(dataset: Dataset, indices: Integers) -> Part:
+    """Return a copy of the images and labels at `indices`."""
+    return Part(dataset.images[indices], dataset.labels[indices])
+
+
+def search_split(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
+    """Return the train and validation parts.
+
+    Raises:
+        DataError: when the data set cannot be split so.
+    """
+    indices = split_indices(dataset, spec)
+    if not len(indices.validation):
+        raise DataError(f"{dataset.name} leaves no validation image to search with.")
+    return SearchSplit(take(dataset, indices.train), take(dataset, indices.validation))

@@ -1,0 +1,38 @@
+"""The errors that hwtune raises on purpose.
+
+HwtuneError                 a user's mistake: one line with the value and the remedy, exit code 2
+├── SpaceError              a search space, a hyperparameter, or a configuration that cannot be built
+│   └── NoPixelError        strides and poolings leave nothing of the image
+├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
+└── StudyError              a study folder that is absent, taken, locked or not writable
+HwtuneFailure               not the user's mistake: one line all the same, exit code 1
+TrainingDiverged            a loss that is not finite; a trial reports it, a retraining fails with it
+"""
+
+
+class HwtuneError(Exception):
+    """A user's mistake; its text names the value and the remedy in one line."""
+
+
+class SpaceError(HwtuneError):
+    """A search space, a hyperparameter or a configuration is wrong."""
+
+
+class NoPixelError(SpaceError):
+    """A configuration shrinks the image to nothing."""
+
+
+class DataError(HwtuneError):
+    """A data set is unknown, absent, damaged or unfit."""
+
+
+class StudyError(HwtuneError):
+    """A study's folder is absent, taken, locked or not writable."""
+
+
+class HwtuneFailure(Exception):
+    """Something failed that the user did not cause; its text is one line."""
+
+
+class TrainingDiverged(Exception):
+    """The training loss of an epoch is not finite."""

@@ -1,0 +1,195 @@
+"""A search space: what varies, what is fixed, and the published baselines."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+from hwtune.config import Hyperparameters, TrialConfig, trial_config
+from hwtune.errors import SpaceError
+
+
+def choice(*values: bool | int | float | str) -> CategoricalDistribution:
+    """Return one of `values`, listed from small to large where they have an order."""
+    if not values:
+        raise SpaceError("choice() needs at least one value.")
+    return CategoricalDistribution(values)
+
+
+def uniform(low: float, high: float) -> FloatDistribution:
+    """Return a float in [low, high]."""
+    return _ranged(FloatDistribution, low, high)
+
+
+def log_uniform(low: float, high: float) -> FloatDistribution:
+    """Return a float in [low, high], uniform in its logarithm."""
+    return _ranged(FloatDistribution, low, high, log=True)
+
+
+def integer(low: int, high: int) -> IntDistribution:
+    """Return an integer in [low, high]."""
+    return _ranged(IntDistribution, low, high)
+
+
+def _ranged(kind: Any, low: float, high: float, **options: bool) -> Any:
+    try:
+        return kind(low, high, **options)
+    except ValueError as error:
+        raise SpaceError(f"A range from {low} to {high} is not possible: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """The values that a study may try.
+
+    Attributes:
+        question: what a search of this space answers, in a sentence.
+        data: the data set's name.
+        model: the architecture's name, "cnn" or "resnet".
+        fixed: hyperparameters that all trials share.
+        search: hyperparameters that vary, as Optuna's distributions.
+        baselines: published configurations, each a point of `search`; run first, never stopped.
+        starts: points known to work, tried after the baselines as ordinary trials.
+        max_parameters: a larger network is not trained.
+        max_macs: a network with more multiply-accumulates an image is not trained.
+
+    Raises:
+        SpaceError: on an unknown hyperparameter or a point outside the space.
+    """
+
+    question: str
+    data: str
+    search: Mapping[str, BaseDistribution]
+    model: str = "cnn"
+    fixed: Hyperparameters = field(default_factory=dict)
+    baselines: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    starts: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    max_parameters: int = 5_000_000
+    max_macs: int = 2_000_000_000
+    name: str = "space"
+
+    def __post_init__(self) -> None:
+        if not self.search:
+            raise SpaceError(f"Space {self.name!r} searches nothing; list a value in search={{}}.")
+        for key, distribution in self.search.items():
+            if not isinstance(distribution, BaseDistribution):
+                raise SpaceError(
+                    f"search[{key!r}]={distribution!r} is no range; use choice, uniform, "
+                    "log_uniform or integer, or move it to fixed."
+                )
+            if key in self.fixed:
+                raise SpaceError(f"{key!r} stands both in fixed and in search; keep one.")
+        self._check_values()
+        for kind, points in (("Baseline", self.baselines), ("Start", self.starts)):
+            for name, values in points.items():
+                self._check_point(f"{kind} {name!r}", values)
+
+    def _check_values(self) -> None:
+        """Build a trial config from each choice and each end of a range."""
+        corner = self.corner(largest=False)
+        self.config(corner)
+        for key, distribution in self.search.items():
+            if isinstance(distribution, CategoricalDistribution):
+                ends = distribution.choices
+            else:
+                ends = (distribution.low, distribution.high)  # type: ignore[attr-defined]
+            for value in ends:
+                self.config({**corner, key: value})
+
+    def _check_point(self, title: str, values: Hyperparameters) -> None:
+        for key in self.search:
+            if key not in values:
+                raise SpaceError(f"{title} lacks {key!r}, which the space searches.")
+        for key, value in values.items():
+            if key not in self.search:
+                raise SpaceError(f"{title} sets {key!r}, which the space does not search.")
+            if not contains(self.search[key], value):
+                raise SpaceError(
+                    f"{title} lies outside its space: {key}={value!r} is not in {self.search[key]}."
+                )
+
+    def config(self, values: Hyperparameters) -> TrialConfig:
+        """Return the typed configuration of a point of the space."""
+        return trial_config({"model": self.model, **self.fixed, **values})
+
+    def corner(self, *, largest: bool) -> Hyperparameters:
+        """Return the point of all first (or last) choices and all low (or high) ends."""
+        index = -1 if largest else 0
+        return {
+            key: d.choices[index]
+            if isinstance(d, CategoricalDistribution)
+            else (d.low, d.high)[index]  # type: ignore[attr-defined]
+            for key, d in self.search.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the space as JSON data, the inverse of `space_from_json`."""
+        data = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        data["search"] = {k: json.loads(distribution_to_json(d)) for k, d in self.search.items()}
+        return data
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether `value` is a point of `distribution`, False for a wrong type."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value == each and type(value) is type(each) for each in distribution.choices)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
+def space_from_json(data: dict[str, Any]) -> SearchSpace:
+    """Return the space that `SearchSpace.to_json` described; no code is executed."""
+    search = {k: json_to_distribution(json.dumps(d)) for k, d in data["search"].items()}
+    return SearchSpace(**{**data, "search": search})
+
+
+def space_folders() -> list[Path]:
+    """Return where spaces are looked for: inside the installed package, or beside it."""
+    package = Path(__file__).parent
+    return [package / "search_spaces", package.parent / "search_spaces"]
+
+
+def space_files() -> dict[str, Path]:
+    """Return the files of the spaces that come with hwtune, by name."""
+    found: dict[str, Path] = {}
+    for folder in space_folders():
+        for path in sorted(folder.glob("*.py")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def load_space(name_or_path: str) -> tuple[SearchSpace, Path]:
+    """Return a space and its file, by its name or the path of the user's own file.
+
+    Raises:
+        SpaceError: when there is none, its file does not run, or it is wrong.
+    """
+    files = space_files()
+    path = files.get(name_or_path, Path(name_or_path))
+    if path.suffix != ".py" or not path.is_file():
+        raise SpaceError(
+            f"Unknown space {name_or_path!r}; known are {', '.join(files)}, or give a .py file."
+        )
+    try:
+        loaded = runpy.run_path(str(path)).get("SPACE")
+    except SpaceError as error:
+        raise SpaceError(f"{path.name}: {error}") from None
+    except Exception as error:  # a user's file may fail in any way
+        raise SpaceError(f"{path.name} does not run: {type(error).__name__}: {error}") from None
+    if not isinstance(loaded, SearchSpace):
+        raise SpaceError(f"{path.name} defines no SPACE = SearchSpace(...).")
+    return SearchSpace(**{**loaded.__dict__, "name": path.stem}), path

@@ -1,0 +1,1 @@
+"""Training one network: pure PyTorch, which never learns that it is being tuned."""

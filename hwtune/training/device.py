@@ -1,0 +1,63 @@
+"""Where and in which precision a network trains, and the settings that make a CPU fast."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+@dataclass(frozen=True)
+class Fast:
+    """How to compute.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        bf16: whether matrix products run in bfloat16 (autocast).
+    """
+
+    device: str
+    bf16: bool
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep large freed blocks, which doubles the speed of training on a CPU.
+
+    By default each activation of over 128 KiB is given back to the system after its use and
+    page-faulted in again at the next step. Call it before the first tensor; elsewhere than on
+    glibc it does nothing.
+    """
+    if platform.system() != "Linux":
+        return
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def choose_device(*, gpu: bool | None = None) -> Fast:
+    """Return the fastest way to compute here; `gpu` forces or forbids a GPU.
+
+    bf16 is used where the hardware multiplies in it: with emulation it would be slower.
+    """
+    if gpu if gpu is not None else torch.cuda.is_available():
+        return Fast("cuda", torch.cuda.is_bf16_supported(including_emulation=False))
+    return Fast("cpu", cpu_has_bf16())
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the CPU multiplies in bfloat16 (AVX-512 BF16 or AMX on x86)."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    flags = torch.backends.cpu.get_cpu_capability()
+    if "AVX512" not in flags:
+        return False
+    with suppress(OSError):
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            return any("avx512_bf16" in line for line in file if line.startswith("flags"))
+    return False

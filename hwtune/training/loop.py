@@ -1,0 +1,140 @@
+"""The training loop, a generator without hooks, and the evaluation of a network."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from hwtune.config import TrialConfig
+from hwtune.data.batches import Batch, Batches
+from hwtune.errors import TrainingDiverged
+from hwtune.training.device import Fast
+from hwtune.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch, counted from 1. Losses are means over images; accuracy is in [0, 1].
+
+    `val_loss` is the plain cross-entropy, so that it compares across label smoothing; it and
+    `val_accuracy` are NaN without validation images. `lr` is the rate of the epoch's last step.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    seconds: float
+
+
+def train(
+    state: TrainState,
+    train_batches: Batches,
+    val_batches: Batches | None,
+    *,
+    epochs: int,
+    softmax: bool = False,
+    label_smoothing: float = 0.0,
+    clip_value: float = 0.0,
+    early_stop: int = 0,
+) -> Iterator[EpochResult]:
+    """Train `state` in place, yielding after each epoch; the caller reports, saves or stops.
+
+    Args:
+        softmax: apply softmax before the cross-entropy, as one published system does.
+        clip_value: gradients are clipped to +- this; 0 is off.
+        early_stop: end after this many epochs without a lower validation loss, and restore the
+            weights of the best; 0 is off.
+
+    Raises:
+        TrainingDiverged: when an epoch's mean training loss is not finite.
+    """
+    fast = state.fast
+    while state.epoch < epochs:
+        started = time.perf_counter()
+        losses = []
+        rate = 0.0
+        state.model.train()
+        for images, labels in train_batches:  # (B, 1, S, S) float, (B,) int64
+            with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
+                logits = state.model(images.contiguous(memory_format=torch.channels_last))
+            logits = logits.float()
+            scores = logits.softmax(1) if softmax else logits
+            loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
+            state.optimizer.zero_grad()
+            loss.backward()
+            if clip_value:
+                nn.utils.clip_grad_value_(state.model.parameters(), clip_value)
+            state.optimizer.step()
+            rate = state.optimizer.param_groups[0]["lr"]
+            if isinstance(state.lr_schedule, torch.optim.lr_scheduler.OneCycleLR):
+                state.lr_schedule.step()
+            if state.ema is not None:
+                state.ema.update_parameters(state.model)
+            losses.append(loss.detach())  # .item() here would wait for the GPU
+        train_loss = torch.stack(losses).mean().item()
+        state.epoch += 1
+        if not math.isfinite(train_loss):
+            raise TrainingDiverged(f"epoch {state.epoch}: the training loss is {train_loss}")
+        val_loss = val_accuracy = math.nan
+        if val_batches is not None:
+            val_loss, val_accuracy = evaluate(state.evaluated, val_batches, fast=fast)
+        if isinstance(state.lr_schedule, ReduceLROnPlateau):
+            state.lr_schedule.step(val_loss)
+        elif not isinstance(state.lr_schedule, torch.optim.lr_scheduler.OneCycleLR):
+            state.lr_schedule.step()
+        if early_stop:
+            state.remember_best(val_loss)
+        seconds = time.perf_counter() - started
+        yield EpochResult(state.epoch, train_loss, val_loss, val_accuracy, rate, seconds)
+        if early_stop and state.epochs_since_best >= early_stop:
+            break
+    if early_stop and state.best_weights is not None:
+        state.evaluated.load_state_dict(state.best_weights)
+
+
+def train_config(
+    state: TrainState, train_batches: Batches, val_batches: Batches | None, config: TrialConfig
+) -> Iterator[EpochResult]:
+    """Train with a configuration's own settings; see `train`."""
+    return train(
+        state,
+        train_batches,
+        val_batches,
+        epochs=config.epochs,
+        softmax=config.softmax,
+        label_smoothing=config.label_smoothing,
+        clip_value=config.clip_value,
+        early_stop=config.early_stop,
+    )
+
+
+@torch.no_grad()
+def predict_logits(model: nn.Module, batches: Iterable[Batch], *, fast: Fast) -> torch.Tensor:
+    """Return the logits (N, classes) of all images, in order, as floats on the CPU."""
+    model.eval()
+    pieces = []
+    for images, _ in batches:
+        with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
+            pieces.append(model(images.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(pieces).cpu()
+
+
+def evaluate(model: nn.Module, batches: Batches, *, fast: Fast) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy in [0, 1] over all images.
+
+    A network that gives NaN has accuracy 0 and an infinite loss.
+    """
+    logits, labels = predict_logits(model, batches, fast=fast), batches.labels.cpu()
+    if not torch.isfinite(logits).all():
+        return math.inf, 0.0
+    loss = F.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).double().mean().item()

@@ -1,0 +1,56 @@
+"""Optimisers and lr schedules by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+ScheduleName = Literal["constant", "onecycle", "exponential", "plateau"]
+Schedule = lr_scheduler.LRScheduler
+
+
+def build_optimizer(
+    model: nn.Module,
+    *,
+    optimizer: Literal["adam", "adamw", "sgd"],
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> torch.optim.Optimizer:
+    """Return the optimiser; Adam and SGD take `weight_decay` as an L2 penalty, AdamW decoupled."""
+    parameters = model.parameters()
+    if optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True
+        )
+    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    *,
+    lr_schedule: ScheduleName,
+    lr: float,
+    lr_decay: float,
+    lr_patience: int,
+    epochs: int,
+    steps: int,
+) -> Schedule:
+    """Return the lr schedule for `epochs` epochs of `steps` steps.
+
+    OneCycle (Smith and Topin, arXiv 1708.07120) warms up over 30 % of all steps, then falls along
+    a cosine. Plateau multiplies by `lr_decay` after `lr_patience` epochs without progress.
+    """
+    if lr_schedule == "onecycle":
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps)
+    if lr_schedule == "exponential":
+        return lr_scheduler.ExponentialLR(optimizer, lr_decay)
+    if lr_schedule == "plateau":
+        return lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=lr_decay, patience=lr_patience, min_lr=1e-6
+        )
+    return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)

@@ -1,0 +1,153 @@
+"""All that must outlive an epoch of training, and how it is saved."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hwtune.config import TrialConfig
+from hwtune.data.augment import Augmentation
+from hwtune.data.batches import Batches
+from hwtune.data.splits import Part
+from hwtune.models import build_model
+from hwtune.training.device import Fast
+from hwtune.training.optim import Schedule, build_optimizer, build_schedule
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class TrainState:
+    """A training run between two epochs.
+
+    Attributes:
+        model: trained in place.
+        ema: the weight average that is evaluated instead of `model`, or None.
+        random: the generator of the order of the images and of the augmentation.
+        epoch: how many are done.
+        best_loss: the lowest validation loss so far, when early stopping watches it.
+        best_weights: the evaluated weights at that epoch.
+        epochs_since_best: epochs without progress.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_schedule: Schedule
+    ema: AveragedModel | None
+    random: torch.Generator
+    fast: Fast
+    epoch: int = 0
+    best_loss: float = float("inf")
+    best_weights: Weights | None = None
+    epochs_since_best: int = 0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """Return the network that validation, test and the user get."""
+        return self.model if self.ema is None else self.ema.module
+
+    def save(self, path: Path) -> None:
+        """Write everything to `path`; reading it back goes on exactly as if nothing happened."""
+        content: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "random": self.random.get_state(),
+            "torch_random": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "best_loss": self.best_loss,
+            "best_weights": self.best_weights,
+            "epochs_since_best": self.epochs_since_best,
+        }
+        torch.save(content, path)
+
+    def load(self, path: Path) -> None:
+        """Take over what `save` wrote for the same configuration; tensors alone are unpickled."""
+        content = torch.load(path, map_location=self.fast.device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.lr_schedule.load_state_dict(content["lr_schedule"])
+        if self.ema is not None:
+            self.ema.load_state_dict(content["ema"])
+        self.random.set_state(content["random"].cpu())
+        torch.set_rng_state(content["torch_random"].cpu())
+        for name in ("epoch", "best_loss", "best_weights", "epochs_since_best"):
+            setattr(self, name, content[name])
+
+    def remember_best(self, loss: float) -> None:
+        """Keep a copy of the weights if `loss` is the lowest so far."""
+        self.epochs_since_best += 1
+        if loss < self.best_loss:
+            self.best_loss, self.epochs_since_best = loss, 0
+            self.best_weights = copy.deepcopy(self.evaluated.state_dict())
+
+
+def start_training(
+    config: TrialConfig, train: Part, validation: Part | None, *, classes: int, seed: int, fast: Fast
+) -> tuple[TrainState, Batches, Batches | None]:
+    """Return an untrained state with its batches; the same seed gives the same losses.
+
+    Raises:
+        SpaceError: when the configuration cannot be built.
+    """
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    model = build_model(config, classes=classes, side=config.side or train.images.shape[1])
+    model = model.to(fast.device, memory_format=torch.channels_last)
+    batches = Batches(
+        train,
+        batch_size=config.batch_size,
+        side=config.side,
+        pixel_scale=config.pixel_scale,
+        augmentation=Augmentation(
+            rotation=config.rotation, translation=config.translation, scaling=config.scaling
+        ),
+        generator=random,
+        device=fast.device,
+    )
+    optimizer = build_optimizer(
+        model,
+        optimizer=config.optimizer,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+    )
+    schedule = build_schedule(
+        optimizer,
+        lr_schedule=config.lr_schedule,
+        lr=config.lr,
+        lr_decay=config.lr_decay,
+        lr_patience=config.lr_patience,
+        epochs=config.epochs,
+        steps=len(batches),
+    )
+    ema = None
+    if config.ema:
+        average = get_ema_multi_avg_fn(config.ema)
+        ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    state = TrainState(model, optimizer, schedule, ema, random, fast)
+    watched = None if validation is None else plain_batches(validation, config, fast=fast)
+    return state, batches, watched
+
+
+def plain_batches(part: Part, config: TrialConfig, *, fast: Fast) -> Batches:
+    """Return batches in order, as validation and test read them."""
+    return Batches(
+        part,
+        batch_size=500,
+        side=config.side,
+        pixel_scale=config.pixel_scale,
+        device=fast.device,
+    )
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """Return a copy of the weights on the CPU, contiguous, as safetensors wants them."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
