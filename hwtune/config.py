@@ -142,5 +142,7 @@ def per_stage(values: list[Any], stages: int, *, name: str) -> list[Any]:
     if len(values) == 1:
         return values * stages
     if len(values) != stages:
-        raise SpaceError(f"{name} has {len(values)} values for {stages} stages; give 1 or {stages}.")
+        raise SpaceError(
+            f"{name} has {len(values)} values for {stages} stages; give 1 or {stages}."
+        )
     return values

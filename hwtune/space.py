@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,28 @@ class SearchSpace:
             for key, d in self.search.items()
         }
 
+    def parse(self, texts: Mapping[str, str]) -> Hyperparameters:
+        """Return the point whose values `trials.csv` holds as texts.
+
+        Raises:
+            SpaceError: when a text is no value of its hyperparameter.
+        """
+        return {key: parse_value(key, d, texts.get(key, "")) for key, d in self.search.items()}
+
+    def with_epochs(self, epochs: int) -> SearchSpace:
+        """Return the space with this length for every trial."""
+
+        def without(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in values.items() if key != "epochs"}
+
+        return replace(
+            self,
+            fixed={**self.fixed, "epochs": epochs},
+            search=without(self.search),
+            baselines={name: without(values) for name, values in self.baselines.items()},
+            starts={name: without(values) for name, values in self.starts.items()},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the space as JSON data, the inverse of `space_from_json`."""
         data = {key: getattr(self, key) for key in self.__dataclass_fields__}
@@ -149,6 +172,18 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return distribution._contains(distribution.to_internal_repr(value))
+
+
+def parse_value(key: str, distribution: BaseDistribution, text: str) -> Any:
+    """Return the value of `distribution` that `str` wrote as `text`."""
+    if isinstance(distribution, CategoricalDistribution):
+        for value in distribution.choices:
+            if str(value) == text:
+                return value
+    else:
+        with suppress(ValueError):
+            return int(text) if isinstance(distribution, IntDistribution) else float(text)
+    raise SpaceError(f"{key}={text!r} is no value of {distribution}.")
 
 
 def space_from_json(data: dict[str, Any]) -> SearchSpace:

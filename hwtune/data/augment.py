@@ -27,9 +27,7 @@ class Augmentation:
         return bool(self.rotation or self.translation or self.scaling)
 
 
-def augment(
-    images: torch.Tensor, limits: Augmentation, generator: torch.Generator
-) -> torch.Tensor:
+def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Return the images (B, 1, S, S), floats with background 0, each moved by its own affine map."""
     batch = len(images)
     draw = torch.rand(4, batch, generator=generator, device=generator.device).to(images.device)

@@ -35,7 +35,13 @@ Reader = Callable[[str], bytes]
 
 def find_chinese_mnist(folder: Path) -> Path | None:
     """Return the zip, folder or pickle of Chinese MNIST inside `folder`, or None."""
-    names = ("chinese-mnist.zip", "chinese_mnist.zip", "chinese_mnist", "chinese-mnist", "chn_mnist")
+    names = (
+        "chinese-mnist.zip",
+        "chinese_mnist.zip",
+        "chinese_mnist",
+        "chinese-mnist",
+        "chn_mnist",
+    )
     for name in names:
         if (folder / name).exists():
             return folder / name

@@ -50,7 +50,9 @@ def build_cnn(
     kernels = per_stage(numbers(kernel, name="kernel"), len(widths), name="kernel")
     pools = per_stage(pool.split("-"), len(widths), name="pool")
     dropouts = per_stage(
-        numbers(spatial_dropout, name="spatial_dropout", kind=float), len(widths), name="spatial_dropout"
+        numbers(spatial_dropout, name="spatial_dropout", kind=float),
+        len(widths),
+        name="spatial_dropout",
     )
     layers: list[nn.Module] = []
     channels, size = 1, side
@@ -60,7 +62,9 @@ def build_cnn(
             pad = k // 2 if padding == "same" else 0
             size = (size + 2 * pad - k) // stride + 1
             if size < 1:
-                raise NoPixelError(no_pixel(side, f"filters={filters}, kernel={kernel}, pool={pool}"))
+                raise NoPixelError(
+                    no_pixel(side, f"filters={filters}, kernel={kernel}, pool={pool}")
+                )
             layers.append(nn.Conv2d(channels, width, k, stride, pad, bias=conv_bias))
             if norm == "before":
                 layers.append(nn.BatchNorm2d(width))

@@ -57,7 +57,6 @@ def cpu_has_bf16() -> bool:
     flags = torch.backends.cpu.get_cpu_capability()
     if "AVX512" not in flags:
         return False
-    with suppress(OSError):
-        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
-            return any("avx512_bf16" in line for line in file if line.startswith("flags"))
+    with suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+        return any("avx512_bf16" in line for line in file if line.startswith("flags"))
     return False

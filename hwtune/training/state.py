@@ -90,7 +90,13 @@ class TrainState:
 
 
 def start_training(
-    config: TrialConfig, train: Part, validation: Part | None, *, classes: int, seed: int, fast: Fast
+    config: TrialConfig,
+    train: Part,
+    validation: Part | None,
+    *,
+    classes: int,
+    seed: int,
+    fast: Fast,
 ) -> tuple[TrainState, Batches, Batches | None]:
     """Return an untrained state with its batches; the same seed gives the same losses.
 

@@ -1,0 +1,395 @@
+"""The command line: words in, words out; no logic. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hwtune import __version__
+from hwtune.errors import HwtuneError, HwtuneFailure
+
+app = typer.Typer(
+    name="hwtune",
+    help="Find the best classifier for a set of handwriting, and prove that it is the best.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="List, get, add and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class SplitKind(StrEnum):
+    """How images are divided into train, validation and test."""
+
+    random = "random"
+    writer = "writer"
+
+
+class Scheduler(StrEnum):
+    """What stops trials early."""
+
+    asha = "asha"
+    none = "none"
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of "90s", "30m", "2h" or "1h30m"."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    parts = [int(part or 0) for part in match.groups()] if match else []
+    if not any(parts):
+        raise typer.BadParameter(f"{text!r} is no duration; write 90s, 30m, 2h or 1h30m.")
+    return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
+
+
+Results = Annotated[
+    Path, typer.Option(envvar="HWTUNE_RESULTS", help="The folder that holds the studies.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
+Top = Annotated[int, typer.Option(min=1, help="How many of the best to retrain and test.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each retrained configuration.")]
+Parallel = Annotated[
+    int | None, typer.Option(min=1, help="Trainings at once; default: one a CPU, or by GPU memory.")
+]
+Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
+DEFAULT_RESULTS = Path("results")
+
+
+def command_line() -> list[str]:
+    """Return the command as the user gave it, without the paths of this machine."""
+    return ["hwtune", *sys.argv[1:]]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Find the best classifier for a set of handwriting, and prove that it is the best."""
+    if version:
+        print(f"hwtune {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    space: Annotated[str, typer.Argument(help="A name in search_spaces/, or a .py file.")],
+    data: Annotated[
+        str, typer.Option(help="A data set, or auto: the space's own, else drawn characters.")
+    ] = "auto",
+    split: Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")] = (
+        SplitKind.random
+    ),
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Configurations to try; default: what fits, up to 50.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Length of every trial; default: the space's.")
+    ] = None,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds_of,
+            metavar="DURATION",
+            help="For the whole command, such as 30m; default: 15m unless --trials is given.",
+        ),
+    ] = None,
+    parallel: Parallel = None,
+    scheduler: Annotated[Scheduler, typer.Option(help="What stops trials.")] = Scheduler.asha,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of sampler and trainings. One trial at a time and a budget in --trials repeat a "
+            "study exactly; in parallel only the startup points repeat.",
+        ),
+    ] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; default: SPACE, SPACE-2, ...")
+    ] = None,
+    top: Top = 1,
+    seeds: Seeds = 3,
+    baselines: Baselines = False,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Search one space, retrain the best, test once, and write results/STUDY/.
+
+    Example: `python -m hwtune search chinese_cnn --time-budget 30m --split writer`
+    """
+    from hwtune import pipeline
+    from hwtune.data.splits import SplitSpec
+    from hwtune.search.budget import Budget
+
+    console = Console()
+    folder, code = pipeline.search(
+        space,
+        data=data,
+        split=SplitSpec(kind=split.value, seed=split_seed),
+        budget=Budget(trials=trials, epochs=epochs, seconds=time_budget),
+        parallel=parallel,
+        seed=seed,
+        scheduler=scheduler.value,
+        name=name,
+        results=results.absolute(),
+        top=top,
+        seeds=seeds,
+        baselines=baselines,
+        command=command_line(),
+        console=console,
+    )
+    if code == pipeline.INTERRUPTED:
+        console.print(
+            f"Interrupted; nothing was tested. To test the best so far: "
+            f"python -m hwtune retrain {folder.name}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(code)
+    if code:
+        raise HwtuneFailure(f"No trial of {folder.name} was trained; see {folder.path}/trials.csv.")
+    console.print(f"Report: {folder.report}", soft_wrap=True)
+
+
+@app.command()
+def retrain(
+    study: Study,
+    top: Top = 1,
+    seeds: Seeds = 3,
+    baselines: Baselines = False,
+    parallel: Parallel = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Retrain the best of a study on several seeds and test them once.
+
+    Example: `python -m hwtune retrain chinese_cnn --top 3 --seeds 5`
+    """
+    from hwtune import pipeline
+    from hwtune.records import find_study
+
+    console = Console()
+    folder = find_study(results.absolute(), study)
+    pipeline.retrain_study(
+        folder,
+        top=top,
+        seeds=seeds,
+        baselines=baselines,
+        parallel=parallel,
+        command=command_line(),
+        console=console,
+    )
+    console.print(f"Report: {folder.report}", soft_wrap=True)
+
+
+@app.command()
+def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
+    """Write the page of a study anew from its files.
+
+    Example: `python -m hwtune report chinese_cnn`
+    """
+    from hwtune.records import find_study
+    from hwtune.report.report import write_report
+
+    folder = find_study(results.absolute(), study)
+    write_report(folder)
+    print(folder.report)
+
+
+@app.command()
+def trials(study: Study, as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
+    """Show a study's trials, the best first, and why each was stopped.
+
+    Example: `python -m hwtune trials chinese_cnn`
+    """
+    from hwtune.records import dump, find_study, ranked
+
+    folder = find_study(results.absolute(), study)
+    everything = folder.read_trials()
+    order = ranked(everything)
+    order += [t for t in everything if t not in order]
+    if as_json:
+        print(dump([vars(t) for t in order]), end="")
+        return
+    show_table(
+        ("trial", "baseline", "state", "epochs", "accuracy", "parameters", "reason"),
+        (
+            (t.trial, t.baseline, t.state, t.epochs, f"{t.val_accuracy:.2%}" if t.epochs else "-",
+             f"{t.parameters:,}", t.reason)
+            for t in order
+        ),
+    )  # fmt: skip
+
+
+@app.command()
+def predict(
+    study: Study,
+    images: Annotated[list[Path], typer.Argument(help="Pictures of one character each.")],
+    as_json: Json = False,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Read pictures with the model of a study.
+
+    Example: `python -m hwtune predict chinese_cnn photo.jpg`
+    """
+    import numpy as np
+
+    from hwtune.evaluation.classifier import load_classifier, read_image
+    from hwtune.records import dump, find_study
+
+    classifier = load_classifier(find_study(results.absolute(), study).model)
+    answers = classifier.predict(np.stack([read_image(p, classifier.side) for p in images]))
+    if as_json:
+        rows = [{"image": str(p), **vars(a)} for p, a in zip(images, answers, strict=True)]
+        print(dump(rows), end="")
+        return
+    for path, answer in zip(images, answers, strict=True):
+        print(f"{path}: {answer.label} ({answer.probability:.1%})")
+
+
+@app.command()
+def spaces(
+    space: Annotated[
+        str | None, typer.Argument(help="A name or a .py file to check and show; none: list all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the search spaces, or check one and show it with its baselines.
+
+    Example: `python -m hwtune spaces chinese_cnn`
+    """
+    from hwtune.overview import describe_space, list_spaces
+    from hwtune.records import dump
+
+    if space is None:
+        listed = list_spaces()
+        if as_json:
+            print(dump(listed), end="")
+        else:
+            show_table(("space", "data", "question"), (each.values() for each in listed))
+        return
+    shown = describe_space(space)
+    if as_json:
+        print(dump(shown), end="")
+        return
+    print(shown["question"])
+    show_table(("hyperparameter", "values"), shown["search"].items())
+    show_table(("fixed", "value"), shown["fixed"].items())
+    show_table(
+        ("point", "parameters", "multiply-accumulates", "trained"),
+        (
+            (p["name"], f"{p['parameters']:,}", f"{p['macs']:,}", p["trained"])
+            for p in shown["points"]
+        ),
+    )
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the data sets, and whether each is at hand.
+
+    Example: `python -m hwtune data list`
+    """
+    from hwtune.data import DATASETS, find_data, is_at_hand
+    from hwtune.data.images import data_folder
+    from hwtune.records import dump
+
+    rows = [
+        {
+            "name": name,
+            "at_hand": is_at_hand(name),
+            "place": str(find_data(name) or ("built in" if is_at_hand(name) else "")),
+            "title": source.title,
+        }
+        for name, source in DATASETS.items()
+    ]
+    if as_json:
+        print(dump(rows), end="")
+        return
+    show_table(
+        ("data set", "at hand", "what it is", "place"),
+        ((r["name"], "yes" if r["at_hand"] else "no", r["title"], r["place"]) for r in rows),
+    )
+    print(f"Data folder: {data_folder()}")
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None:
+    """Download a data set, unless it is at hand, and check it.
+
+    Example: `python -m hwtune data get chinese_mnist`
+    """
+    from hwtune.data import get_data, load_data
+
+    get_data(name)
+    dataset = load_data(name)
+    print(f"{name}: {len(dataset.images):,} images.")
+
+
+@data_app.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="A data set's name.")],
+    path: Annotated[Path, typer.Argument(help="Its archive or folder.")],
+) -> None:
+    """Check an archive or folder of a data set and copy it into the data folder.
+
+    Example: `python -m hwtune data add chinese_mnist archive.zip`
+    """
+    from hwtune.data import add_data
+
+    print(f"{name}: checked and copied to {add_data(name, path.absolute())}")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A data set's name.")], as_json: Json = False
+) -> None:
+    """Decode a data set from its source, whatever the cache holds, and count it.
+
+    Example: `python -m hwtune data check chinese_mnist`
+    """
+    from hwtune.overview import describe_data
+    from hwtune.records import dump
+
+    shown = describe_data(name)
+    if as_json:
+        print(dump(shown), end="")
+        return
+    for key, value in shown.items():
+        print(f"{key}: {value}")
+
+
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print rows under column heads, as wide as the terminal allows."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    try:
+        app()
+    except HwtuneError as error:
+        fail(error, 2)
+    except HwtuneFailure as error:
+        fail(error, 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def fail(error: object, code: int) -> None:
+    """Print one line to the standard error and leave."""
+    print(f"hwtune: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)

@@ -1,0 +1,128 @@
+"""A finished model: weights, configuration, classes and its own preprocessing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hwtune.config import TrialConfig, trial_config
+from hwtune.data.splits import Part
+from hwtune.errors import DataError, StudyError
+from hwtune.models import build_model
+from hwtune.records import dump, write_atomic
+from hwtune.training.device import choose_device
+from hwtune.training.loop import predict_logits
+from hwtune.training.state import Weights, plain_batches
+
+MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class of an image, and the probability in [0, 1] that the network gives it."""
+
+    label: str
+    probability: float
+
+
+class Classifier:
+    """Reads images as the network was trained to see them.
+
+    Args:
+        side: of the data set's images, in pixels; photos are brought to it first.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: TrialConfig, classes: Sequence[str], *, side: int
+    ) -> None:
+        self.model, self.config, self.classes, self.side = model.eval(), config, classes, side
+
+    def logits(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Return (N, classes) for grey images (N, side, side), 0 background, 255 ink."""
+        part = Part(images, np.zeros(len(images), np.int64))
+        fast = choose_device(gpu=False)
+        return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
+
+    def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
+        """Return the class of each image (N, side, side)."""
+        probabilities = self.logits(images).softmax(1)
+        best = probabilities.max(1)
+        return [
+            Prediction(self.classes[label], value)
+            for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+
+def save_classifier(
+    folder: Path, weights: Weights, config: TrialConfig, classes: Sequence[str], *, side: int
+) -> None:
+    """Write `model.safetensors` and `model.json` into `folder`."""
+    folder.mkdir(exist_ok=True)
+    temporary = folder / ".model.safetensors"
+    save_file(weights, temporary)
+    temporary.replace(folder / "model.safetensors")
+    preprocessing = {"side": side, "scaled_to": config.side or side, "pixels": config.pixel_scale}
+    about: dict[str, Any] = {
+        "config": config.to_dict(),
+        "classes": list(classes),
+        "preprocessing": preprocessing,
+    }
+    write_atomic(folder / "model.json", dump(about))
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Return the model of a `model/` folder; its weights are read as tensors alone.
+
+    Raises:
+        StudyError: when the folder holds no whole model.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        config = trial_config(about["config"])
+        side = about["preprocessing"]["side"]
+        model = build_model(config, classes=len(about["classes"]), side=config.side or side)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except FileNotFoundError:
+        raise StudyError(
+            f"{folder} holds no model; run 'python -m hwtune retrain {folder.parent.name}' first."
+        ) from None
+    except Exception as error:  # a damaged model may fail in any way
+        raise StudyError(f"The model in {folder} does not read ({error}).") from None
+    model = model.to(memory_format=torch.channels_last)
+    return Classifier(model, config, about["classes"], side=side)
+
+
+def read_image(path: Path, side: int) -> NDArray[np.uint8]:
+    """Return a picture as (side, side) grey, light ink on black.
+
+    Dark ink on light paper is inverted; what is not square gets a margin of its background.
+
+    Raises:
+        DataError: when the file is no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise DataError(f"{path} has {opened.width}x{opened.height} pixels; scale it down.")
+            grey = ImageOps.exif_transpose(opened).convert("L")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no picture that can be read ({error}).") from None
+    pixels = np.asarray(grey)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.median(border) > 127:
+        grey = ImageOps.invert(grey)
+        border = 255 - border
+    if grey.size != (side, side):
+        background = int(np.median(border))
+        grey = ImageOps.pad(grey, (side, side), Image.Resampling.BOX, color=background)
+    return np.asarray(grey)

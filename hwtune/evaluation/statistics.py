@@ -1,0 +1,55 @@
+"""Scores of predictions, with intervals."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+MAX_MATRIX_CLASSES = 100
+
+
+def wilson_interval(accuracy: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a fraction seen on `images` images.
+
+    Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = accuracy + z * z / (2 * images)
+    spread = z * math.sqrt(accuracy * (1 - accuracy) / images + z * z / (4 * images * images))
+    scale = 1 + z * z / images
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def class_scores(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Return precision, recall and F1 of each class, by name, each in [0, 1]."""
+    scores = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=0
+    )
+    names = ("precision", "recall", "f1")
+    return {
+        cls: {name: float(scores[i][index]) for i, name in enumerate(names)}
+        for index, cls in enumerate(classes)
+    }
+
+
+def confusion(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> list[list[int]] | list[dict[str, Any]]:
+    """Return the counts by true (row) and predicted class (column).
+
+    Beyond 100 classes only the counts that are not zero, as (true, predicted, count).
+    """
+    matrix = confusion_matrix(labels, predicted, labels=range(classes))
+    if classes <= MAX_MATRIX_CLASSES:
+        return [[int(count) for count in row] for row in matrix]
+    return [
+        {"true": int(t), "predicted": int(p), "count": int(matrix[t, p])}
+        for t, p in zip(*np.nonzero(matrix), strict=True)
+    ]

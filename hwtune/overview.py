@@ -1,0 +1,97 @@
+"""What `hwtune spaces` and `hwtune data check` show."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution
+
+from hwtune.data import find_data, load_data, source_of
+from hwtune.data.images import Dataset
+from hwtune.errors import DataError, NoPixelError
+from hwtune.search.feasible import cost_of, survey, too_large
+from hwtune.space import SearchSpace, load_space, space_files
+
+SIDES = {"chinese_mnist": (15, 64), "chinese_strokes": (15, 64), "digits": (10, 8)}
+MNIST_SHAPE = (10, 28)
+
+
+def list_spaces() -> list[dict[str, str]]:
+    """Return name, data set and question of each space that comes with hwtune."""
+    spaces = [load_space(name)[0] for name in space_files()]
+    return [{"space": s.name, "data": s.data, "question": s.question} for s in spaces]
+
+
+def describe_space(name: str) -> dict[str, Any]:
+    """Return a space with the costs of its baselines, starts and corners, all of them built.
+
+    Raises:
+        SpaceError: when it is wrong, or nothing of it can be trained.
+    """
+    space, _ = load_space(name)
+    classes, side = SIDES.get(space.data, MNIST_SHAPE)
+    survey(space, classes=classes, side=side)
+    points = {
+        **space.baselines,
+        **{f"{name} (start)": values for name, values in space.starts.items()},
+        "smallest corner": space.corner(largest=False),
+        "largest corner": space.corner(largest=True),
+    }
+    build = partial(cost_of, space, classes=classes, side=side)
+    return {
+        "space": space.name,
+        "question": space.question,
+        "data": space.data,
+        "model": space.model,
+        "search": {key: in_words(d) for key, d in space.search.items()},
+        "fixed": dict(space.fixed),
+        "points": [point(space, name, values, build) for name, values in points.items()],
+    }
+
+
+def point(space: SearchSpace, name: str, values: Any, build: Any) -> dict[str, Any]:
+    """Return the cost of one point and whether a study would train it."""
+    try:
+        cost = build(values)
+    except NoPixelError as error:
+        return {"name": name, "parameters": 0, "macs": 0, "trained": f"no: {error}"}
+    reason = too_large(space, cost)
+    if name in space.baselines:
+        reason = ""
+    trained = f"no: {reason}" if reason else "yes"
+    return {"name": name, "parameters": cost.parameters, "macs": cost.macs, "trained": trained}
+
+
+def in_words(distribution: Any) -> str:
+    """Return the values that a distribution may take, as people write them."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    scale = " (logarithmic)" if distribution.log else ""
+    return f"{distribution.low} to {distribution.high}{scale}"
+
+
+def describe_data(name: str) -> dict[str, Any]:
+    """Return the counts of a data set, decoded anew from its source.
+
+    Raises:
+        DataError: when it is not at hand, or damaged.
+    """
+    source, found = source_of(name), find_data(name)
+    if source.find is not None and found is None:
+        load_data(name)  # raises, saying how to get it
+    dataset: Dataset = source.read(found or Path())
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    duplicates = len(dataset.images) - len(
+        np.unique(dataset.images.reshape(len(dataset.images), -1), axis=0)
+    )
+    if counts.min() == 0:
+        raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
+    return {
+        **dataset.describe(),
+        "source": str(found or "built in"),
+        "images_per_class": f"{counts.min():,} to {counts.max():,}",
+        "identical_images": duplicates,
+    }

@@ -1,0 +1,321 @@
+"""What a study leaves on disk: the one place that knows its files and their columns.
+
+`epochs.csv` grows by whole lines and is cut to its last newline when it is opened again; the
+other files are written under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from hwtune.config import Hyperparameters
+from hwtune.errors import StudyError
+
+FORMAT = 1
+TrialState = Literal["running", "complete", "stopped", "failed"]
+EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
+TRIAL_COLUMNS = (
+    "trial", "baseline", "state", "epochs", "val_accuracy", "val_loss", "parameters", "seconds",
+    "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """A line of `epochs.csv`; accuracy in [0, 1], losses a mean over images."""
+
+    trial: int
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass
+class TrialRecord:
+    """A line of `trials.csv`: a trial and its best epoch.
+
+    Attributes:
+        baseline: the published system's name, or "".
+        epochs: how many were trained.
+        val_accuracy, val_loss: of the epoch with the highest accuracy (ties: the lowest loss).
+        best_epoch: that epoch, 0 before the first; not in the file, which `epochs.csv` tells.
+        reason: why it was stopped or failed, in words.
+        config: the searched hyperparameters.
+    """
+
+    trial: int
+    baseline: str = ""
+    state: TrialState = "running"
+    epochs: int = 0
+    val_accuracy: float = math.nan
+    val_loss: float = math.nan
+    parameters: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    config: Hyperparameters = field(default_factory=dict)
+    best_epoch: int = 0
+
+    def add(self, epoch: EpochRecord) -> None:
+        """Take one more epoch into account."""
+        self.epochs = epoch.epoch
+        self.seconds += epoch.seconds
+        rank, best = (epoch.val_accuracy, -epoch.val_loss), (self.val_accuracy, -self.val_loss)
+        if not self.best_epoch or rank > best:
+            self.best_epoch = epoch.epoch
+            self.val_accuracy, self.val_loss = epoch.val_accuracy, epoch.val_loss
+
+
+def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials with an accuracy, the best first.
+
+    Complete ones come before stopped ones; then validation accuracy, validation loss and the
+    number of parameters decide.
+    """
+    seen = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
+    seen = [t for t in seen if t.state != "failed"]
+    return sorted(
+        seen,
+        key=lambda t: (t.state != "complete", -t.val_accuracy, t.val_loss, t.parameters, t.trial),
+    )
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old or the new content, never a part."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def now() -> str:
+    """Return the time in UTC, such as 2026-01-31T12:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class StudyFolder:
+    """The files of one study under `results/STUDY/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.name = self.path.name
+
+    @property
+    def journal(self) -> Path:
+        """Return Optuna's journal."""
+        return self.path / "optuna.journal"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Return TensorBoard's log directory."""
+        return self.path / "tensorboard"
+
+    @property
+    def model(self) -> Path:
+        """Return the folder of the final model."""
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        """Return the page for people."""
+        return self.path / "report.html"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study for writing; a dead process's lock is void (the system frees it).
+
+        Raises:
+            StudyError: when another process holds it, or the folder cannot be written.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StudyError(
+                f"Study {self.name!r} is being written by another process; wait until it ends."
+            ) from None
+        except OSError as error:
+            raise _not_writable(self.path, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def read_study(self) -> dict[str, Any]:
+        """Return `study.json`.
+
+        Raises:
+            StudyError: when it is absent, damaged or of a newer format.
+        """
+        content = self._read_json("study.json")
+        if content is None:
+            raise StudyError(f"{self.path} holds no study.json; give a study that hwtune wrote.")
+        if content.get("format", 0) > FORMAT:
+            raise StudyError(f"Study {self.name!r} was written by a newer hwtune; update hwtune.")
+        return content
+
+    def write_study(self, content: dict[str, Any]) -> None:
+        """Write `study.json`."""
+        write_atomic(self.path / "study.json", dump(content))
+
+    def write_space(self, source: str) -> None:
+        """Write the space as it was, for people; nothing executes it."""
+        write_atomic(self.path / "space.py", source)
+
+    def read_retrain(self) -> dict[str, Any]:
+        """Return `retrain.json`, or its empty form."""
+        return self._read_json("retrain.json") or {"configurations": [], "test_openings": []}
+
+    def write_retrain(self, content: dict[str, Any]) -> None:
+        """Write `retrain.json`."""
+        write_atomic(self.path / "retrain.json", dump(content))
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.path / name} does not read ({error}).") from None
+        if not isinstance(content, dict):
+            raise StudyError(f"{self.path / name} holds no JSON object.")
+        return content
+
+    def log(self, trial: int, line: str) -> None:
+        """Add a line to a trial's log."""
+        with (self.path / "logs" / f"{trial}.log").open("a", encoding="utf-8") as file:
+            file.write(f"{now()} {line}\n")
+
+    def append_epoch(self, epoch: EpochRecord) -> None:
+        """Add a line to `epochs.csv`."""
+        line = _csv_line(getattr(epoch, column) for column in EPOCH_COLUMNS)
+        with (self.path / "epochs.csv").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def read_epochs(self) -> list[EpochRecord]:
+        """Return `epochs.csv`; a torn last line is left out."""
+        text = (self.path / "epochs.csv").read_text(encoding="utf-8")
+        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        whole = ("trial", "epoch")
+        return [
+            EpochRecord(**{c: int(r[c]) if c in whole else float(r[c]) for c in EPOCH_COLUMNS})
+            for r in rows
+        ]
+
+    def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
+        """Write `trials.csv`, with one column a searched hyperparameter at the end."""
+        names = list(searched)
+        text = _csv_line([*TRIAL_COLUMNS, *names])
+        for trial in trials:
+            values = [getattr(trial, column) for column in TRIAL_COLUMNS]
+            text += _csv_line([*values, *(str(trial.config.get(name, "")) for name in names)])
+        write_atomic(self.path / "trials.csv", text)
+
+    def read_trials(self) -> list[TrialRecord]:
+        """Return `trials.csv`, the best epochs taken from `epochs.csv`.
+
+        Hyperparameters come back as the texts of the file.
+        """
+        with (self.path / "trials.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        trials = {}
+        for row in rows:
+            config = {k: v for k, v in row.items() if k not in TRIAL_COLUMNS}
+            trials[int(row["trial"])] = TrialRecord(
+                trial=int(row["trial"]),
+                baseline=row["baseline"],
+                state=row["state"],  # type: ignore[arg-type]
+                parameters=int(row["parameters"]),
+                reason=row["reason"],
+                config=config,
+            )
+        for epoch in self.read_epochs():
+            if epoch.trial in trials:
+                trials[epoch.trial].add(epoch)
+        return list(trials.values())
+
+
+def create_study(results: Path, wanted: str | None, space: str) -> StudyFolder:
+    """Make the folder of a new study: `wanted`, or the first free of space, space-2, ...
+
+    Raises:
+        StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
+    """
+    if wanted is not None and (Path(wanted).name != wanted or wanted.startswith(".")):
+        raise StudyError(f"--name {wanted!r} is no plain folder name.")
+    number = 1
+    while True:
+        name = wanted or (space if number == 1 else f"{space}-{number}")
+        folder = StudyFolder(results / name)
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            folder.path.mkdir()
+        except FileExistsError:
+            if wanted or not results.is_dir():
+                raise StudyError(
+                    f"{folder.path} exists already; give another --name, or leave it out."
+                ) from None
+            number += 1
+            continue
+        except OSError as error:
+            raise _not_writable(results, error) from None
+        (folder.path / "logs").mkdir()
+        folder.tensorboard.mkdir()
+        (folder.path / "epochs.csv").write_text(_csv_line(EPOCH_COLUMNS), encoding="utf-8")
+        return folder
+
+
+def find_study(results: Path, name_or_path: str) -> StudyFolder:
+    """Return an existing study by its name under `results` or its path.
+
+    Raises:
+        StudyError: when there is none; names those that exist.
+    """
+    for path in (results / name_or_path, Path(name_or_path)):
+        if (path / "study.json").is_file():
+            return StudyFolder(path)
+    known = sorted(path.parent.name for path in results.glob("*/study.json"))
+    there = f"there are {', '.join(known)}" if known else "there is none yet"
+    raise StudyError(f"Unknown study {name_or_path!r}; in {results} {there}.")
+
+
+def dump(content: Any) -> str:
+    """Return JSON for a file that people read too; NaN becomes null."""
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def _finite(content: Any) -> Any:
+    """Return the same content with None for floats that JSON cannot hold."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _csv_line(values: Iterable[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(
+        [f"{value:.6g}" if isinstance(value, float) else value for value in values]
+    )
+    return line.getvalue()
+
+
+def _not_writable(path: Path, error: OSError) -> StudyError:
+    return StudyError(f"{path} cannot be written ({error.strerror}); give another --results.")

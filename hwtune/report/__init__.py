@@ -1,0 +1,1 @@
+"""The page for people, made from a study's files alone."""

@@ -1,0 +1,83 @@
+"""Write `report.html`: one file that works offline."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from hwtune.records import StudyFolder, TrialRecord, ranked, write_atomic
+from hwtune.report.plots import best_so_far, confusion_map, learning_curves
+
+
+def write_report(folder: StudyFolder) -> None:
+    """Make the page of a study from its files.
+
+    Raises:
+        StudyError: when the study's files do not read.
+    """
+    about = folder.read_study()
+    trials, epochs = folder.read_trials(), folder.read_epochs()
+    tested = folder.read_retrain()
+    order = ranked(trials)
+    rest = [t for t in trials if t not in order]
+    figures = {"curves": learning_curves(trials, epochs), "progress": best_so_far(trials)}
+    winner = tested["configurations"][0] if tested["configurations"] else None
+    classes = about["data"]["classes"]
+    if winner and isinstance(winner["confusion"][0], list):
+        figures["confusion"] = confusion_map(winner["confusion"], classes)
+    environment = Environment(
+        loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["percent"] = percent
+    page = environment.get_template("template.html").render(
+        about=about,
+        answer=answer(about, order, winner),
+        gains=gains(order),
+        winner=winner,
+        trials=[*order, *rest],
+        searched=list(about["space"]["search"]),
+        tested=tested,
+        plotlyjs=get_plotlyjs(),
+        plots={
+            name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
+                                 config={"displaylogo": False, "responsive": True})
+            for name, figure in figures.items()
+        },
+    )  # fmt: skip
+    write_atomic(folder.report, page)
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with two digits, a dash for none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
+
+
+def answer(about: dict[str, Any], order: list[TrialRecord], winner: Any) -> str:
+    """Return the outcome in a sentence."""
+    if winner is None:
+        return "No configuration was retrained and tested yet."
+    test = winner["test_accuracy"]
+    return (
+        f"The best of {len(order)} trained configurations, {winner['name']}, reads "
+        f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
+        f"{about['data']['name']} correctly: the mean of {len(winner['seeds'])} trainings, 95 % "
+        f"interval {percent(test['low'])} to {percent(test['high'])}, with "
+        f"{winner['parameters']:,} parameters."
+    )
+
+
+def gains(order: list[TrialRecord]) -> list[dict[str, Any]]:
+    """Return what the winner gained over each baseline, on validation."""
+    return [
+        {
+            "name": t.baseline,
+            "accuracy": t.val_accuracy,
+            "gain": order[0].val_accuracy - t.val_accuracy,
+            "parameters": t.parameters,
+        }
+        for t in order
+        if t.baseline
+    ]

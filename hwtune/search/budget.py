@@ -1,0 +1,124 @@
+"""How long a study may take, what it will cost, and when it must stop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hwtune.records import TrialRecord
+
+DEFAULT_SECONDS = 15 * 60.0
+DEFAULT_TRIALS = 50
+CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
+SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a study may spend.
+
+    Attributes:
+        trials: how many are trained, or None for as many as fit, at most 50.
+        epochs: the length of every trial, or None where the space says it.
+        seconds: for the whole command, from search to report, or None without limit.
+    """
+
+    trials: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+    def filled(self) -> Budget:
+        """Return the budget with the default time where neither trials nor time is given."""
+        if self.trials is None and self.seconds is None:
+            return Budget(epochs=self.epochs, seconds=DEFAULT_SECONDS)
+        return self
+
+
+@dataclass
+class CostModel:
+    """Predicts the seconds of an epoch from the network's multiply-accumulates.
+
+    The shape is a prior (an image costs its MACs, and a constant for augmentation, optimiser and
+    Python); its one scale is measured, as the median over the epochs seen.
+    """
+
+    mac_seconds: float = 1 / 40e9  # forward and backward, per MAC of the forward pass
+    image_seconds: float = 1e-4
+    ratios: list[float] = field(default_factory=list)
+
+    def observe(self, *, macs: int, images: int, seconds: float) -> None:
+        """Learn from a measured epoch of `images` training images."""
+        self.ratios.append(seconds / self._prior(macs, images))
+
+    @property
+    def calibrated(self) -> bool:
+        """Return whether any epoch was measured."""
+        return bool(self.ratios)
+
+    def epoch_seconds(self, *, macs: int, images: int) -> float:
+        """Return the predicted seconds of an epoch on one slot."""
+        scale = statistics.median(self.ratios) if self.ratios else 1.0
+        return scale * self._prior(macs, images)
+
+    def _prior(self, macs: int, images: int) -> float:
+        return images * (macs * self.mac_seconds + self.image_seconds)
+
+
+def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
+    """Return how many epochs a trial trains on average under ASHA.
+
+    At each rung one in `factor` goes on. An asynchronous rung cannot know who is still to come and
+    lets more pass, so the square root of the factor is taken: about what studies here showed.
+    """
+    total, survival, reached = 0.0, 1.0, 0
+    rung = grace
+    while reached < epochs:
+        step = min(rung, epochs) - reached
+        total += survival * step
+        reached += step
+        survival /= math.sqrt(factor)
+        rung *= factor
+    return total
+
+
+@dataclass
+class Clock:
+    """The time of one command, part of which belongs to the retraining after the search."""
+
+    seconds: float | None
+    parallel: int
+    retrain_jobs: int  # trainings after the search: configurations times seeds
+    retrain_growth: float  # images of train and validation over images of train
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the command began."""
+        return time.monotonic() - self.started
+
+    def reserve(self, best: TrialRecord | None, epoch_seconds: float) -> float:
+        """Return the seconds to keep for retraining and report.
+
+        Args:
+            best: the trial that would be retrained now.
+            epoch_seconds: the cost of an epoch where there is no trial yet.
+        """
+        per_training = 12 * epoch_seconds
+        if best is not None:
+            per_training = best.seconds / best.epochs * best.best_epoch
+        rounds = math.ceil(self.retrain_jobs / self.parallel)
+        return CLOSING_SECONDS + rounds * per_training * self.retrain_growth
+
+    def search_left(self, best: TrialRecord | None, epoch_seconds: float) -> float:
+        """Return the seconds left for searching, infinite without a limit."""
+        if self.seconds is None:
+            return math.inf
+        return self.seconds - self.elapsed - self.reserve(best, epoch_seconds)
+
+
+def affordable_trials(seconds: float, *, parallel: int, trial_seconds: Sequence[float]) -> int:
+    """Return how many trials of that cost fit into the time on all slots."""
+    return int(seconds * parallel / max(statistics.mean(trial_seconds), 1e-3))

@@ -1,0 +1,68 @@
+"""What the points of a space cost, and whether any of them can be trained."""
+
+from __future__ import annotations
+
+import optuna
+
+from hwtune.config import Hyperparameters
+from hwtune.errors import NoPixelError, SpaceError
+from hwtune.models import Cost, measure_cost
+from hwtune.space import SearchSpace
+
+SAMPLES = 64
+
+
+def cost_of(space: SearchSpace, values: Hyperparameters, *, classes: int, side: int) -> Cost:
+    """Return the cost of a point of `space` on images of `side` pixels.
+
+    Raises:
+        NoPixelError: when nothing of the image is left.
+        SpaceError: when it cannot be built for another reason.
+    """
+    config = space.config(values)
+    return measure_cost(config, classes=classes, side=config.side or side)
+
+
+def too_large(space: SearchSpace, cost: Cost) -> str:
+    """Return why the space does not train a network of this cost, or ""."""
+    if cost.parameters > space.max_parameters:
+        return f"{cost.parameters:,} parameters, at most {space.max_parameters:,}"
+    if cost.macs > space.max_macs:
+        return f"{cost.macs:,} multiply-accumulates an image, at most {space.max_macs:,}"
+    return ""
+
+
+def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
+    """Return the costs of those random points of a space that can be trained.
+
+    Baselines and both corners are built too.
+
+    Raises:
+        SpaceError: when a baseline cannot be built, or none of the points can be trained.
+    """
+    for name, values in {**space.baselines, **space.starts}.items():
+        try:
+            cost_of(space, values, classes=classes, side=side)
+        except SpaceError as error:
+            raise SpaceError(f"Baseline {name!r} of {space.name}: {error}") from None
+    points = [space.corner(largest=False), space.corner(largest=True), *random_points(space)]
+    costs, why = [], ""
+    for values in points:
+        try:
+            cost = cost_of(space, values, classes=classes, side=side)
+            reason = too_large(space, cost)
+        except NoPixelError as error:
+            reason = str(error)
+        if reason:
+            why = reason
+        else:
+            costs.append(cost)
+    if not costs:
+        raise SpaceError(f"Space {space.name!r} has no point that can be trained: {why}")
+    return costs
+
+
+def random_points(space: SearchSpace) -> list[Hyperparameters]:
+    """Return the same random points of a space each time."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [study.ask(dict(space.search)).params for _ in range(SAMPLES)]

@@ -1,0 +1,78 @@
+"""What a running search shows and writes: a line an event, and TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+from hwtune.records import EpochRecord
+from hwtune.search.budget import CostModel
+from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.tensorboard import TensorBoard
+
+
+class StudyCallback(tune.Callback):
+    """Hears each result of each trial, records it and tells the user what ended.
+
+    Args:
+        images: training images of an epoch, for the cost model.
+    """
+
+    def __init__(
+        self, searcher: OptunaSearcher, cost: CostModel, board: TensorBoard, *, images: int
+    ) -> None:
+        self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
+        self.console = Console(highlight=False)
+        self.last_words = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its callbacks; what they hold stays in this process."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record one epoch."""
+        if result.get("failed"):
+            return
+        number = trial.config["trial"]
+        values = {
+            name: result[name] for name in EpochRecord.__dataclass_fields__ if name != "trial"
+        }
+        epoch = EpochRecord(trial=number, **values)
+        self.searcher.record(trial.trial_id, epoch)
+        self.board.epoch(epoch, self.searcher.ledger.trials[number])
+        self.cost.observe(
+            macs=self.searcher.costs[number].macs, images=self.images, seconds=epoch.seconds
+        )
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Show how a trial ended; the searcher was told before."""
+        self._ended(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Show that a trial's process broke."""
+        self._ended(trial)
+
+    def _ended(self, trial: Trial) -> None:
+        ledger = self.searcher.ledger
+        record = ledger.trials[trial.config["trial"]]
+        self.board.close(record)
+        title = f" ({record.baseline})" if record.baseline else ""
+        reason = f": {record.reason}" if record.reason else ""
+        accuracy = f"{record.val_accuracy:.2%}" if record.best_epoch else "-"
+        best = ledger.best
+        leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
+        self.console.print(
+            f"trial {record.trial}{title} {record.state} after {record.epochs} epochs, "
+            f"{accuracy}{reason}{leader}",
+            soft_wrap=True,
+        )
