@@ -129,7 +129,7 @@ def search(
     from hwtune.data.splits import SplitSpec
     from hwtune.search.budget import Budget
 
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     folder, code = pipeline.search(
         space,
         data=data,
@@ -149,13 +149,12 @@ def search(
     if code == pipeline.INTERRUPTED:
         console.print(
             f"Interrupted; nothing was tested. To test the best so far: "
-            f"python -m hwtune retrain {folder.name}",
-            soft_wrap=True,
+            f"python -m hwtune retrain {folder.name}"
         )
         raise typer.Exit(code)
     if code:
         raise HwtuneFailure(f"No trial of {folder.name} was trained; see {folder.path}/trials.csv.")
-    console.print(f"Report: {folder.report}", soft_wrap=True)
+    console.print(f"Report: {folder.report}")
 
 
 @app.command()
@@ -174,7 +173,7 @@ def retrain(
     from hwtune import pipeline
     from hwtune.records import find_study
 
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     folder = find_study(results.absolute(), study)
     pipeline.retrain_study(
         folder,
@@ -185,7 +184,7 @@ def retrain(
         command=command_line(),
         console=console,
     )
-    console.print(f"Report: {folder.report}", soft_wrap=True)
+    console.print(f"Report: {folder.report}")
 
 
 @app.command()

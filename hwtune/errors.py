@@ -1,12 +1,12 @@
 """The errors that hwtune raises on purpose.
 
 HwtuneError                 a user's mistake: one line with the value and the remedy, exit code 2
-├── SpaceError              a search space, a hyperparameter, or a configuration that cannot be built
+├── SpaceError              a search space, a hyperparameter, or a config that cannot be built
 │   └── NoPixelError        strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
 └── StudyError              a study folder that is absent, taken, locked or not writable
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
-TrainingDiverged            a loss that is not finite; a trial reports it, a retraining fails with it
+TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 """
 
 

@@ -15,9 +15,6 @@ from hwtune.errors import DataError, NoPixelError
 from hwtune.search.feasible import cost_of, survey, too_large
 from hwtune.space import SearchSpace, load_space, space_files
 
-SIDES = {"chinese_mnist": (15, 64), "chinese_strokes": (15, 64), "digits": (10, 8)}
-MNIST_SHAPE = (10, 28)
-
 
 def list_spaces() -> list[dict[str, str]]:
     """Return name, data set and question of each space that comes with hwtune."""
@@ -32,15 +29,18 @@ def describe_space(name: str) -> dict[str, Any]:
         SpaceError: when it is wrong, or nothing of it can be trained.
     """
     space, _ = load_space(name)
-    classes, side = SIDES.get(space.data, MNIST_SHAPE)
-    survey(space, classes=classes, side=side)
+    shape: dict[str, Any] = {
+        "classes": source_of(space.data).classes,
+        "side": source_of(space.data).side,
+    }
+    survey(space, **shape)
     points = {
         **space.baselines,
         **{f"{name} (start)": values for name, values in space.starts.items()},
         "smallest corner": space.corner(largest=False),
         "largest corner": space.corner(largest=True),
     }
-    build = partial(cost_of, space, classes=classes, side=side)
+    build = partial(cost_of, space, **shape)
     return {
         "space": space.name,
         "question": space.question,
@@ -84,14 +84,12 @@ def describe_data(name: str) -> dict[str, Any]:
         load_data(name)  # raises, saying how to get it
     dataset: Dataset = source.read(found or Path())
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    duplicates = len(dataset.images) - len(
-        np.unique(dataset.images.reshape(len(dataset.images), -1), axis=0)
-    )
+    flat = dataset.images.reshape(len(dataset.images), -1)
     if counts.min() == 0:
         raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
     return {
         **dataset.describe(),
         "source": str(found or "built in"),
         "images_per_class": f"{counts.min():,} to {counts.max():,}",
-        "identical_images": duplicates,
+        "identical_images": len(flat) - len(np.unique(flat, axis=0)),
     }

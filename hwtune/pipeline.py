@@ -44,13 +44,10 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
         except DataError as error:
             if space.data != "chinese_mnist":
                 raise
-            console.print(f"{error}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(f"{error}", style="yellow")
             banner = "NOT REAL HANDWRITING: using chinese_strokes, characters drawn by hwtune"
             console.rule(f"[bold red]{banner}")
-            console.print(
-                "For the real data: python -m hwtune data add chinese_mnist PATH_TO_ZIP",
-                highlight=False,
-            )
+            console.print("For the real data: python -m hwtune data add chinese_mnist PATH_TO_ZIP")
             return load_data("chinese_strokes")
     return load_data(space.data)
 
@@ -117,15 +114,12 @@ def search(
         console.print(
             f"Study {folder.name}: {dataset.name}, {counts['train']:,} images to train on, "
             f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
-            f"(split {split.kind}); {slots.parallel} trials at once.",
-            highlight=False,
+            f"(split {split.kind}); {slots.parallel} trials at once."
         )
         address = stack.enter_context(cluster.started(slots))
         console.print(
             f"TensorBoard: tensorboard --logdir {folder.tensorboard}"
-            + (f"\nRay dashboard: {address} (token: ray get-auth-token)" if address else ""),
-            highlight=False,
-            soft_wrap=True,
+            + (f"\nRay dashboard: {address} (token: ray get-auth-token)" if address else "")
         )
         status = "failed"
         try:
@@ -216,21 +210,17 @@ def _retrain(
     console.print(
         f"Winner on validation: {candidates[0].name} with {winner.val_accuracy:.2%} after "
         f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with {seeds} "
-        "seeds, then testing once.",
-        highlight=False,
-        soft_wrap=True,
+        "seeds, then testing once."
     )
     entries = retrain(
         candidates, dataset, split, folder,
         seeds=list(range(seeds)), slots=slots, command=command,
-        tell=lambda text: console.print(text, highlight=False),
+        tell=console.print,
     )  # fmt: skip
     for entry in entries:
         accuracy = entry["test_accuracy"]
         console.print(
             f"Test: {entry['name']} {accuracy['mean']:.2%} (95 % interval {accuracy['low']:.2%} "
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
-            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])})",
-            highlight=False,
-            soft_wrap=True,
+            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])})"
         )

@@ -212,10 +212,11 @@ class StudyFolder:
         """Return `epochs.csv`; a torn last line is left out."""
         text = (self.path / "epochs.csv").read_text(encoding="utf-8")
         rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        whole = ("trial", "epoch")
         return [
-            EpochRecord(**{c: int(r[c]) if c in whole else float(r[c]) for c in EPOCH_COLUMNS})
-            for r in rows
+            EpochRecord(
+                int(row["trial"]), int(row["epoch"]), *(float(row[c]) for c in EPOCH_COLUMNS[2:])
+            )
+            for row in rows
         ]
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
@@ -257,7 +258,7 @@ def create_study(results: Path, wanted: str | None, space: str) -> StudyFolder:
     Raises:
         StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
     """
-    if wanted is not None and (Path(wanted).name != wanted or wanted.startswith(".")):
+    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
         raise StudyError(f"--name {wanted!r} is no plain folder name.")
     number = 1
     while True:

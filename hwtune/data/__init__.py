@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +26,12 @@ class Source:
         find: returns its archive or folder inside the data folder; None means built in.
         download: puts it into the data folder.
         place: the name under which `data add` keeps a file; folders get it without the suffix.
+        classes, side: how many classes, and the images' side in pixels.
     """
 
     title: str
+    classes: int
+    side: int
     read: Callable[[Path], Dataset]
     find: Callable[[Path], Path | None] | None = None
     download: Callable[[Path], None] | None = None
@@ -81,20 +84,24 @@ def _torchvision(kind: str, title: str) -> Source:
 
         download_torchvision(kind, folder)
 
-    return Source(title, read, find, download, place=f"{kind}/raw")
+    return Source(title, 10, 28, read, find, download, place=f"{kind}/raw")
 
 
 # The functions above import their module when called: torchvision takes seconds.
 DATASETS: dict[str, Source] = {
     "chinese_mnist": Source(
         "15 characters by 100 writers, 15,000 images 64x64 (Kaggle)",
+        15,
+        64,
         _read_chinese,
         _find_chinese,
         _download_chinese,
         place="chinese-mnist.zip",
     ),
-    "chinese_strokes": Source("the same characters, drawn by simulated writers", _read_strokes),
-    "digits": Source("1,797 digits 8x8, bundled with scikit-learn", _read_digits),
+    "chinese_strokes": Source(
+        "the same characters, drawn by simulated writers", 15, 64, _read_strokes
+    ),
+    "digits": Source("1,797 digits 8x8, bundled with scikit-learn", 10, 8, _read_digits),
     "mnist": _torchvision("MNIST", "70,000 digits 28x28"),
     "fashionmnist": _torchvision("FashionMNIST", "70,000 pieces of clothing 28x28"),
     "kmnist": _torchvision("KMNIST", "70,000 cursive Japanese characters 28x28"),
@@ -175,18 +182,16 @@ def add_data(name: str, path: Path) -> Path:
 
 
 def _copy_whole(source: Path, target: Path) -> Path:
-    """Copy under a temporary name, then put it in place."""
-    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    """Copy into a temporary folder beside `target`, then put it in place."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary)
-        temporary.rename(target)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adding-") as staging:
+            copy = Path(staging) / target.name
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
+            copy.rename(target)
     except OSError as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
         raise DataError(
-            f"The data folder {target.parent} cannot be written ({error.strerror}); set HWTUNE_DATA."
+            f"The data folder {target.parent} cannot be written ({error.strerror or error}); "
+            "set HWTUNE_DATA."
         ) from None
     return target

@@ -28,7 +28,7 @@ class Augmentation:
 
 
 def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Return the images (B, 1, S, S), floats with background 0, each moved by its own affine map."""
+    """Return images (B, 1, S, S), floats with background 0, each moved by its own affine map."""
     batch = len(images)
     draw = torch.rand(4, batch, generator=generator, device=generator.device).to(images.device)
     angle, scale, x, y = draw * 2 - 1

@@ -10,6 +10,7 @@ import io
 import pickle
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -82,7 +83,7 @@ def _read_zip(source: Path) -> Dataset:
                 return archive.read(info)
 
             return _read_images(source, set(members), read)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise DataError(f"{source} is damaged ({error}); download it again from Kaggle.") from None
 
 
@@ -112,7 +113,7 @@ def _read_images(source: Path, names: set[str], read: Reader) -> Dataset:
     files = [f"input_{writer}_{sample}_{code}.jpg" for writer, sample, code in rows]
     if missing := [file for file in files if file not in names]:
         raise DataError(
-            f"{source} lacks {len(missing):,} of {len(files):,} images (the first is {missing[0]}); "
+            f"{source} lacks {len(missing):,} of {len(files):,} images (the first: {missing[0]}); "
             "download it again from Kaggle."
         )
     images = np.empty((len(files), SIDE, SIDE), np.uint8)

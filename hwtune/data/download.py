@@ -28,8 +28,10 @@ def download_kaggle(
 
     Args:
         handle: OWNER/NAME on Kaggle.
+        target: the zip's path; its folder is made.
         total: the expected size in bytes, for the bar alone.
         silence: seconds without a new byte after which the download is given up.
+        command: the kaggle command; default: the one of this Python.
 
     Raises:
         DataError: when nothing arrives; nothing is left behind then.
@@ -39,7 +41,8 @@ def download_kaggle(
         folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-")
     except OSError as error:
         raise DataError(
-            f"The data folder {target.parent} cannot be written ({error.strerror}); set HWTUNE_DATA."
+            f"The data folder {target.parent} cannot be written ({error.strerror}); "
+            "set HWTUNE_DATA."
         ) from None
     with folder as name:
         words = [command or kaggle_command(), "datasets", "download", handle, "-p", name, "--quiet"]

@@ -141,13 +141,13 @@ def _read_cache(name: str, arrays: Path, about: Path, mark: str) -> Dataset | No
         known = json.loads(about.read_text(encoding="utf-8"))
         if known["format"] != CACHE_FORMAT or known["source"] != mark:
             return None
-        with np.load(arrays, allow_pickle=False) as parts:
+        with arrays.open("rb") as file, np.load(file, allow_pickle=False) as parts:
             dataset = Dataset(
                 name,
                 parts["images"],
                 parts["labels"],
                 tuple(known["classes"]),
-                parts["writers"] if "writers" in parts else None,
+                parts.get("writers"),
                 known["test_from"],
             )
     except Exception:  # a damaged cache may fail in any way, and is only a cache

@@ -37,7 +37,7 @@ SKELETONS = {
 
 
 def read_strokes(writers: int = WRITERS) -> Dataset:
-    """Return 10 samples of each character by each of `writers` simulated writers; always the same."""
+    """Return 10 samples of each character by each simulated writer; always the same."""
     images, labels, owners = [], [], []
     for writer in track(range(1, writers + 1), "Drawing chinese_strokes", transient=True):
         hand = np.random.default_rng(writer)

@@ -49,9 +49,8 @@ def measure_cost(config: TrialConfig, *, classes: int, side: int) -> Cost:
 
         def count(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
             nonlocal macs
-            weight = layer.weight
-            per_output = weight[0].numel()
-            macs += per_output * output.numel()
+            assert isinstance(layer.weight, torch.Tensor)
+            macs += layer.weight[0].numel() * output.numel()
 
         for layer in model.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):

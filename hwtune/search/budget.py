@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hwtune.records import TrialRecord
@@ -117,8 +116,3 @@ class Clock:
         if self.seconds is None:
             return math.inf
         return self.seconds - self.elapsed - self.reserve(best, epoch_seconds)
-
-
-def affordable_trials(seconds: float, *, parallel: int, trial_seconds: Sequence[float]) -> int:
-    """Return how many trials of that cost fit into the time on all slots."""
-    return int(seconds * parallel / max(statistics.mean(trial_seconds), 1e-3))

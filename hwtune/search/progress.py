@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
@@ -14,20 +16,30 @@ from hwtune.search.budget import CostModel
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.tensorboard import TensorBoard
 
+SILENCE = 30.0  # seconds after which a line says what is running
+
 
 class StudyCallback(tune.Callback):
     """Hears each result of each trial, records it and tells the user what ended.
 
     Args:
         images: training images of an epoch, for the cost model.
+        seconds_left: of the search, infinite without a time budget.
     """
 
     def __init__(
-        self, searcher: OptunaSearcher, cost: CostModel, board: TensorBoard, *, images: int
+        self,
+        searcher: OptunaSearcher,
+        cost: CostModel,
+        board: TensorBoard,
+        *,
+        images: int,
+        seconds_left: Callable[[], float],
+        console: Console,
     ) -> None:
         self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
-        self.console = Console(highlight=False)
-        self.last_words = time.monotonic()
+        self.seconds_left, self.console = seconds_left, console
+        self.spoke = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its callbacks; what they hold stays in this process."""
@@ -49,6 +61,8 @@ class StudyCallback(tune.Callback):
         self.cost.observe(
             macs=self.searcher.costs[number].macs, images=self.images, seconds=epoch.seconds
         )
+        if time.monotonic() - self.spoke > SILENCE:
+            self._still_running()
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -62,6 +76,17 @@ class StudyCallback(tune.Callback):
         """Show that a trial's process broke."""
         self._ended(trial)
 
+    def _still_running(self) -> None:
+        running = [t for t in self.searcher.ledger.trials.values() if t.state == "running"]
+        words = [f"trial {t.trial} at epoch {t.epochs}, {t.val_accuracy:.2%}" for t in running]
+        left = self.seconds_left()
+        time_left = f"; {max(0, left) / 60:.0f} minutes left" if math.isfinite(left) else ""
+        self._say(f"running: {'; '.join(words)}{time_left}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text)
+        self.spoke = time.monotonic()
+
     def _ended(self, trial: Trial) -> None:
         ledger = self.searcher.ledger
         record = ledger.trials[trial.config["trial"]]
@@ -71,8 +96,7 @@ class StudyCallback(tune.Callback):
         accuracy = f"{record.val_accuracy:.2%}" if record.best_epoch else "-"
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
-        self.console.print(
+        self._say(
             f"trial {record.trial}{title} {record.state} after {record.epochs} epochs, "
-            f"{accuracy}{reason}{leader}",
-            soft_wrap=True,
+            f"{accuracy}{reason}{leader}"
         )

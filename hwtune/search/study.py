@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from hwtune.search.budget import (
     Budget,
     Clock,
     CostModel,
-    affordable_trials,
     expected_epochs,
 )
 from hwtune.search.feasible import cost_of, survey, too_large
@@ -39,6 +39,7 @@ from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 3
+ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 STARTUP_TRIALS = 10  # random ones before TPE models anything
 
 
@@ -52,10 +53,10 @@ class Outcome:
 
 
 class Pace:
-    """Decides, while a study runs, how many trials fit and when the search must end.
+    """Decides, while a study runs, whether another trial fits and when the search must end.
 
-    With `budget.trials` the number is the user's; otherwise it is sized once, as soon as the
-    first epochs have calibrated the cost model.
+    Without `budget.trials` as many trials are trained as fit into the time, at most 50; the cost
+    model says how many that will be, as soon as the first epochs have calibrated it.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Pace:
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images, self.epochs, self.tell = typical, images, epochs, tell
-        self.sized: int | None = budget.trials
+        self.forecast: int | None = None
 
     @property
     def mean_epoch(self) -> float:
@@ -80,17 +81,32 @@ class Pace:
         seconds = [self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in self.typical]
         return sum(seconds) / len(seconds)
 
+    @property
+    def mean_trial(self) -> float:
+        """Return the seconds of a trial under ASHA: measured on those that ended, or predicted."""
+        ended = [t.seconds for t in self.ledger.trained if t.state != "running" and not t.baseline]
+        if len(ended) >= ENOUGH_TRIALS:
+            return sum(ended) / len(ended)
+        epochs = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
+        return epochs * self.mean_epoch
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds left for searching, infinite without a time budget."""
+        return self.clock.search_left(self.ledger.best, self.mean_epoch)
+
     def out_of_time(self) -> bool:
         """Return whether the retraining needs all the time that is left."""
-        return self.clock.search_left(self.ledger.best, self.mean_epoch) <= 0
+        return self.seconds_left <= 0
 
     def finished(self) -> bool:
         """Return whether no further trial should start."""
-        if self.out_of_time():
+        if self.forecast is None and self.cost.calibrated:
+            self._announce()
+        if len(self.ledger.trained) >= (self.budget.trials or DEFAULT_TRIALS):
             return True
-        if self.sized is None and self.cost.calibrated:
-            self._size()
-        return self.sized is not None and len(self.ledger.trained) >= self.sized
+        patience = self.mean_trial if self.ledger.best else 0.0
+        return self.seconds_left <= patience
 
     def accept(self, cost: Cost) -> str:
         """Return why a network would take too much of the time budget, or ""."""
@@ -100,27 +116,23 @@ class Pace:
         if seconds <= SLOWEST_SHARE * self.budget.seconds:
             return ""
         return (
-            f"about {seconds / 60:.0f} minutes to train, over {SLOWEST_SHARE:.0%} of the "
+            f"about {seconds / 60:.1f} minutes to train, over {SLOWEST_SHARE:.0%} of the "
             f"{self.budget.seconds / 60:.0f} minutes"
         )
 
-    def _size(self) -> None:
-        epochs = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
-        left = self.clock.search_left(self.ledger.best, self.mean_epoch)
-        running = [t for t in self.ledger.trained if t.state == "running"]
-        left -= sum(self.epochs * t.seconds / t.epochs for t in running if t.epochs) / max(
-            1, self.clock.parallel
-        )
-        more = affordable_trials(
-            max(left, 0.0),
-            parallel=self.clock.parallel,
-            trial_seconds=[epochs * self.mean_epoch],
-        )
-        self.sized = min(DEFAULT_TRIALS, max(1, more + len(self.ledger.trained)))
-        self.tell(
-            f"Budget: {self.sized} trials of up to {self.epochs} epochs in "
-            f"{(self.budget.seconds or 0) / 60:.0f} minutes, retraining and report included."
-        )
+    def _announce(self) -> None:
+        """Say how many trials will fit; the baselines that are running take their full length."""
+        limit = self.budget.trials or DEFAULT_TRIALS
+        left = self.seconds_left
+        if math.isfinite(left):
+            running = [t for t in self.ledger.trained if t.state == "running" and t.epochs]
+            busy = sum((self.epochs - t.epochs) * t.seconds / t.epochs for t in running)
+            work = max(0.0, left * self.clock.parallel - busy)
+            limit = min(limit, len(self.ledger.trained) + int(work / max(self.mean_trial, 1e-3)))
+        self.forecast = limit
+        budget = self.budget.seconds
+        within = f" in {budget / 60:.0f} minutes, retraining and report included" if budget else ""
+        self.tell(f"Forecast: about {limit} trials of up to {self.epochs} epochs{within}.")
 
 
 def open_optuna_study(folder: StudyFolder, *, seed: int, parallel: int) -> optuna.Study:
@@ -165,7 +177,7 @@ def run_search(
     cost, ledger = CostModel(), Ledger(folder, space.search)
     pace = Pace(
         budget, clock, cost, ledger, typical=typical, images=images, epochs=epochs,
-        tell=lambda text: console.print(text, highlight=False),
+        tell=console.print,
     )  # fmt: skip
     rungs = Rungs(GRACE_PERIOD, REDUCTION_FACTOR, epochs) if scheduler == "asha" else None
     asha = Asha(rungs, pace.out_of_time)
@@ -184,7 +196,14 @@ def run_search(
         finished=pace.finished,
         reasons=asha.reasons,
     )
-    callback = StudyCallback(searcher, cost, TensorBoard(folder.tensorboard), images=images)
+    callback = StudyCallback(
+        searcher,
+        cost,
+        TensorBoard(folder.tensorboard),
+        images=images,
+        seconds_left=lambda: pace.seconds_left,
+        console=console,
+    )
     interrupted = _fit(searcher, asha, callback, arrays_of(split, classes), slots)
     trained = ledger.trained
     return Outcome("interrupted" if interrupted else "complete", len(trained), ledger.best)
@@ -213,7 +232,7 @@ def _fit(
     arrays: dict[str, Any],
     slots: Slots,
 ) -> bool:
-    """Let Ray Tune run trials until the searcher has finished; return whether it was interrupted."""
+    """Let Ray Tune run trials until the searcher has finished; return whether it was stopped."""
     trainable = tune.with_resources(
         tune.with_parameters(TrialRunner, data=arrays), {"cpu": slots.cpus, "gpu": slots.gpus}
     )

@@ -28,7 +28,7 @@ class TensorBoard:
             writer = SummaryWriter(str(self.folder / f"{epoch.trial:04d}"))
             self.writers[epoch.trial] = writer
             for summary in hparams(trial.config, {METRIC: math.nan})[:2]:
-                writer.file_writer.add_summary(summary)
+                writer._get_file_writer().add_summary(summary)
         for name in SCALARS:
             writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
         writer.flush()
@@ -37,5 +37,5 @@ class TensorBoard:
         """Mark a trial's run as ended, if it had begun."""
         writer = self.writers.pop(trial.trial, None)
         if writer is not None:
-            writer.file_writer.add_summary(hparams(trial.config, {METRIC: math.nan})[2])
+            writer._get_file_writer().add_summary(hparams(trial.config, {METRIC: math.nan})[2])
             writer.close()

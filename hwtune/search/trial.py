@@ -58,7 +58,7 @@ class TrialRunner(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; expected failures become a result, since an exception costs the actor."""
+        """Train one epoch; an expected failure is a result, since an exception costs the actor."""
         import torch
 
         try:

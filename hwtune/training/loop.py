@@ -48,11 +48,9 @@ def train(
 ) -> Iterator[EpochResult]:
     """Train `state` in place, yielding after each epoch; the caller reports, saves or stops.
 
-    Args:
-        softmax: apply softmax before the cross-entropy, as one published system does.
-        clip_value: gradients are clipped to +- this; 0 is off.
-        early_stop: end after this many epochs without a lower validation loss, and restore the
-            weights of the best; 0 is off.
+    `softmax` is applied before the cross-entropy, as one published system does. Gradients are
+    clipped to +- `clip_value`; 0 is off. After `early_stop` epochs without a lower validation
+    loss training ends and the weights of the best epoch are restored; 0 is off.
 
     Raises:
         TrainingDiverged: when an epoch's mean training loss is not finite.

@@ -106,7 +106,7 @@ def start_training(
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     model = build_model(config, classes=classes, side=config.side or train.images.shape[1])
-    model = model.to(fast.device, memory_format=torch.channels_last)
+    model = model.to(fast.device).to(memory_format=torch.channels_last)
     batches = Batches(
         train,
         batch_size=config.batch_size,

@@ -1,0 +1,67 @@
+"""Shared fixtures: folders of their own, the real data where it is, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwtune.data import load_data
+from hwtune.data.images import Dataset
+
+REAL_DATA = Path(os.environ["HWTUNE_DATA"]) if os.environ.get("HWTUNE_DATA") else None
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests away from the user's data and cache folders."""
+    os.environ["HWTUNE_DATA"] = str(tmp_path_factory.mktemp("data"))
+    os.environ["HWTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("HWTUNE_RESULTS", None)
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder with the real data sets, or skip."""
+    if REAL_DATA is None or not (REAL_DATA / "chinese-mnist.zip").is_file():
+        pytest.skip("set HWTUNE_DATA to a folder with chinese-mnist.zip and MNIST/")
+    monkeypatch.setenv("HWTUNE_DATA", str(REAL_DATA))
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def digits(own_folders: None) -> Dataset:
+    """Return scikit-learn's digits."""
+    return load_data("digits")
+
+
+@pytest.fixture
+def hwtune(tmp_path: Path) -> Run:
+    """Return a function that runs the command line, results under tmp_path/results."""
+
+    def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path / "results"), "COLUMNS": "120"}
+        return subprocess.run(
+            [sys.executable, "-m", "hwtune", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env={**environment, **options.pop("env", {})},  # type: ignore[dict-item]
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Check that a command ended with one line that holds `words`, and exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    text = " ".join(done.stderr.replace("│", " ").split())
+    for word in words:
+        assert word in text

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from hwtune.data.images import Dataset
+from hwtune.data.sealed import open_test
+from hwtune.data.splits import PUBLISHED_SPLITS, SplitSpec, search_split, split_indices
+from hwtune.errors import DataError
+
+
+def dataset(writers=True, test_from=None):
+    """Return 20 writers times 10 samples times 15 classes; each image holds its own number."""
+    count = 20 * 150
+    images = np.zeros((count, 2, 2), np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
+    return Dataset(
+        "d",
+        images,
+        np.tile(np.arange(15), 200),
+        tuple("abcdefghijklmno"),
+        writers=np.repeat(np.arange(1, 21), 150) if writers else None,
+        test_from=test_from,
+    )
+
+
+def numbers(images):
+    return set((images[:, 0, 0].astype(int) + 256 * images[:, 0, 1].astype(int)).tolist())
+
+
+@pytest.mark.parametrize("kind", ["random", "writer"])
+@pytest.mark.parametrize("test_from", [None, 2700])
+def test_the_parts_are_disjoint_and_whole(kind, test_from):
+    data = dataset(test_from=test_from)
+    parts = split_indices(data, SplitSpec(kind=kind))
+    together = np.concatenate([parts.train, parts.validation, parts.test])
+    assert sorted(together) == list(range(len(data.images)))
+
+
+def test_random_splits_each_class_80_10_10():
+    data = dataset()
+    parts = split_indices(data, SplitSpec())
+    for indices, share in ((parts.train, 160), (parts.validation, 20), (parts.test, 20)):
+        assert np.bincount(data.labels[indices]).tolist() == [share] * 15
+
+
+def test_by_writer_no_writer_is_on_two_sides():
+    data = dataset()
+    parts = split_indices(data, SplitSpec(kind="writer"))
+    writers = [set(data.writers[i]) for i in (parts.train, parts.validation, parts.test)]
+    assert [len(w) for w in writers] == [16, 2, 2]
+    assert set.union(*writers) == set(range(1, 21))
+
+
+def test_the_seed_decides():
+    first, again, other = (split_indices(dataset(), SplitSpec(seed=s)) for s in (1, 1, 2))
+    assert np.array_equal(first.train, again.train)
+    assert not np.array_equal(first.train, other.train)
+
+
+def test_a_test_part_of_its_own_is_kept():
+    parts = split_indices(dataset(test_from=2700), SplitSpec(validation=0.1))
+    assert parts.test.tolist() == list(range(2700, 3000))
+    assert len(parts.validation) == 270
+
+
+def test_search_sees_no_test_image():
+    data, spec = dataset(), SplitSpec(kind="writer")
+    seen = search_split(data, spec)
+    sealed, indices = open_test(data, spec)
+    assert set(vars(seen)) == {"train", "validation"}
+    assert not numbers(sealed.images) & (
+        numbers(seen.train.images) | numbers(seen.validation.images)
+    )
+    assert numbers(sealed.images) == set(indices.tolist())
+
+
+def test_a_split_by_unknown_writers_is_refused():
+    with pytest.raises(DataError, match="does not know its writers"):
+        split_indices(dataset(writers=False), SplitSpec(kind="writer"))
+
+
+def test_a_split_without_validation_is_refused_for_a_search():
+    with pytest.raises(DataError, match="no validation image"):
+        search_split(dataset(), SplitSpec(validation=0.0))
+
+
+def test_the_published_splits_have_the_published_sizes(real_data):
+    from hwtune.data import load_data
+
+    data = load_data("chinese_mnist")
+    sizes = {
+        name: tuple(split_indices(data, spec).counts().values())
+        for name, spec in PUBLISHED_SPLITS.items()
+    }
+    assert sizes == {"oafarih": (12000, 1500, 1500), "lazhili8": (13500, 0, 1500)}

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "low", "high"),
+    [
+        (0.5, 10, 0.2366, 0.7634),  # textbook values of Wilson's interval
+        (0.0, 10, 0.0, 0.2775),
+        (1.0, 10, 0.7225, 1.0),
+        (0.9, 100, 0.8256, 0.9448),
+    ],
+)
+def test_wilsons_interval(accuracy, images, low, high):
+    assert wilson_interval(accuracy, images) == pytest.approx((low, high), abs=1e-4)
+
+
+LABELS, PREDICTED = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
+
+
+def test_scores_by_class():
+    scores = class_scores(LABELS, PREDICTED, ("a", "b", "c"))
+    assert scores["a"] == pytest.approx({"precision": 1, "recall": 0.5, "f1": 2 / 3})
+    assert scores["b"] == pytest.approx({"precision": 1 / 3, "recall": 1, "f1": 0.5})
+    assert scores["c"] == {"precision": 0, "recall": 0, "f1": 0}
+
+
+def test_the_confusion_is_a_matrix_of_true_by_predicted():
+    assert confusion(LABELS, PREDICTED, 3) == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+
+
+def test_beyond_a_hundred_classes_the_confusion_is_a_list():
+    assert confusion(LABELS, PREDICTED, 101) == [
+        {"true": 0, "predicted": 0, "count": 1},
+        {"true": 0, "predicted": 1, "count": 1},
+        {"true": 1, "predicted": 1, "count": 1},
+        {"true": 2, "predicted": 1, "count": 1},
+    ]

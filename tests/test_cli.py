@@ -1,0 +1,169 @@
+"""What the command line says to wrong input, and its small commands."""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from hwtune.records import create_study
+from tests.conftest import assert_refused
+from tests.data.archives import members, write_zip
+
+QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("search", "nowhere_cnn"), ("Unknown space 'nowhere_cnn'", "digits_cnn")),
+        (("search", "digits_cnn", "--data", "emoji"), ("Unknown data set 'emoji'", "mnist")),
+        (("search", "digits_cnn", "--data", "mnist"), ("data get mnist",)),
+        (("search", "digits_cnn", "--split", "writer"), ("does not know its writers",)),
+        (("search", "digits_cnn", "--split", "both"), ("'both'", "writer")),
+        (("search", "digits_cnn", "--trials", 0), ("--trials", "0")),
+        (("search", "digits_cnn", "--epochs", 0), ("--epochs", "0")),
+        (("search", "digits_cnn", "--parallel", 0), ("--parallel", "0")),
+        (("search", "digits_cnn", "--time-budget", "soon"), ("'soon'", "30m")),
+        (("search", "digits_cnn", "--time-budget", "0m"), ("'0m'",)),
+        (("search", "digits_cnn", "--name", "a/b"), ("plain folder name",)),
+        (("search", "digits_cnn", "--lr", 3), ("--lr",)),
+        (("retrain", "absent"), ("Unknown study 'absent'",)),
+        (("report", "absent"), ("Unknown study 'absent'",)),
+        (("trials", "absent"), ("Unknown study 'absent'",)),
+        (("predict", "absent", "a.jpg"), ("Unknown study 'absent'",)),
+        (("spaces", "absent"), ("Unknown space 'absent'",)),
+        (("data", "get", "emoji"), ("Unknown data set 'emoji'",)),
+        (("data", "check", "chinese_mnist"), ("data get chinese_mnist",)),
+        (("data", "add", "chinese_mnist", "absent.zip"), ("does not exist",)),
+        (("data", "add", "digits", "a.zip"), ("built in",)),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(hwtune, tmp_path, words, said):
+    assert_refused(hwtune(*words), *said)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_bad_space_file_is_refused(hwtune, tmp_path):
+    file = tmp_path / "mine.py"
+    start = "from hwtune.space import *\nSPACE = SearchSpace(question='?', data='digits', "
+    for text, said in (
+        ("search={'depth': choice(1, 2)})", "Unknown hyperparameter 'depth'"),
+        ("search={'lr': choice(.1)}, baselines={'b': {'lr': .2}})", "lies outside its space"),
+        ("search={'pool': choice('max')}, fixed={'filters': '8-8-8-8'})", "no pixel"),
+    ):
+        file.write_text(start + text)
+        assert_refused(hwtune("search", file, *QUICK), said)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_name_that_exists_is_refused(hwtune, tmp_path):
+    create_study(tmp_path / "results", "mine", "digits_cnn")
+    assert_refused(hwtune("search", "digits_cnn", "--name", "mine", *QUICK), "exists already")
+
+
+def test_results_that_cannot_be_written_are_named(hwtune, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = hwtune("search", "digits_cnn", "--results", tmp_path / "file", *QUICK)
+    assert_refused(done, str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_results_folder_on_a_file_system_that_refuses_is_named(hwtune):
+    done = hwtune("search", "digits_cnn", "--results", "/proc/results", *QUICK)
+    assert_refused(done, "/proc/results", "cannot be written")
+
+
+def test_a_study_that_is_being_written_is_refused(hwtune, tmp_path):
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
+    about = hwtune("spaces", "digits_cnn", "--json")
+    assert about.returncode == 0
+    from hwtune.data import load_data
+    from hwtune.space import load_space
+
+    folder.write_study(
+        {
+            "format": 1,
+            "space": load_space("digits_cnn")[0].to_json(),
+            "data": load_data("digits").describe(),
+            "split": {"kind": "random", "seed": 0},
+        }
+    )
+    with FileLock(folder.path / ".lock"):
+        assert_refused(hwtune("retrain", "mine"), "another process")
+    done = hwtune("retrain", "mine")
+    assert done.returncode == 2
+    assert "no trained trial" in done.stderr
+
+
+def test_a_bad_archive_is_refused(hwtune, tmp_path):
+    (tmp_path / "chinese-mnist.zip").write_bytes(b"not a zip")
+    environment = {"HWTUNE_DATA": str(tmp_path)}
+    done = hwtune("search", "chinese_cnn", *QUICK, env=environment)
+    assert_refused(done, "no zip archive")
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_picture_is_refused(hwtune, tmp_path):
+    create_study(tmp_path / "results", "mine", "digits_cnn").write_study({"format": 1})
+    assert_refused(hwtune("predict", "mine", "a.jpg"), "holds no model")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["search", "retrain", "report", "trials", "predict", "spaces", "data list", "data get",
+     "data add", "data check"],
+)  # fmt: skip
+def test_every_command_has_help_with_an_example(hwtune, command):
+    done = hwtune(*command.split(), "--help")
+    assert done.returncode == 0
+    assert re.search(rf"python -m hwtune {command}", done.stdout)
+
+
+def test_the_version_is_the_packages(hwtune):
+    from importlib.metadata import version
+
+    assert hwtune("--version").stdout == f"hwtune {version('hwtune')}\n"
+
+
+def test_spaces_are_listed_and_shown(hwtune):
+    listed = json.loads(hwtune("spaces", "--json").stdout)
+    assert {"chinese_cnn", "digits_cnn"} <= {row["space"] for row in listed}
+    shown = json.loads(hwtune("spaces", "chinese_cnn", "--json").stdout)
+    counts = {point["name"]: point["parameters"] for point in shown["points"]}
+    assert (counts["oafarih"], counts["lazhili8_cnn"]) == (4_222_831, 136_143)
+    assert "4,222,831" in hwtune("spaces", "chinese_cnn").stdout
+
+
+def test_data_is_added_checked_and_listed(hwtune, tmp_path):
+    environment = {"HWTUNE_DATA": str(tmp_path / "data")}
+    archive = write_zip(tmp_path / "a.zip", members())
+    assert hwtune("data", "add", "chinese_mnist", archive, env=environment).returncode == 0
+    checked = json.loads(hwtune("data", "check", "chinese_mnist", "--json", env=environment).stdout)
+    assert (checked["images"], checked["writers"]) == (150, 1)
+    listed = json.loads(hwtune("data", "list", "--json", env=environment).stdout)
+    at_hand = {row["name"] for row in listed if row["at_hand"]}
+    assert at_hand == {"chinese_mnist", "chinese_strokes", "digits"}
+
+
+def test_data_without_permission_to_copy_is_refused(hwtune, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    environment = {"HWTUNE_DATA": str(tmp_path / "data")}
+    archive = write_zip(tmp_path / "a.zip", members())
+    done = hwtune("data", "add", "chinese_mnist", archive, env=environment)
+    assert_refused(done, "cannot be written")
+
+
+def test_the_installed_command_is_there():
+    from pathlib import Path
+
+    assert os.access(Path(sys.executable).parent / "hwtune", os.X_OK)
+
+
+def test_a_picture_of_the_wrong_kind_is_refused(hwtune, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    assert_refused(hwtune("predict", tmp_path, tmp_path / "a.png"), "Unknown study")

@@ -1,0 +1,290 @@
+"""The main command on real digits, in real processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hwtune.data import load_data
+from hwtune.data.sealed import open_test
+from hwtune.data.splits import SplitSpec
+from tests.conftest import assert_refused
+
+TRIALS = 8
+
+
+def run(words, results, **options):
+    environment = {**os.environ, "HWTUNE_RESULTS": str(results), "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-m", "hwtune", *map(str, words)],
+        capture_output=True, text=True, env=environment, timeout=500, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Return the folder and the output of one whole search."""
+    results = tmp_path_factory.mktemp("results")
+    words = ("search", "digits_cnn", "--trials", TRIALS, "--seeds", 2, "--baselines", "--name", "s")
+    done = run(words, results)
+    assert done.returncode == 0, done.stderr
+    return results / "s", done
+
+
+def about(study):
+    return json.loads((study[0] / "study.json").read_text())
+
+
+def rows(study, name):
+    with (study[0] / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def optuna_trials(study):
+    storage = JournalStorage(JournalFileBackend(str(study[0] / "optuna.journal")))
+    return optuna.load_study(study_name="s", storage=storage)
+
+
+def test_the_folder_holds_what_the_contract_says(study):
+    there = {path.name for path in study[0].iterdir()}
+    assert there >= {
+        "study.json", "space.py", "trials.csv", "epochs.csv", "optuna.journal", "tensorboard",
+        "logs", "retrain.json", "model", "report.html",
+    }  # fmt: skip
+    assert {path.name for path in (study[0] / "model").iterdir()} == {
+        "model.json", "model.safetensors",
+    }  # fmt: skip
+    assert not [name for name in there if name.startswith(".") and name != ".lock"]
+
+
+def test_study_json_describes_the_study(study):
+    content = about(study)
+    assert content["status"] == "complete"
+    assert content["data"]["name"] == "digits"
+    assert content["data"]["sha256"] == load_data("digits").sha256
+    assert content["split"]["counts"] == {"train": 1439, "validation": 179, "test": 179}
+    assert content["budget"] == {"trials": TRIALS, "epochs": 9, "seconds": None}
+    assert content["seconds"] > 1
+    assert content["command"].startswith("hwtune search digits_cnn --trials 8")
+    expected = {"format", "study", "space", "sampler", "scheduler", "seed", "versions",
+                "git_commit", "hardware", "started"}  # fmt: skip
+    assert expected <= content.keys()
+
+
+def test_each_trial_ended_and_says_why(study):
+    trials = [row for row in rows(study, "trials.csv") if row["epochs"] != "0"]
+    assert len(trials) == TRIALS
+    assert trials[0]["baseline"] == "plain"
+    assert trials[0]["state"] == "complete"
+    for row in trials:
+        assert row["state"] in ("complete", "stopped")
+        assert (row["state"] == "stopped") == ("needed" in row["reason"])
+        assert 0 <= float(row["val_accuracy"]) <= 1
+        assert (study[0] / "logs" / f"{row['trial']}.log").stat().st_size
+    assert any(row["state"] == "stopped" for row in trials)
+
+
+def test_every_epoch_is_recorded_once(study):
+    epochs = [(int(row["trial"]), int(row["epoch"])) for row in rows(study, "epochs.csv")]
+    assert len(set(epochs)) == len(epochs)
+    for row in rows(study, "trials.csv"):
+        mine = sorted(epoch for trial, epoch in epochs if trial == int(row["trial"]))
+        assert mine == list(range(1, int(row["epochs"]) + 1))
+
+
+def test_optuna_knows_the_truth(study):
+    kept = {int(row["trial"]): row for row in rows(study, "trials.csv")}
+    states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED,
+              "failed": TrialState.PRUNED}  # fmt: skip
+    loaded = optuna_trials(study)
+    asked = [t for t in loaded.trials if t.state != TrialState.WAITING]
+    assert len(asked) == len(kept)
+    for trial in asked:
+        row = kept[trial.number]
+        assert trial.state == states[row["state"]]
+        epochs = [e for e in rows(study, "epochs.csv") if int(e["trial"]) == trial.number]
+        told = {int(e["epoch"]): pytest.approx(float(e["val_accuracy"]), abs=1e-5) for e in epochs}
+        assert trial.intermediate_values == told
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == pytest.approx(float(row["val_accuracy"]), abs=1e-5)
+    complete = [row for row in kept.values() if row["state"] == "complete"]
+    best = max(float(row["val_accuracy"]) for row in complete)
+    assert loaded.best_trial.value == pytest.approx(best, abs=1e-5)
+
+
+def test_the_winner_is_the_best_on_validation_retrained_for_its_best_epoch(study):
+    complete = [row for row in rows(study, "trials.csv") if row["state"] == "complete"]
+    order = sorted(
+        complete,
+        key=lambda r: (-float(r["val_accuracy"]), float(r["val_loss"]), int(r["parameters"])),
+    )
+    winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
+    expected = order[0]["baseline"] or f"trial {order[0]['trial']}"
+    assert winner["name"] == expected
+    epochs = [e for e in rows(study, "epochs.csv") if e["trial"] == order[0]["trial"]]
+    best = max(epochs, key=lambda e: (float(e["val_accuracy"]), -float(e["val_loss"])))
+    assert winner["config"]["epochs"] == int(best["epoch"])
+
+
+def test_the_test_set_was_opened_once_for_each_configuration(study):
+    record = json.loads((study[0] / "retrain.json").read_text())
+    names = [c["name"] for c in record["configurations"]]
+    assert [o["configuration"] for o in record["test_openings"]] == names
+    assert "plain" in names
+    for entry in record["configurations"]:
+        accuracy = entry["test_accuracy"]
+        assert accuracy["mean"] == pytest.approx(np.mean(accuracy["per_seed"]))
+        assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
+        assert len(accuracy["per_seed"]) == len(entry["seeds"]) == 2
+        matrix = np.array(entry["confusion"])
+        assert matrix.sum() == 179
+        assert matrix.trace() / 179 == pytest.approx(accuracy["per_seed"][0])
+        assert len(entry["misread"]) == 179 - matrix.trace()
+        assert set(entry["per_class"]) == set("0123456789")
+
+
+def test_predict_reads_images_of_the_data_set(study, tmp_path):
+    part, _ = open_test(load_data("digits"), SplitSpec())
+    paths = []
+    for index in range(40):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(part.images[index]).save(paths[-1])
+    done = run(["predict", study[0], *paths, "--json"], tmp_path)
+    answers = json.loads(done.stdout)
+    right = sum(a["label"] == str(label) for a, label in zip(answers, part.labels, strict=False))
+    assert right >= 30
+    text = run(["predict", study[0], paths[0]], tmp_path).stdout
+    assert f"{paths[0]}: {answers[0]['label']} (" in text
+
+
+def test_the_report_answers_and_works_offline(study):
+    page = (study[0] / "report.html").read_text(encoding="utf-8")
+    assert "How small a network reads 8x8 digits?" in page
+    winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
+    assert f"{winner['test_accuracy']['mean']:.2%}" in page
+    assert '<script src="' not in page
+    assert "<link " not in page
+    assert len(page) < 10_000_000
+
+
+def test_tensorboard_has_every_trial_with_its_hyperparameters(study):
+    for row in rows(study, "trials.csv"):
+        if row["epochs"] == "0":
+            continue
+        board = EventAccumulator(str(study[0] / "tensorboard" / f"{int(row['trial']):04d}"))
+        board.Reload()
+        assert len(board.Scalars("val_accuracy")) == int(row["epochs"])
+        assert "_hparams_/session_start_info" in board.summary_metadata
+
+
+def test_trials_shows_the_leaderboard(study):
+    shown = json.loads(run(["trials", study[0], "--json"], study[0]).stdout)
+    assert shown[0]["state"] == "complete"
+    accuracies = [t["val_accuracy"] for t in shown if t["state"] == "complete"]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert "needed" in run(["trials", study[0]], study[0]).stdout
+
+
+def test_retraining_more_adds_to_the_record(study):
+    done = run(["retrain", study[0], "--top", 2, "--seeds", 1], study[0])
+    assert done.returncode == 0, done.stderr
+    record = json.loads((study[0] / "retrain.json").read_text())
+    assert len(record["test_openings"]) > len(record["configurations"]) >= 2
+
+
+def test_a_report_can_be_made_again(study):
+    (study[0] / "report.html").unlink()
+    assert run(["report", study[0]], study[0]).returncode == 0
+    assert (study[0] / "report.html").stat().st_size > 1_000_000
+
+
+def test_what_diverges_or_does_not_fit_is_recorded_and_the_search_goes_on(tmp_path):
+    space = tmp_path / "wild.py"
+    space.write_text(
+        "from hwtune.space import *\n"
+        "SPACE = SearchSpace(question='?', data='digits',\n"
+        "    fixed={'epochs': 2, 'optimizer': 'sgd', 'pixel_scale': 'raw'},\n"
+        "    search={'lr': choice(1e-5, 1e25), 'filters': choice('4', '4-4-4-4')},\n"
+        "    starts={'bad': {'lr': 1e25, 'filters': '4'}, 'good': {'lr': 1e-5, 'filters': '4'}})\n"
+    )
+    done = run(["search", space, "--trials", 5, "--seeds", 1, "--name", "s"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = rows((tmp_path / "s", done), "trials.csv")
+    reasons = " ".join(row["reason"] for row in trials if row["state"] == "failed")
+    assert "diverged at epoch 1" in reasons
+    loaded = optuna_trials((tmp_path / "s", done))
+    assert not [t for t in loaded.trials if t.state == TrialState.RUNNING]
+    diverged = [t for t in loaded.trials if "diverged" in t.constraints]
+    assert all(t.state == TrialState.PRUNED for t in diverged)
+    assert loaded.best_trial.params == {"lr": 1e-5, "filters": "4"}
+
+
+def test_interrupting_ends_with_130_and_tests_nothing(tmp_path):
+    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hwtune", "search", "digits_cnn", "--epochs", "500", "--name", "s"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    epochs = tmp_path / "s" / "epochs.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if epochs.exists() and epochs.read_text().count("\n") > 3:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "python -m hwtune retrain s" in output
+    assert json.loads((tmp_path / "s" / "study.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "s" / "retrain.json").exists()
+
+
+def test_a_time_budget_is_kept(tmp_path):
+    started = time.monotonic()
+    words = ["search", "digits_cnn", "--time-budget", "30s", "--epochs", 200, "--name", "s"]
+    done = run([*words, "--seeds", 1], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 90  # a budget of 30 s, and start-up on a busy machine
+    trials = rows((tmp_path / "s", done), "trials.csv")
+    assert any("time for the search was over" in row["reason"] for row in trials)
+
+
+@pytest.mark.slow
+def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
+    words = ["search", "digits_cnn", "--trials", 6, "--parallel", 1, "--seeds", 1, "--seed", 7]
+    for name in ("a", "b"):
+        assert run([*words, "--name", name], tmp_path).returncode == 0
+    studies = [rows((tmp_path / name, None), "epochs.csv") for name in ("a", "b")]
+    for row in (*studies[0], *studies[1]):
+        del row["seconds"]
+    assert studies[0] == studies[1]
+    tested = [json.loads((tmp_path / n / "retrain.json").read_text()) for n in ("a", "b")]
+    assert tested[0]["configurations"] == tested[1]["configurations"]
+
+
+@pytest.mark.slow
+def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
+    done = run(
+        ["search", "chinese_cnn", "--time-budget", "3m", "--seeds", 1, "--split", "writer",
+         "--name", "s"],
+        tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "NOT REAL HANDWRITING" in done.stdout
+    assert about((tmp_path / "s", done))["data"]["name"] == "chinese_strokes"
+    assert "not handwriting" in (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    again = run(["search", "chinese_cnn", "--data", "chinese_mnist"], tmp_path)
+    assert_refused(again, "data get chinese_mnist")

@@ -1,0 +1,88 @@
+"""The scripts as a user on a fresh machine meets them."""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("search", "test", "check", "setup", "results_table")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_says_what_it_does_in_its_first_line(name):
+    script = ROOT / "scripts" / name
+    lines = script.read_text().splitlines()
+    assert script.stat().st_mode & stat.S_IXUSR
+    assert lines[0].startswith("#!/usr/bin/env ")
+    assert lines[1].startswith("# ")
+
+
+def test_python_that_is_too_old_is_named(tmp_path):
+    """Only programs named python3 that fail are on the PATH, beside the shell's own tools."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "env", "cat", "cksum", "dirname", "flock", "mv"):
+        if found := shutil.which(tool):
+            (tools / tool).symlink_to(found)
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (tools / "python3").chmod(0o755)
+    copy = tmp_path / "hwtune"
+    shutil.copytree(ROOT / "scripts", copy / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, copy)
+    done = subprocess.run(
+        [copy / "scripts" / "search", "digits_cnn"],
+        env={"PATH": str(tools)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "needs Python 3.11" in done.stderr
+    assert not (copy / ".venv").exists()
+
+
+def test_a_second_start_installs_nothing_and_works_from_any_folder(tmp_path):
+    if not (ROOT / ".venv" / ".hwtune-installed").exists():
+        pytest.skip("not set up by scripts/setup")
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [ROOT / "scripts" / "search", "nowhere"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("hwtune: Unknown space 'nowhere'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_interrupted_setup_is_mended(tmp_path):
+    """The first setup is cut after the environment's folder exists; the second one finishes."""
+    copy = tmp_path / "hwtune"
+    ignored = shutil.ignore_patterns(".venv", ".git", "results", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    (copy / ".venv" / "bin").mkdir(parents=True)
+    (copy / ".venv" / "bin" / "python").write_text("")  # what a cut creation leaves
+    done = subprocess.run(
+        [copy / "scripts" / "search", "nowhere"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Unknown space 'nowhere'" in done.stderr
+    assert (copy / ".venv" / ".hwtune-installed").exists()
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_spaces(tmp_path):
+    import sys
+    import zipfile
+
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", tmp_path, ROOT],
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    spaces = {path.name for path in (ROOT / "search_spaces").glob("*.py")}
+    assert {f"hwtune/search_spaces/{name}" for name in spaces} <= set(names)
+    assert "hwtune/report/template.html" in names

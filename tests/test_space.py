@@ -1,0 +1,182 @@
+import json
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hwtune.data import DATASETS
+from hwtune.data.splits import Part
+from hwtune.errors import NoPixelError, SpaceError
+from hwtune.search.feasible import cost_of, survey, too_large
+from hwtune.space import (
+    SearchSpace,
+    choice,
+    integer,
+    load_space,
+    log_uniform,
+    space_files,
+    space_from_json,
+    uniform,
+)
+from hwtune.training.device import Fast
+from hwtune.training.loop import train_config
+from hwtune.training.state import start_training
+from tests.strategies import points
+
+SPACES = {name: load_space(name)[0] for name in space_files()}
+EVERY_SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+def tiny(**changes):
+    values = {
+        "question": "?",
+        "data": "digits",
+        "search": {"lr": log_uniform(1e-4, 1e-1), "pool": choice("max", "none")},
+    }
+    return SearchSpace(**{**values, **changes})
+
+
+def shape(space):
+    source = DATASETS[space.data]
+    return {"classes": source.classes, "side": source.side}
+
+
+def test_the_spaces_of_the_issue_are_there():
+    assert {"chinese_cnn", "digits_cnn"} <= SPACES.keys()
+
+
+@EVERY_SPACE
+def test_every_space_has_points_that_can_be_trained(space):
+    assert survey(space, **shape(space))
+
+
+@EVERY_SPACE
+def test_every_baseline_is_trained_whatever_the_limits(space):
+    for values in space.baselines.values():
+        assert not too_large(space, cost_of(space, values, **shape(space)))
+
+
+@EVERY_SPACE
+def test_a_space_survives_the_way_through_json(space):
+    assert space_from_json(json.loads(json.dumps(space.to_json()))) == space
+
+
+@EVERY_SPACE
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_point_builds_a_network_and_trains_a_step(space, data):
+    values = data.draw(points(space))
+    dimensions = shape(space)
+    try:
+        if too_large(space, cost_of(space, values, **dimensions)):
+            return
+    except NoPixelError:
+        return
+    count = 8
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(
+        0, 256, (count, dimensions["side"], dimensions["side"]), generator=generator
+    )
+    part = Part(images.to(torch.uint8).numpy(), torch.arange(count).numpy())
+    config = space.config({**values, "batch_size": count}).to_dict()
+    config = space.config({**config, "epochs": 1})
+    state, batches, _ = start_training(
+        config, part, None, classes=dimensions["classes"], seed=0, fast=Fast("cpu", bf16=False)
+    )
+    before = [p.detach().clone() for p in state.model.parameters()]
+    (result,) = train_config(state, batches, None, config)
+    assert result.epoch == 1
+    after = list(state.model.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@EVERY_SPACE
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_values_survive_the_way_through_trials_csv(space, data):
+    values = data.draw(points(space))
+    assert space.parse({key: str(value) for key, value in values.items()}) == values
+
+
+def test_a_baseline_outside_its_space_is_refused():
+    with pytest.raises(SpaceError, match="'old'.*lr=5"):
+        tiny(baselines={"old": {"lr": 5.0, "pool": "max"}})
+
+
+def test_a_baseline_that_lacks_a_value_is_refused():
+    with pytest.raises(SpaceError, match="'old' lacks 'pool'"):
+        tiny(baselines={"old": {"lr": 0.01}})
+
+
+def test_a_choice_of_true_is_not_met_by_one():
+    with pytest.raises(SpaceError, match="softmax=1"):
+        tiny(
+            search={"softmax": choice(False, True)},
+            baselines={"old": {"softmax": 1}},
+        )
+
+
+def test_an_unknown_hyperparameter_in_a_space_is_refused():
+    with pytest.raises(SpaceError, match="Unknown hyperparameter 'depth'"):
+        tiny(search={"depth": integer(1, 3)})
+
+
+def test_a_bad_end_of_a_range_is_refused():
+    with pytest.raises(SpaceError, match="translation=1.5"):
+        tiny(search={"translation": uniform(0.0, 1.5)})
+
+
+def test_a_range_upside_down_is_refused():
+    with pytest.raises(SpaceError, match="from 2 to 1"):
+        uniform(2, 1)
+
+
+def test_a_plain_value_in_search_is_refused():
+    with pytest.raises(SpaceError, match="use choice"):
+        tiny(search={"lr": 0.1})
+
+
+def test_a_value_both_fixed_and_searched_is_refused():
+    with pytest.raises(SpaceError, match="'lr' stands both"):
+        tiny(fixed={"lr": 0.1})
+
+
+def test_a_space_that_leaves_no_pixel_is_refused():
+    space = tiny(fixed={"filters": "8-8-8-8"}, search={"pool": choice("max", "avg")})
+    with pytest.raises(SpaceError, match="no point that can be trained.*no pixel"):
+        survey(space, classes=10, side=8)
+
+
+def test_with_epochs_sets_the_length_of_every_trial():
+    space = tiny(
+        search={"lr": log_uniform(1e-4, 1e-1), "epochs": integer(3, 9)},
+        baselines={"old": {"lr": 0.01, "epochs": 9}},
+    ).with_epochs(4)
+    assert "epochs" not in space.search
+    assert space.config(space.baselines["old"]).epochs == 4
+
+
+def test_a_users_own_file_is_loaded_by_its_path(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from hwtune.space import *\n"
+        "SPACE = SearchSpace(question='?', data='digits', search={'lr': log_uniform(.001, .1)})\n"
+    )
+    space, path = load_space(str(file))
+    assert (space.name, path) == ("mine", file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SPACE = 3", "defines no SPACE"),
+        ("1/0", "ZeroDivisionError"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused(tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(SpaceError, match=message):
+        load_space(str(file))

@@ -1,0 +1,190 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hwtune.config import TrialConfig
+from hwtune.data.splits import Part, SplitSpec, search_split
+from hwtune.errors import TrainingDiverged
+from hwtune.training.device import Fast, choose_device, keep_freed_memory
+from hwtune.training.loop import evaluate, train_config
+from hwtune.training.state import plain_batches, start_training
+
+PLAIN = Fast("cpu", bf16=False)
+SMALL = {
+    "filters": "4-8",
+    "batch_size": 64,
+    "epochs": 3,
+    "head": "avg",
+    "norm": "before",
+    "lr": 0.01,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def parts(digits):
+    return search_split(digits, SplitSpec())
+
+
+def start(parts, *, fast=PLAIN, seed=0, **values):
+    config = TrialConfig(**{**SMALL, **values})
+    state, batches, watched = start_training(
+        config, parts.train, parts.validation, classes=10, seed=seed, fast=fast
+    )
+    return state, train_config(state, batches, watched, config)
+
+
+def losses(parts, **values):
+    return [result.train_loss for result in start(parts, **values)[1]]
+
+
+def test_the_losses_are_the_golden_ones(parts):
+    # Made by this test's own configuration in fp32; a change of the loop's arithmetic shows here.
+    assert losses(parts) == pytest.approx(GOLDEN, abs=5e-3)
+
+
+GOLDEN = [2.16362, 1.67954, 1.22946]
+
+
+def test_the_same_seed_gives_the_same_losses(parts):
+    values = {"rotation": 10.0, "dropout": "0.2", "hidden": "16"}
+    assert losses(parts, **values) == losses(parts, **values)
+    assert losses(parts, **values) != losses(parts, seed=1, **values)
+
+
+def test_training_learns(parts):
+    last = list(start(parts, epochs=8, lr_schedule="onecycle", filters="16-32")[1])[-1]
+    assert last.val_accuracy > 0.9
+    assert 0 < last.seconds < 60
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.01},
+        {"optimizer": "sgd", "momentum": 0.9},
+        {"lr_schedule": "onecycle"},
+        {"lr_schedule": "exponential"},
+        {"lr_schedule": "plateau", "lr_patience": 0, "lr_decay": 0.5},
+        {"ema": 0.9, "rotation": 10.0, "translation": 0.1, "scaling": 0.1},
+        {"early_stop": 2},
+        {"dropout": "0.3", "hidden": "16", "hidden_norm": True, "spatial_dropout": "0.1"},
+        {"softmax": True, "label_smoothing": 0.1, "clip_value": 0.1},
+    ],
+    ids=str,
+)
+def test_a_saved_state_goes_on_as_if_nothing_happened(parts, tmp_path, values):
+    whole = [(r.train_loss, r.val_loss, r.lr) for r in start(parts, **values)[1]]
+    state, results = start(parts, **values)
+    next(results)
+    state.save(tmp_path / "state.pt")
+    torch.rand(7)  # other users of the global generator
+    again, rest = start(parts, seed=5, **values)
+    again.load(tmp_path / "state.pt")
+    assert [(r.train_loss, r.val_loss, r.lr) for r in rest] == whole[1:]
+
+
+def test_onecycle_warms_up_and_falls(parts):
+    rates = [r.lr for r in start(parts, lr_schedule="onecycle", epochs=6)[1]]
+    assert max(rates) < 0.0101
+    assert rates[0] < max(rates)
+    assert rates[-1] < 1e-4
+
+
+def test_exponential_falls_once_an_epoch(parts):
+    rates = [r.lr for r in start(parts, lr_schedule="exponential", lr_decay=0.5)[1]]
+    assert rates == pytest.approx([0.01, 0.005, 0.0025])
+
+
+def test_early_stop_restores_the_best_weights(parts):
+    state, results = start(parts, early_stop=1, lr=0.5, epochs=30, optimizer="sgd")
+    seen = list(results)
+    assert len(seen) < 30
+    best = min(r.val_loss for r in seen)
+    watched = plain_batches(parts.validation, TrialConfig(**SMALL), fast=PLAIN)
+    assert evaluate(state.evaluated, watched, fast=PLAIN)[0] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_raises(parts):
+    _, results = start(parts, optimizer="sgd", lr=1e30, norm="none", pixel_scale="raw")
+    with pytest.raises(TrainingDiverged, match="epoch 1: the training loss is (nan|inf)"):
+        list(results)
+
+
+def test_the_weight_average_is_what_is_evaluated(parts):
+    state, results = start(parts, ema=0.99)
+    next(results)
+    assert state.evaluated is not state.model
+    plain, average = (
+        torch.cat([p.flatten() for p in model.parameters()])
+        for model in (state.model, state.evaluated)
+    )
+    assert not torch.equal(plain, average)
+
+
+def test_gradients_are_clipped_by_value(parts):
+    state, results = start(parts, clip_value=1e-4, softmax=True)
+    next(results)
+    assert max(p.grad.abs().max() for p in state.model.parameters()) <= 1e-4
+
+
+def test_softmax_before_the_loss_keeps_it_above_its_floor(parts):
+    floor = -math.log(math.e / (math.e + 9))  # the best that ten classes allow: 1.4612
+    results = list(start(parts, softmax=True, epochs=6)[1])
+    assert all(r.train_loss > floor for r in results)
+
+
+def test_bf16_gives_the_same_losses_within_two_percent(parts):
+    fast, plain = (losses(parts, fast=f) for f in (Fast("cpu", bf16=True), PLAIN))
+    assert fast == pytest.approx(plain, rel=0.02)
+
+
+def test_validation_is_no_part_of_training(parts):
+    _state, results = start(parts)
+    config = TrialConfig(**SMALL)
+    alone, batches, _ = start_training(config, parts.train, None, classes=10, seed=0, fast=PLAIN)
+    pairs = zip(results, train_config(alone, batches, None, config), strict=True)
+    for with_validation, without in pairs:
+        assert with_validation.train_loss == without.train_loss
+        assert math.isnan(without.val_accuracy)
+
+
+def test_a_network_that_gives_nan_has_no_accuracy(parts):
+    state, _ = start(parts)
+    for parameter in state.model.parameters():
+        parameter.data.fill_(math.nan)
+    watched = plain_batches(parts.validation, TrialConfig(**SMALL), fast=PLAIN)
+    assert evaluate(state.model, watched, fast=PLAIN) == (math.inf, 0.0)
+
+
+def test_a_data_set_smaller_than_a_batch_trains(parts):
+    few = Part(parts.train.images[:5], parts.train.labels[:5])
+    config = TrialConfig(**SMALL)
+    state, batches, _ = start_training(config, few, None, classes=10, seed=0, fast=PLAIN)
+    assert len(list(train_config(state, batches, None, config))) == 3
+
+
+def test_keeping_freed_memory_does_no_harm():
+    keep_freed_memory()
+    assert np.ones(10_000_000).sum() == 1e7
+
+
+def test_without_a_gpu_the_cpu_is_chosen():
+    assert choose_device(gpu=False).device == "cpu"
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_losses_of_the_cpu_within_five_percent(parts):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    assert losses(parts, fast=choose_device(gpu=True)) == pytest.approx(losses(parts), rel=0.05)
