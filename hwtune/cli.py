@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,12 +18,11 @@ from hwtune.errors import HwtuneError, HwtuneFailure
 app = typer.Typer(
     name="hwtune",
     help="Find the best classifier for a set of handwriting, and prove that it is the best.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="List, get, add and check data sets.", no_args_is_help=True)
+data_app = typer.Typer()
 app.add_typer(data_app, name="data")
 
 
@@ -50,15 +49,43 @@ def seconds_of(text: str) -> float:
     return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
+def positive(text: str | int) -> int:
+    """Return a whole number of at least 1."""
+    return whole_number(text, at_least=1)
+
+
+def natural(text: str | int) -> int:
+    """Return a whole number of at least 0."""
+    return whole_number(text, at_least=0)
+
+
+def whole_number(text: str | int, *, at_least: int) -> int:
+    """Return the number that `text` writes; Typer's own check would not name a wrong one."""
+    if not re.fullmatch(r"\d+", str(text)) or int(text) < at_least:
+        raise typer.BadParameter(f"{text!r} is no whole number of at least {at_least}.")
+    return int(text)
+
+
 Results = Annotated[
     Path, typer.Option(envvar="HWTUNE_RESULTS", help="The folder that holds the studies.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
-Top = Annotated[int, typer.Option(min=1, help="How many of the best to retrain and test.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each retrained configuration.")]
+Top = Annotated[
+    int,
+    typer.Option(parser=positive, metavar="N", help="How many of the best to retrain and test."),
+]
+Seeds = Annotated[
+    int,
+    typer.Option(parser=positive, metavar="N", help="Trainings of each retrained configuration."),
+]
 Parallel = Annotated[
-    int | None, typer.Option(min=1, help="Trainings at once; default: one a CPU, or by GPU memory.")
+    int | None,
+    typer.Option(
+        parser=positive,
+        metavar="N",
+        help="Trainings at once; default: one a CPU, or by GPU memory.",
+    ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
 DEFAULT_RESULTS = Path("results")
@@ -71,12 +98,14 @@ def command_line() -> list[str]:
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Find the best classifier for a set of handwriting, and prove that it is the best."""
     if version:
         print(f"hwtune {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -88,12 +117,22 @@ def search(
     split: Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")] = (
         SplitKind.random
     ),
-    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(parser=natural, metavar="N", help="Seed of the split.")
+    ] = 0,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Configurations to try; default: what fits, up to 50.")
+        int | None,
+        typer.Option(
+            parser=positive,
+            metavar="N",
+            help="Configurations to try; default: what fits, up to 50.",
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Length of every trial; default: the space's.")
+        int | None,
+        typer.Option(
+            parser=positive, metavar="N", help="Length of every trial; default: the space's."
+        ),
     ] = None,
     time_budget: Annotated[
         float | None,
@@ -108,7 +147,8 @@ def search(
     seed: Annotated[
         int,
         typer.Option(
-            min=0,
+            parser=natural,
+            metavar="N",
             help="Of sampler and trainings. One trial at a time and a budget in --trials repeat a "
             "study exactly; in parallel only the startup points repeat.",
         ),
@@ -289,6 +329,13 @@ def spaces(
     )
 
 
+@data_app.callback(invoke_without_command=True)
+def data(context: typer.Context) -> None:
+    """List, get, add and check data sets."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 @data_app.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the data sets, and whether each is at hand.
@@ -378,16 +425,17 @@ def show_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # Typer's own checks, one line instead of its box
+        fail(f"{error.format_message().rstrip('.')}. See --help.", error.exit_code)
     except HwtuneError as error:
         fail(error, 2)
     except HwtuneFailure as error:
         fail(error, 1)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def fail(error: object, code: int) -> None:
+def fail(error: object, code: int) -> NoReturn:
     """Print one line to the standard error and leave."""
     print(f"hwtune: {' '.join(str(error).split())}", file=sys.stderr)
     sys.stderr.flush()

@@ -233,8 +233,11 @@ class StudyFolder:
 
         Hyperparameters come back as the texts of the file.
         """
-        with (self.path / "trials.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with (self.path / "trials.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except FileNotFoundError:
+            return []
         trials = {}
         for row in rows:
             config = {k: v for k, v in row.items() if k not in TRIAL_COLUMNS}

@@ -3,17 +3,30 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
 from filelock import FileLock
 from PIL import Image
 
+from hwtune.data import load_data
 from hwtune.records import create_study
+from hwtune.space import load_space
 from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 
 QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
+
+
+def study_of(space):
+    """Return what `retrain` reads of study.json."""
+    return {
+        "format": 1,
+        "space": load_space(space)[0].to_json(),
+        "data": load_data("digits").describe(),
+        "split": {"kind": "random", "seed": 0},
+    }
 
 
 @pytest.mark.parametrize(
@@ -24,9 +37,19 @@ QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
         (("search", "digits_cnn", "--data", "mnist"), ("data get mnist",)),
         (("search", "digits_cnn", "--split", "writer"), ("does not know its writers",)),
         (("search", "digits_cnn", "--split", "both"), ("'both'", "writer")),
-        (("search", "digits_cnn", "--trials", 0), ("--trials", "0")),
-        (("search", "digits_cnn", "--epochs", 0), ("--epochs", "0")),
-        (("search", "digits_cnn", "--parallel", 0), ("--parallel", "0")),
+        (
+            ("search", "digits_cnn", "--trials", 0),
+            ("--trials", "'0' is no whole number of at least 1"),
+        ),
+        (
+            ("search", "digits_cnn", "--epochs", 0),
+            ("--epochs", "'0' is no whole number of at least 1"),
+        ),
+        (
+            ("search", "digits_cnn", "--parallel", 0),
+            ("--parallel", "'0' is no whole number of at least 1"),
+        ),
+        (("search", "digits_cnn", "--seed", "x"), ("--seed", "'x' is no whole number")),
         (("search", "digits_cnn", "--time-budget", "soon"), ("'soon'", "30m")),
         (("search", "digits_cnn", "--time-budget", "0m"), ("'0m'",)),
         (("search", "digits_cnn", "--name", "a/b"), ("plain folder name",)),
@@ -80,32 +103,24 @@ def test_a_results_folder_on_a_file_system_that_refuses_is_named(hwtune):
 
 def test_a_study_that_is_being_written_is_refused(hwtune, tmp_path):
     folder = create_study(tmp_path / "results", "mine", "digits_cnn")
-    about = hwtune("spaces", "digits_cnn", "--json")
-    assert about.returncode == 0
-    from hwtune.data import load_data
-    from hwtune.space import load_space
-
-    folder.write_study(
-        {
-            "format": 1,
-            "space": load_space("digits_cnn")[0].to_json(),
-            "data": load_data("digits").describe(),
-            "split": {"kind": "random", "seed": 0},
-        }
-    )
+    folder.write_study(study_of("digits_cnn"))
     with FileLock(folder.path / ".lock"):
         assert_refused(hwtune("retrain", "mine"), "another process")
-    done = hwtune("retrain", "mine")
-    assert done.returncode == 2
-    assert "no trained trial" in done.stderr
 
 
-def test_a_bad_archive_is_refused(hwtune, tmp_path):
+def test_a_bad_archive_is_refused(hwtune, tmp_path, monkeypatch):
     (tmp_path / "chinese-mnist.zip").write_bytes(b"not a zip")
-    environment = {"HWTUNE_DATA": str(tmp_path)}
-    done = hwtune("search", "chinese_cnn", *QUICK, env=environment)
-    assert_refused(done, "no zip archive")
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path))
+    assert_refused(hwtune("search", "chinese_cnn", *QUICK), "no zip archive")
     assert not (tmp_path / "results").exists()
+
+
+def test_a_study_without_trials_is_refused(tmp_path):
+    """Ray is started before the trials are read, so this runs in a process of its own."""
+    folder = create_study(tmp_path, "mine", "digits_cnn")
+    folder.write_study(study_of("digits_cnn"))
+    command = [sys.executable, "-m", "hwtune", "retrain", "mine", "--results", str(tmp_path)]
+    assert_refused(subprocess.run(command, capture_output=True, text=True), "no trained trial")
 
 
 def test_no_picture_is_refused(hwtune, tmp_path):
@@ -139,22 +154,22 @@ def test_spaces_are_listed_and_shown(hwtune):
     assert "4,222,831" in hwtune("spaces", "chinese_cnn").stdout
 
 
-def test_data_is_added_checked_and_listed(hwtune, tmp_path):
-    environment = {"HWTUNE_DATA": str(tmp_path / "data")}
+def test_data_is_added_checked_and_listed(hwtune, tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
     archive = write_zip(tmp_path / "a.zip", members())
-    assert hwtune("data", "add", "chinese_mnist", archive, env=environment).returncode == 0
-    checked = json.loads(hwtune("data", "check", "chinese_mnist", "--json", env=environment).stdout)
+    assert hwtune("data", "add", "chinese_mnist", archive).returncode == 0
+    checked = json.loads(hwtune("data", "check", "chinese_mnist", "--json").stdout)
     assert (checked["images"], checked["writers"]) == (150, 1)
-    listed = json.loads(hwtune("data", "list", "--json", env=environment).stdout)
+    listed = json.loads(hwtune("data", "list", "--json").stdout)
     at_hand = {row["name"] for row in listed if row["at_hand"]}
     assert at_hand == {"chinese_mnist", "chinese_strokes", "digits"}
 
 
-def test_data_without_permission_to_copy_is_refused(hwtune, tmp_path):
+def test_data_without_permission_to_copy_is_refused(hwtune, tmp_path, monkeypatch):
     (tmp_path / "data").write_text("a file")
-    environment = {"HWTUNE_DATA": str(tmp_path / "data")}
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
     archive = write_zip(tmp_path / "a.zip", members())
-    done = hwtune("data", "add", "chinese_mnist", archive, env=environment)
+    done = hwtune("data", "add", "chinese_mnist", archive)
     assert_refused(done, "cannot be written")
 
 
