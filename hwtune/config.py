@@ -23,7 +23,8 @@ class TrialConfig:
 
     # Preparation of the images, carried by a saved model.
     side: int = 0  # pixels; 0 keeps the data set's own
-    pixel_scale: Literal["unit", "symmetric", "raw"] = "unit"  # [0, 1], [-1, 1] or 0..255
+    # [0, 1], its square root (faint strokes come out), [-1, 1] or 0..255
+    pixel_scale: Literal["unit", "root", "symmetric", "raw"] = "unit"
 
     # Augmentation of the training batches; each draws uniformly from +- the value.
     rotation: float = 0.0  # degrees

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -23,10 +23,16 @@ from hwtune.records import FORMAT, StudyFolder, TrialRecord, create_study, now, 
 from hwtune.report.report import write_report
 from hwtune.search.budget import Budget, Clock
 from hwtune.search.feasible import survey
-from hwtune.search.study import longest, run_search
+from hwtune.search.study import (
+    GRACE_PERIOD,
+    REDUCTION_FACTOR,
+    STARTUP_TRIALS,
+    longest,
+    run_search,
+)
 from hwtune.space import SearchSpace, load_space, space_from_json
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130  # exit codes
 
 
 def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
@@ -60,7 +66,7 @@ def search(
     budget: Budget,
     parallel: int | None,
     seed: int,
-    scheduler: str,
+    scheduler: Literal["asha", "none"],
     name: str | None,
     results: Path,
     top: int,
@@ -96,58 +102,75 @@ def search(
         "data": dataset.describe(),
         "split": {**split.to_dict(), "counts": counts},
         "budget": {"trials": budget.trials, "epochs": longest(space), "seconds": budget.seconds},
-        "sampler": {"name": "tpe"},
-        "scheduler": {"name": scheduler, "grace_period": 1, "reduction_factor": 3},
+        "sampler": {"name": "tpe", "startup_trials": STARTUP_TRIALS},
+        "scheduler": {
+            "name": scheduler,
+            "grace_period": GRACE_PERIOD,
+            "reduction_factor": REDUCTION_FACTOR,
+        },
         "seed": seed,
         "command": shlex.join(command),
         "versions": versions(),
         "git_commit": git_commit(),
         "hardware": {**hardware(), "parallel": slots.parallel},
-        "started": now(),
-        "seconds": None,
-        "status": "running",
     }
-    with ExitStack() as stack:
-        stack.enter_context(folder.locked())
+    with folder.locked():
         folder.write_space(file.read_text(encoding="utf-8"))
-        folder.write_study(about)
-        console.print(
-            f"Study {folder.name}: {dataset.name}, {counts['train']:,} images to train on, "
-            f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
-            f"(split {split.kind}); {slots.parallel} trials at once."
-        )
-        address = stack.enter_context(cluster.started(slots))
-        console.print(
-            f"TensorBoard: tensorboard --logdir {folder.tensorboard}"
-            + (f"\nRay dashboard: {address} (token: ray get-auth-token)" if address else "")
-        )
-        status = "failed"
-        try:
+        with recorded(folder, about, clock), cluster.started(slots) as address:
+            introduce(folder, about, address, console)
             outcome = run_search(
                 space, dataset, parts, folder,
-                budget=budget, clock=clock, slots=slots, seed=seed,
-                scheduler=scheduler, console=console,  # type: ignore[arg-type]
+                budget=budget, clock=clock, slots=slots, seed=seed, scheduler=scheduler,
+                console=console,
             )  # fmt: skip
-            status = outcome.status
             about["search_seconds"] = round(clock.elapsed, 1)
-            if status == "interrupted" or outcome.best is None:
-                return folder, INTERRUPTED if status == "interrupted" else 1
+            if outcome.interrupted:
+                about["status"] = "interrupted"
+                return folder, INTERRUPTED
+            if outcome.best is None:
+                about["status"] = "failed"
+                return folder, FAILED
             _retrain(
                 folder, space, dataset, split, slots,
                 top=top, seeds=seeds, baselines=baselines, command=about["command"],
                 console=console,
             )  # fmt: skip
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except BaseException:
-            status = "failed"
-            raise
-        finally:
-            about["status"], about["seconds"] = status, round(clock.elapsed, 1)
-            folder.write_study(about)
-    write_report(folder)
+        write_report(folder)
     return folder, 0
+
+
+@contextmanager
+def recorded(folder: StudyFolder, about: dict[str, Any], clock: Clock) -> Iterator[None]:
+    """Keep `study.json` true: running inside the block, then how it ended and after how long.
+
+    The block may set another status than "complete" itself.
+    """
+    about |= {"started": now(), "seconds": None, "status": "running"}
+    folder.write_study(about)
+    about["status"] = "complete"
+    try:
+        yield
+    except KeyboardInterrupt:
+        about["status"] = "interrupted"
+        raise
+    except BaseException:
+        about["status"] = "failed"
+        raise
+    finally:
+        folder.write_study({**about, "seconds": round(clock.elapsed, 1)})
+
+
+def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, console: Console) -> None:
+    """Say what begins, and where it can be watched."""
+    counts = about["split"]["counts"]
+    console.print(
+        f"Study {folder.name}: {about['data']['name']}, {counts['train']:,} images to train on, "
+        f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
+        f"(split {about['split']['kind']}); {about['hardware']['parallel']} trials at once."
+    )
+    console.print(f"TensorBoard: tensorboard --logdir {folder.tensorboard}")
+    if dashboard:
+        console.print(f"Ray dashboard: {dashboard} (token: ray get-auth-token)")
 
 
 def retrain_study(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hwtune.data.augment import Augmentation, augment
 from hwtune.data.splits import Part
 
-PixelScale = Literal["unit", "symmetric", "raw"]
+PixelScale = Literal["unit", "root", "symmetric", "raw"]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -28,10 +28,12 @@ def to_pixels(images: torch.Tensor, *, side: int) -> torch.Tensor:
 
 
 def to_floats(pixels: torch.Tensor, scale: PixelScale) -> torch.Tensor:
-    """Return uint8 pixels as floats in [0, 1], [-1, 1] or 0..255."""
+    """Return pixels of 0..255 as floats in [0, 1], its square root, in [-1, 1] or in 0..255."""
     if scale == "raw":
         return pixels.float()
     unit = pixels.float() * (1 / 255)
+    if scale == "root":
+        return unit.sqrt_()
     return unit if scale == "unit" else unit.mul_(2).sub_(1)
 
 
@@ -80,11 +82,7 @@ class Batches:
 
     def _augmented(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the floats of a batch, distorted while the background is still 0."""
-        if not self.augmentation:
-            return to_floats(pixels, self.pixel_scale)
-        assert self.generator is not None
-        moved = augment(pixels.float(), self.augmentation, self.generator)
-        if self.pixel_scale == "raw":
-            return moved
-        unit = moved.mul_(1 / 255)
-        return unit if self.pixel_scale == "unit" else unit.mul_(2).sub_(1)
+        if self.augmentation:
+            assert self.generator is not None
+            pixels = augment(pixels.float(), self.augmentation, self.generator)
+        return to_floats(pixels, self.pixel_scale)

@@ -45,10 +45,9 @@ STARTUP_TRIALS = 10  # random ones before TPE models anything
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended; `trials` is what was afforded, `best` the leader."""
+    """How a search ended: whether before its time, and the leader if there is one."""
 
-    status: Literal["complete", "interrupted"]
-    trials: int
+    interrupted: bool
     best: TrialRecord | None
 
 
@@ -205,8 +204,7 @@ def run_search(
         console=console,
     )
     interrupted = _fit(searcher, asha, callback, arrays_of(split, classes), slots)
-    trained = ledger.trained
-    return Outcome("interrupted" if interrupted else "complete", len(trained), ledger.best)
+    return Outcome(interrupted, ledger.best)
 
 
 def longest(space: SearchSpace) -> int:
