@@ -83,14 +83,14 @@ class TrialRecord:
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the trials with an accuracy, the best first.
 
-    Complete ones come before stopped ones; then validation accuracy, validation loss and the
-    number of parameters decide.
+    Validation accuracy decides, then validation loss, then the number of parameters; a trial that
+    was cut off when the time was over may well win.
     """
     seen = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
     seen = [t for t in seen if t.state != "failed"]
     return sorted(
         seen,
-        key=lambda t: (t.state != "complete", -t.val_accuracy, t.val_loss, t.parameters, t.trial),
+        key=lambda t: (-t.val_accuracy, t.val_loss, t.parameters, t.trial),
     )
 
 

@@ -125,9 +125,9 @@ def test_optuna_knows_the_truth(study):
 
 
 def test_the_winner_is_the_best_on_validation_retrained_for_its_best_epoch(study):
-    complete = [row for row in rows(study, "trials.csv") if row["state"] == "complete"]
+    trained = [row for row in rows(study, "trials.csv") if row["state"] != "failed"]
     order = sorted(
-        complete,
+        trained,
         key=lambda r: (-float(r["val_accuracy"]), float(r["val_loss"]), int(r["parameters"])),
     )
     winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
@@ -191,8 +191,7 @@ def test_tensorboard_has_every_trial_with_its_hyperparameters(study):
 
 def test_trials_shows_the_leaderboard(study):
     shown = json.loads(run(["trials", study[0], "--json"], study[0]).stdout)
-    assert shown[0]["state"] == "complete"
-    accuracies = [t["val_accuracy"] for t in shown if t["state"] == "complete"]
+    accuracies = [t["val_accuracy"] for t in shown if t["state"] != "failed"]
     assert accuracies == sorted(accuracies, reverse=True)
     assert "needed" in run(["trials", study[0]], study[0]).stdout
 

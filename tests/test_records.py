@@ -42,7 +42,7 @@ def test_ties_are_broken_by_loss_then_parameters():
             TrialRecord(5),
         ]
     )
-    assert [t.trial for t in order] == [2, 1, 0, 3]
+    assert [t.trial for t in order] == [3, 2, 1, 0]
 
 
 def test_without_a_name_a_free_one_is_chosen(tmp_path):

@@ -61,10 +61,17 @@ def download_kaggle(
             process.wait()
         zips = list(Path(name).glob("*.zip"))
         if process.returncode or not zips:
-            lines = log.read_text(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-            raise DataError(f"Kaggle did not send {handle}: {last[:200]}")
+            raise DataError(f"Kaggle did not send {handle}: {last_words(log)}.")
         os.replace(zips[0], target)
+
+
+def last_words(log: Path) -> str:
+    """Return why the kaggle command failed, as its last line says."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "it gave no reason")
+    if "Max retries exceeded" in last:
+        return "its server cannot be reached from here"
+    return last.rstrip(".")[:200]
 
 
 def _watch(

@@ -15,11 +15,12 @@ class Ledger:
         self.folder = folder
         self.searched = list(searched)
         self.trials: dict[int, TrialRecord] = {}
+        self.rejected: set[int] = set()  # infeasible: never trained, and no part of a budget
 
     @property
     def trained(self) -> list[TrialRecord]:
-        """Return the trials that were started, infeasible ones left out."""
-        return [t for t in self.trials.values() if t.state != "failed" or t.epochs]
+        """Return the trials that were started, whatever became of them."""
+        return [t for t in self.trials.values() if t.trial not in self.rejected]
 
     @property
     def best(self) -> TrialRecord | None:

@@ -58,7 +58,7 @@ class Rungs:
             rank = 1 + sum(other > accuracy for other in others)
             return (
                 f"epoch {epoch}: {accuracy:.4f}, needed {needed:.4f} "
-                f"(top 1/{self.reduction_factor} of {len(others)}), rank {rank}"
+                f"(top 1/{self.reduction_factor} of {len(rung.values)}), rank {rank}"
             )
         return ""
 

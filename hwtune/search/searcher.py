@@ -81,6 +81,7 @@ class OptunaSearcher(Searcher):
                 trial.number, trial.params, baseline=baseline, parameters=cost.parameters
             )
             if rejected:
+                self.ledger.rejected.add(trial.number)
                 self._tell_infeasible(trial, "infeasible", rejected)
                 continue
             self.asked[trial_id] = trial

@@ -134,13 +134,26 @@ def start_training(
         epochs=config.epochs,
         steps=len(batches),
     )
-    ema = None
-    if config.ema:
-        average = get_ema_multi_avg_fn(config.ema)
-        ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    ema = build_ema(model, config.ema) if config.ema else None
     state = TrainState(model, optimizer, schedule, ema, random, fast)
     watched = None if validation is None else plain_batches(validation, config, fast=fast)
     return state, batches, watched
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """Return the exponential average of a network's weights and statistics.
+
+    The decay rises from 0.1 to its final value, so that the first epochs are not dominated by the
+    untrained network (the rule (1 + n) / (10 + n) of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def update(averaged: Any, current: Any, _: Any) -> None:
+        count = int(average.n_averaged)  # this one lies on the CPU: reading it waits for no GPU
+        rate = min(decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(rate)(averaged, current, count)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 def plain_batches(part: Part, config: TrialConfig, *, fast: Fast) -> Batches:

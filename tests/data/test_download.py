@@ -38,6 +38,12 @@ def test_a_failed_download_says_the_commands_last_words(tmp_path):
     assert not list((tmp_path / "data").iterdir())
 
 
+def test_an_unreachable_server_is_said_in_plain_words(tmp_path):
+    words = "HTTPSConnectionPool(host='x', port=443): Max retries exceeded with url: /y"
+    with pytest.raises(DataError, match="its server cannot be reached from here"):
+        download(tmp_path, f'echo "{words}"; exit 1')
+
+
 def test_a_command_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="kaggle command does not start"):
         download_kaggle("a/b", tmp_path / "b.zip", total=1, command=str(tmp_path / "absent"))

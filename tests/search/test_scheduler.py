@@ -66,7 +66,7 @@ def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
     for number, accuracy in enumerate([0.5, 0.8, 0.9]):
         rungs.judge(number, 1, accuracy)
     # The cut-off is the upper third of 0.5, 0.8 and 0.9, interpolated: 0.8333.
-    expected = "epoch 1: 0.6000, needed 0.8333 (top 1/3 of 3), rank 3"
+    expected = "epoch 1: 0.6000, needed 0.8333 (top 1/3 of 4), rank 3"
     assert rungs.judge(3, 1, 0.6) == expected
 
 
@@ -77,7 +77,7 @@ def test_a_baseline_is_never_stopped_but_counts():
     assert asha.on_trial_result(None, baseline, {"epoch": 1, "val_accuracy": 0.1}) == "CONTINUE"
     assert asha.on_trial_result(None, bad, {"epoch": 1, "val_accuracy": 0.2}) == "STOP"
     assert "rank 2" in asha.reasons[2]
-    assert "of 2)" in asha.reasons[2]
+    assert "of 3)" in asha.reasons[2]
 
 
 def test_everything_stops_when_the_time_is_over():

@@ -153,6 +153,14 @@ def test_what_cannot_be_built_or_is_too_large_is_told_and_not_trained(tmp_path):
     assert len(bridge.ledger.trained) == 15
 
 
+def test_trials_that_fail_before_their_first_epoch_count(tmp_path):
+    bridge = Bridge(tmp_path, limit=3)
+    for _ in range(3):
+        bridge.begin()
+        bridge.end(error=True)
+    assert bridge.searcher.suggest("t") == Searcher.FINISHED
+
+
 def test_a_space_with_nothing_left_ends_the_study(tmp_path):
     space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
     bridge = Bridge(tmp_path, space, accept=lambda cost: "too much")

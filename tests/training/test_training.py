@@ -132,6 +132,12 @@ def test_the_weight_average_is_what_is_evaluated(parts):
     assert not torch.equal(plain, average)
 
 
+def test_the_weight_average_is_not_held_back_by_its_beginning(parts):
+    # 89 steps: a plain average of decay 0.99 would still be two fifths the untrained network.
+    first = next(start(parts, ema=0.99, batch_size=16)[1])
+    assert first.val_accuracy > 0.4  # 0.60; the plain average has 0.11
+
+
 def test_gradients_are_clipped_by_value(parts):
     state, results = start(parts, clip_value=1e-4, softmax=True)
     next(results)
