@@ -54,9 +54,12 @@ def positive(text: str | int) -> int:
     return whole_number(text, at_least=1)
 
 
-def natural(text: str | int) -> int:
-    """Return a whole number of at least 0."""
-    return whole_number(text, at_least=0)
+def seed_of(text: str | int) -> int:
+    """Return a seed: a whole number of at least 0, as NumPy takes them."""
+    number = whole_number(text, at_least=0)
+    if number >= 2**32:
+        raise typer.BadParameter(f"{text!r} is too large; seeds lie below {2**32}.")
+    return number
 
 
 def whole_number(text: str | int, *, at_least: int) -> int:
@@ -118,7 +121,7 @@ def search(
         SplitKind.random
     ),
     split_seed: Annotated[
-        int, typer.Option(parser=natural, metavar="N", help="Seed of the split.")
+        int, typer.Option(parser=seed_of, metavar="N", help="Seed of the split.")
     ] = 0,
     trials: Annotated[
         int | None,
@@ -147,10 +150,10 @@ def search(
     seed: Annotated[
         int,
         typer.Option(
-            parser=natural,
+            parser=seed_of,
             metavar="N",
-            help="Of sampler and trainings. One trial at a time and a budget in --trials repeat a "
-            "study exactly; in parallel only the startup points repeat.",
+            help="Of the sampler and the trials. One trial at a time with --trials repeats "
+            "a study exactly, on a CPU; in parallel only the startup points repeat.",
         ),
     ] = 0,
     name: Annotated[

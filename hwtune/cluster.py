@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# This makes a local cluster listen on loopback alone, on Linux too; without it Ray's own ports
+# would be open to the network, guarded by its token only.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 
@@ -39,14 +44,39 @@ def plan_slots(parallel: int | None) -> Slots:
     """Return one slot a CPU, or on a machine with GPUs as many a GPU as its memory suggests."""
     import torch
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count()
+    memory = min((torch.cuda.get_device_properties(i).total_memory for i in range(gpus)), default=0)
+    return divide(cpus=usable_cpus(), gpus=gpus, gpu_bytes=memory, parallel=parallel)
+
+
+def divide(*, cpus: int, gpus: int, gpu_bytes: int, parallel: int | None) -> Slots:
+    """Return slots that all fit at once; `gpu_bytes` is the memory of the smallest GPU.
+
+    Shares are cut after four digits, as Ray counts them: rounded up, the last slot never starts.
+    """
     if not gpus:
-        return Slots(parallel or cpus, cpus=min(1.0, cpus / (parallel or cpus)))
-    memory = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
-    each = max(1, min(MAX_TRIALS_PER_GPU, memory // GPU_BYTES_PER_TRIAL, cpus // gpus))
+        slots = parallel or cpus
+        return Slots(slots, cpus=share(cpus, slots))
+    each = max(1, min(MAX_TRIALS_PER_GPU, gpu_bytes // GPU_BYTES_PER_TRIAL, cpus // gpus))
     slots = parallel or each * gpus
-    return Slots(slots, cpus=min(1.0, cpus / slots), gpus=min(1.0, gpus / slots))
+    per_gpu = math.ceil(slots / gpus)
+    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, per_gpu))
+
+
+def share(whole: int, parts: int) -> float:
+    """Return the part of `whole`, at most 1, that `parts` slots can have at once."""
+    return min(1.0, math.floor(whole / parts * 10_000) / 10_000)
+
+
+def usable_cpus() -> int:
+    """Return the CPUs that this process may use, a container's quota included."""
+    cpus = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cpus = min(cpus, max(1, int(quota) // int(period)))  # "max" is no number: no quota
+    return cpus
 
 
 @contextmanager
@@ -60,7 +90,7 @@ def started(slots: Slots) -> Iterator[str]:
         return
     context = ray.init(
         address="local",  # a bare call could attach to a leftover cluster
-        num_cpus=max(1, round(slots.cpus * slots.parallel)),
+        num_cpus=max(1, math.ceil(slots.cpus * slots.parallel)),
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         log_to_driver=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -82,7 +83,9 @@ class TrialConfig:
 
 
 LOWEST = {"epochs": 1, "batch_size": 2, "stem_stride": 1, "convs_per_stage": 1, "stem_kernel": 1}
-HIGHEST = {"momentum": 1.0, "ema": 1.0, "label_smoothing": 1.0, "translation": 1.0, "scaling": 1.0}
+HIGHEST = dict.fromkeys(  # these stay below 1
+    ("momentum", "ema", "label_smoothing", "translation", "scaling", "lr_decay"), 1.0
+)
 
 
 def check_value(name: str, value: object, hint: Any) -> None:
@@ -100,8 +103,8 @@ def check_value(name: str, value: object, hint: Any) -> None:
         raise SpaceError(f"{name}={value!r} must be of type {hint.__name__}.")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = LOWEST.get(name, 0), HIGHEST.get(name, float("inf"))
-        if not low <= value <= high or (name in HIGHEST and value == high):
-            raise SpaceError(f"{name}={value!r} must lie between {low} and {high}.")
+        if not (math.isfinite(value) and low <= value < high):
+            raise SpaceError(f"{name}={value!r} must be at least {low} and below {high}.")
 
 
 def trial_config(values: Hyperparameters) -> TrialConfig:
@@ -120,8 +123,10 @@ def trial_config(values: Hyperparameters) -> TrialConfig:
 def numbers(text: str, *, name: str, kind: type = int) -> list[Any]:
     """Return the numbers of a dash-joined list such as "16-32"; "none" is the empty list.
 
+    Whole numbers are at least 1, others, which are dropout rates, in [0, 1).
+
     Raises:
-        SpaceError: when a part is no positive number.
+        SpaceError: when a part is no such number.
     """
     if text == "none":
         return []
@@ -129,8 +134,9 @@ def numbers(text: str, *, name: str, kind: type = int) -> list[Any]:
         values = [kind(part) for part in text.split("-")]
     except ValueError:
         raise SpaceError(f"{name}={text!r} is no list such as '16-32'.") from None
-    if any(value < 0 or (kind is int and value == 0) for value in values):
-        raise SpaceError(f"{name}={text!r} holds a value below its range.")
+    if not all(value > 0 if kind is int else 0 <= value < 1 for value in values):
+        want = "of at least 1" if kind is int else "from 0 to below 1"
+        raise SpaceError(f"{name}={text!r} must hold numbers {want}.")
     return values
 
 

@@ -23,16 +23,12 @@ from hwtune.records import FORMAT, StudyFolder, TrialRecord, create_study, now, 
 from hwtune.report.report import write_report
 from hwtune.search.budget import Budget, Clock
 from hwtune.search.feasible import survey
-from hwtune.search.study import (
-    GRACE_PERIOD,
-    REDUCTION_FACTOR,
-    STARTUP_TRIALS,
-    longest,
-    run_search,
-)
+from hwtune.search.pace import GRACE_PERIOD, REDUCTION_FACTOR
+from hwtune.search.study import STARTUP_TRIALS, longest, run_search
 from hwtune.space import SearchSpace, load_space, space_from_json
 
 FAILED, INTERRUPTED = 1, 130  # exit codes
+ASHA = {"grace_period": GRACE_PERIOD, "reduction_factor": REDUCTION_FACTOR}
 
 
 def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
@@ -88,13 +84,13 @@ def search(
     dataset = choose_data(data, space, console)
     parts = search_split(dataset, split)
     counts = split_indices(dataset, split).counts()
-    survey(space, classes=len(dataset.classes), side=dataset.side)
+    costs = survey(space, classes=len(dataset.classes), side=dataset.side)
     slots = plan_slots(parallel)
-    jobs = seeds * (top + (len(space.baselines) if baselines else 0))
     growth = (counts["train"] + counts["validation"]) / counts["train"]
-    clock = Clock(budget.seconds, slots.parallel, jobs, growth, began)
+    clock = Clock(budget.seconds, slots.parallel, top, seeds, baselines, growth, began)
 
-    folder = create_study(results, name, space.name)
+    stand_in = "" if data != "auto" or dataset.name == space.data else f"-{dataset.name}"
+    folder = create_study(results, name, space.name + stand_in)
     about: dict[str, Any] = {
         "format": FORMAT,
         "study": folder.name,
@@ -103,11 +99,7 @@ def search(
         "split": {**split.to_dict(), "counts": counts},
         "budget": {"trials": budget.trials, "epochs": longest(space), "seconds": budget.seconds},
         "sampler": {"name": "tpe", "startup_trials": STARTUP_TRIALS},
-        "scheduler": {
-            "name": scheduler,
-            "grace_period": GRACE_PERIOD,
-            "reduction_factor": REDUCTION_FACTOR,
-        },
+        "scheduler": {"name": scheduler, **(ASHA if scheduler == "asha" else {})},
         "seed": seed,
         "command": shlex.join(command),
         "versions": versions(),
@@ -116,12 +108,12 @@ def search(
     }
     with folder.locked():
         folder.write_space(file.read_text(encoding="utf-8"))
-        with recorded(folder, about, clock), cluster.started(slots) as address:
+        with reported(folder), recorded(folder, about, clock), cluster.started(slots) as address:
             introduce(folder, about, address, console)
             outcome = run_search(
-                space, dataset, parts, folder,
-                budget=budget, clock=clock, slots=slots, seed=seed, scheduler=scheduler,
-                console=console,
+                space, parts, folder,
+                classes=len(dataset.classes), costs=costs, budget=budget,
+                clock=clock, slots=slots, seed=seed, scheduler=scheduler, console=console,
             )  # fmt: skip
             about["search_seconds"] = round(clock.elapsed, 1)
             if outcome.interrupted:
@@ -135,8 +127,16 @@ def search(
                 top=top, seeds=seeds, baselines=baselines, command=about["command"],
                 console=console,
             )  # fmt: skip
-        write_report(folder)
     return folder, 0
+
+
+@contextmanager
+def reported(folder: StudyFolder) -> Iterator[None]:
+    """Write the report of what there is, however the block ends."""
+    try:
+        yield
+    finally:
+        write_report(folder)
 
 
 @contextmanager
@@ -199,13 +199,12 @@ def retrain_study(
         )
     split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
     slots = plan_slots(parallel)
-    with folder.locked(), cluster.started(slots):
+    with folder.locked(), reported(folder), cluster.started(slots):
         _retrain(
             folder, space, dataset, split, slots,
             top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),
             console=console,
         )  # fmt: skip
-    write_report(folder)
 
 
 def _retrain(

@@ -20,6 +20,8 @@ def test_an_unknown_hyperparameter_is_named_with_the_known_ones():
         {"optimizer": "lion"},
         {"ema": 1.0},
         {"lr": float("nan")},
+        {"rotation": float("inf")},
+        {"lr_decay": 1.0},
     ],
 )
 def test_a_bad_value_is_refused_with_its_name(values):
@@ -37,6 +39,12 @@ def test_lists_are_read_and_repeated_per_stage():
     assert numbers("none", name="hidden") == []
     assert numbers("0.4-0.2", name="dropout", kind=float) == [0.4, 0.2]
     assert per_stage([3], 2, name="kernel") == [3, 3]
+
+
+@pytest.mark.parametrize("text", ["1.5", "1.0", "nan", "a"])
+def test_a_bad_dropout_is_refused(text):
+    with pytest.raises(SpaceError, match="dropout"):
+        numbers(text, name="dropout", kind=float)
 
 
 @pytest.mark.parametrize("text", ["", "16-", "a", "0-8", "16--32"])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -25,12 +26,28 @@ from tests.conftest import assert_refused
 TRIALS = 8
 
 
-def run(words, results, **options):
+def run(words, results, *, offline=False, **options):
     environment = {**os.environ, "HWTUNE_RESULTS": str(results), "COLUMNS": "120"}
+    if offline:
+        environment |= {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     return subprocess.run(
         [sys.executable, "-m", "hwtune", *map(str, words)],
         capture_output=True, text=True, env=environment, timeout=500, **options,
     )  # fmt: skip
+
+
+LOOPBACK = {"0100007F", f"{1 << 24:032X}", f"{0xFFFF0000:024X}0100007F"}  # as /proc writes them
+
+
+def listening():
+    """Return (address, port) of every TCP socket that listens, as /proc writes them."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A":
+                found.add(tuple(local.split(":")))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +218,9 @@ def test_retraining_more_adds_to_the_record(study):
     assert done.returncode == 0, done.stderr
     record = json.loads((study[0] / "retrain.json").read_text())
     assert len(record["test_openings"]) > len(record["configurations"]) >= 2
+    best = json.loads(run(["trials", study[0], "--json"], study[0]).stdout)[0]
+    names = (best["baseline"], f"trial {best['trial']}")
+    assert record["configurations"][0]["name"] in names  # the winner stands first
 
 
 def test_a_report_can_be_made_again(study):
@@ -261,6 +281,24 @@ def test_a_time_budget_is_kept(tmp_path):
     assert any("time for the search was over" in row["reason"] for row in trials)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_the_cluster_listens_on_loopback_alone(tmp_path):
+    """All listening sockets of this machine during a search, by /proc, less those before it."""
+    before = listening()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hwtune", "search", "digits_cnn", "--trials", "4"],
+        env={**os.environ, "HWTUNE_RESULTS": str(tmp_path)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    seen = set()
+    while process.poll() is None:
+        seen |= listening() - before
+        time.sleep(0.5)
+    assert process.returncode == 0
+    assert len(seen) > 5
+    assert {address for address, _ in seen} <= LOOPBACK
+
+
 @pytest.mark.slow
 def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
     words = ["search", "digits_cnn", "--trials", 6, "--parallel", 1, "--seeds", 1, "--seed", 7]
@@ -276,14 +314,12 @@ def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
-    done = run(
-        ["search", "chinese_cnn", "--time-budget", "3m", "--seeds", 1, "--split", "writer",
-         "--name", "s"],
-        tmp_path,
-    )  # fmt: skip
+    words = ["search", "chinese_cnn", "--time-budget", "3m", "--seeds", 1, "--split", "writer"]
+    done = run(words, tmp_path, offline=True)
     assert done.returncode == 0, done.stderr
     assert "NOT REAL HANDWRITING" in done.stdout
-    assert about((tmp_path / "s", done))["data"]["name"] == "chinese_strokes"
-    assert "not handwriting" in (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    study = tmp_path / "chinese_cnn-chinese_strokes"
+    assert about((study, done))["data"]["name"] == "chinese_strokes"
+    assert "not handwriting" in (study / "report.html").read_text(encoding="utf-8")
     again = run(["search", "chinese_cnn", "--data", "chinese_mnist"], tmp_path)
     assert_refused(again, "data get chinese_mnist")

@@ -53,7 +53,8 @@ def _read_chinese(source: Path) -> Dataset:
 def _download_chinese(folder: Path) -> None:
     from hwtune.data.download import download_kaggle
 
-    download_kaggle(KAGGLE_HANDLE, folder / "chinese-mnist.zip", total=KAGGLE_BYTES)
+    target = folder / "chinese-mnist.zip"
+    download_kaggle(KAGGLE_HANDLE, target, total=KAGGLE_BYTES, check=_read_chinese)
 
 
 def _read_digits(_: Path) -> Dataset:

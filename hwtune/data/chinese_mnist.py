@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import pickle
 import warnings
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from hwtune.data.images import Dataset
+from hwtune.data.pickles import read_arrays
 from hwtune.errors import DataError
 
 CLASSES = tuple("零一二三四五六七八九十百千万亿")
@@ -30,7 +30,6 @@ TABLE = "chinese_mnist.csv"
 COLUMNS = ("suite_id", "sample_id", "code")
 MAX_IMAGE_BYTES = 1_000_000  # the largest real one has under 1,000
 MAX_TABLE_BYTES = 10_000_000
-MAX_PICKLE_BYTES = 2_000_000_000
 Reader = Callable[[str], bytes]
 
 
@@ -61,7 +60,7 @@ def read_chinese_mnist(source: Path) -> Dataset:
         return _read_zip(source)
     if source.suffix in ("", ".pkl", ".pickle"):
         return _read_pickle(source)
-    raise DataError(f"{source} is no zip archive; download it again from Kaggle.")
+    raise DataError(f"{source} is no zip archive; remove it and get it again.")
 
 
 def _read_zip(source: Path) -> Dataset:
@@ -70,7 +69,7 @@ def _read_zip(source: Path) -> Dataset:
             members: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 path = PurePosixPath(info.filename.replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                if path.is_absolute() or ".." in path.parts or any(":" in p for p in path.parts):
                     raise DataError(
                         f"{source.name} holds {info.filename!r}, which climbs out of its folder; "
                         "do not use this archive."
@@ -84,7 +83,7 @@ def _read_zip(source: Path) -> Dataset:
 
             return _read_images(source, set(members), read)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        raise DataError(f"{source} is damaged ({error}); download it again from Kaggle.") from None
+        raise DataError(f"{source} is damaged ({error}); remove it and get it again.") from None
 
 
 def _read_folder(source: Path) -> Dataset:
@@ -108,13 +107,13 @@ def _check_size(source: Path, name: str, size: int) -> None:
 def _read_images(source: Path, names: set[str], read: Reader) -> Dataset:
     """Decode the images that the table lists, in the order (writer, sample, code)."""
     if TABLE not in names:
-        raise DataError(f"{source} lacks {TABLE}; download it again from Kaggle.")
+        raise DataError(f"{source} lacks {TABLE}; remove it and get it again.")
     rows = sorted(_read_table(source, read(TABLE)))
     files = [f"input_{writer}_{sample}_{code}.jpg" for writer, sample, code in rows]
     if missing := [file for file in files if file not in names]:
         raise DataError(
             f"{source} lacks {len(missing):,} of {len(files):,} images (the first: {missing[0]}); "
-            "download it again from Kaggle."
+            "remove it and get it again."
         )
     images = np.empty((len(files), SIDE, SIDE), np.uint8)
     for index, file in enumerate(track(files, "Decoding Chinese MNIST", transient=True)):
@@ -153,62 +152,36 @@ def decode_grey(source: Path, name: str, content: bytes) -> np.ndarray[Any, Any]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
                 if image.size != (SIDE, SIDE):
                     width, height = image.size
                     raise DataError(f"{source}: {name} is {width}x{height} pixels; want 64x64.")
                 return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise DataError(f"{source}: {name} is no image; download the archive again.") from None
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles that hold numbers, texts and NumPy arrays; anything else is refused."""
-
-    ALLOWED = frozenset(
-        (f"numpy{core}.{module}", name)
-        for core in (".core", "._core")
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    ) | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return one of NumPy's own constructors.
-
-        Raises:
-            DataError: on any other name, before it is imported.
-        """
-        if (module, name) not in self.ALLOWED:
-            raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
-        return super().find_class(module, name)
+        raise DataError(
+            f"{source}: {name} is no image; remove the archive and get it again."
+        ) from None
 
 
 def _read_pickle(source: Path) -> Dataset:
     """Return the data set of a pickled {"images": (N, 64, 64), "targets": (N,)}."""
-    if source.stat().st_size > MAX_PICKLE_BYTES:
-        raise DataError(f"{source} has {source.stat().st_size:,} bytes; at most 2 GB are read.")
-    try:
-        with source.open("rb") as file:
-            content = ArrayUnpickler(file).load()
-    except DataError as error:
-        raise DataError(f"{source} {error}") from None
-    except Exception as error:  # a damaged pickle may fail in any way
-        raise DataError(f"{source} is neither a zip nor a pickle ({error}).") from None
-    if not isinstance(content, dict) or not {"images", "targets"} <= content.keys():
+    content = read_arrays(source)
+    if not {"images", "targets"} <= content.keys():
         raise DataError(f"{source} must hold a dict with 'images' and 'targets'.")
-    images, targets = np.asarray(content["images"]), np.asarray(content["targets"])
-    if images.dtype != np.uint8:
-        if images.dtype.kind not in "iuf" or images.min() < 0 or images.max() > 255:
-            raise DataError(f"{source}: images of {images.dtype} outside 0..255.")
-        images = np.rint(images).astype(np.uint8)
-    images = images.reshape(len(images), *[n for n in images.shape[1:] if n != 1])
+    try:
+        images, targets = np.asarray(content["images"]), np.asarray(content["targets"])
+    except ValueError:
+        raise DataError(f"{source}: images and targets must be arrays of numbers.") from None
+    if images.dtype.kind not in "iuf" or not images.size:
+        raise DataError(f"{source}: images must be numbers, not {images.dtype}.")
+    images = images.reshape([n for i, n in enumerate(images.shape) if n != 1 or i == 0])
     if images.shape[1:] != (SIDE, SIDE):
-        raise DataError(f"{source}: images of {images.shape[1:]} pixels; want 64x64.")
+        raise DataError(f"{source}: images of shape {images.shape[1:]}; want 64x64.")
+    if not (images.min() >= 0 and images.max() <= 255):  # NaN fails too
+        raise DataError(f"{source}: images of {images.dtype} outside 0..255.")
     if targets.dtype.kind not in "iu" or targets.ndim != 1:
         raise DataError(f"{source}: targets must be one whole number an image.")
     if not np.isin(targets, range(len(CLASSES))).all() and np.isin(targets, VALUES).all():
         targets = np.searchsorted(VALUES, targets)
+    images = np.rint(images).astype(np.uint8)
     return Dataset("chinese_mnist", images, targets.astype(np.int64), CLASSES)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -22,7 +23,13 @@ def kaggle_command() -> str:
 
 
 def download_kaggle(
-    handle: str, target: Path, *, total: int, silence: float = 20.0, command: str | None = None
+    handle: str,
+    target: Path,
+    *,
+    total: int,
+    check: Callable[[Path], object],
+    silence: float = 20.0,
+    command: str | None = None,
 ) -> None:
     """Download the zip of a Kaggle data set to the file `target`, with a progress bar.
 
@@ -30,6 +37,7 @@ def download_kaggle(
         handle: OWNER/NAME on Kaggle.
         target: the zip's path; its folder is made.
         total: the expected size in bytes, for the bar alone.
+        check: reads the zip before it is put in place, and raises when it is damaged.
         silence: seconds without a new byte after which the download is given up.
         command: the kaggle command; default: the one of this Python.
 
@@ -62,6 +70,7 @@ def download_kaggle(
         zips = list(Path(name).glob("*.zip"))
         if process.returncode or not zips:
             raise DataError(f"Kaggle did not send {handle}: {last_words(log)}.")
+        check(zips[0])
         os.replace(zips[0], target)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import socket
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ CLASSES = {
 FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
+SILENCE = 30.0  # seconds without a byte after which a download is given up
 MAX_BYTES = 50_000_000  # the largest file unpacks to 47,040,016
 
 
@@ -59,7 +63,7 @@ def _unpack(raw: Path, file: str, target: Path) -> None:
     try:
         with plain.open("rb") if plain.is_file() else gzip.open(raw / f"{file}.gz") as source:
             content = source.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{raw / file}.gz is damaged ({error}); get the data set again.") from None
     if len(content) > MAX_BYTES:
         raise DataError(f"{raw / file}.gz unpacks to more than {MAX_BYTES:,} bytes; do not use it.")
@@ -70,12 +74,21 @@ def download_torchvision(kind: str, folder: Path) -> None:
     """Download `kind` into `folder` with torchvision's own progress bar.
 
     Raises:
-        DataError: when that fails.
+        DataError: when that fails; nothing is left behind then.
     """
+    raw = folder / kind / "raw"
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision sets none
     try:
-        getattr(sets, kind)(folder, download=True)
+        raw.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging:
+            getattr(sets, kind)(staging, download=True)
+            for file in (Path(staging) / kind / "raw").iterdir():
+                os.replace(file, raw / file.name)
     except Exception as error:  # the network may fail in any way
         raise DataError(
-            f"{kind} could not be downloaded ({str(error).splitlines()[0]}); check the network, or "
-            f"put its four .gz files into {folder / kind / 'raw'}."
+            f"{kind} could not be downloaded ({' '.join(str(error).split())[:200]}); check the "
+            f"network, or put its four .gz files into {raw}."
         ) from None
+    finally:
+        socket.setdefaulttimeout(patience)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hwtune.training.loop import predict_logits
 from hwtune.training.state import Weights, plain_batches
 
 MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,15 @@ def save_classifier(
         "config": config.to_dict(),
         "classes": list(classes),
         "preprocessing": preprocessing,
+        "weights_sha256": file_hash(folder / "model.safetensors"),
     }
     write_atomic(folder / "model.json", dump(about))
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -91,6 +100,8 @@ def load_classifier(folder: Path) -> Classifier:
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
         model = build_model(config, classes=len(about["classes"]), side=config.side or side)
+        if file_hash(folder / "model.safetensors") != about["weights_sha256"]:
+            raise ValueError("its weights belong to another model.json; retrain the study")
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError:
         raise StudyError(
@@ -111,10 +122,12 @@ def read_image(path: Path, side: int) -> NDArray[np.uint8]:
         DataError: when the file is no picture.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(f"{path} has {opened.width}x{opened.height} pixels; scale it down.")
-            grey = ImageOps.exif_transpose(opened).convert("L")
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+            paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
+            grey = Image.alpha_composite(paper, upright).convert("L")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is no picture that can be read ({error}).") from None
     pixels = np.asarray(grey)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from hwtune.cluster import Slots
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
-from hwtune.data.images import Dataset
+from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import Part, SplitSpec, split_indices, take
-from hwtune.errors import HwtuneFailure, TrainingDiverged
+from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.classifier import Classifier, save_classifier
 from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
 from hwtune.models import build_model
@@ -90,33 +90,68 @@ def retrain(
     cluster.
 
     Raises:
-        HwtuneFailure: when a training fails.
+        HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
     """
-    jobs = {}
-    data = _stored_data(dataset, spec, candidates)
-    remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
-    for index, each in enumerate(candidates):
-        for seed in seeds:
-            values = each.config.to_dict()
-            ref = remote.remote(values, data[each.config.needs_validation], seed)
-            jobs[ref] = (index, seed)
     weights: dict[tuple[int, int], Weights] = {}
-    for ref, (index, seed) in _finished(jobs, candidates):
-        weights[index, seed] = ref
-        tell(f"retrained {candidates[index].name}, seed {seed} ({len(weights)} of {len(jobs)})")
+    for job, outcome in _train_all(candidates, dataset, spec, seeds=seeds, slots=slots):
+        title = f"{candidates[job[0]].name}, seed {job[1]}"
+        if isinstance(outcome, str):
+            tell(f"Retraining {title} failed: {outcome}")
+            continue
+        weights[job] = outcome
+        tell(f"retrained {title} ({len(weights)} of {len(candidates) * len(seeds)})")
+    if not any(index == 0 for index, _ in weights):
+        raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for index, each in enumerate(candidates):
-        nets = [_network(each, weights[index, seed], dataset) for seed in seeds]
-        entries.append(_tested(each, nets, dataset, spec, folder, seeds, command))
+        done = [seed for seed in seeds if (index, seed) in weights]
+        if not done:
+            continue
+        nets = [_network(each, weights[index, seed], dataset) for seed in done]
+        record = folder.read_retrain()
+        opening = {"time": now(), "command": command, "configuration": each.name}
+        record["test_openings"].append(opening)
+        folder.write_retrain(record)  # before a test pixel is read
+        entries.append(_tested(each, nets, done, *open_test(dataset, spec), dataset.classes))
+        names = {entry["name"] for entry in entries}
+        others = [c for c in record["configurations"] if c["name"] not in names]
+        record["configurations"] = [*entries, *others]  # the winner stands first
+        folder.write_retrain(record)
+    first = min(seed for index, seed in weights if index == 0)
     save_classifier(
-        folder.model,
-        weights[0, seeds[0]],
-        candidates[0].config,
-        dataset.classes,
-        side=dataset.side,
+        folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
     )
     return entries
+
+
+def _train_all(
+    candidates: list[Candidate],
+    dataset: Dataset,
+    spec: SplitSpec,
+    *,
+    seeds: list[int],
+    slots: Slots,
+) -> Iterator[tuple[tuple[int, int], Weights | str]]:
+    """Yield (candidate, seed) with the weights, or why there are none, as each training ends."""
+    data = _stored_data(dataset, spec, candidates)
+    remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
+    jobs = {
+        remote.remote(each.config.to_dict(), data[each.config.needs_validation], seed): (i, seed)
+        for i, each in enumerate(candidates)
+        for seed in seeds
+    }
+    waiting = list(jobs)
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        for reference in done:
+            try:
+                arrays = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+                yield jobs[reference], str(cause).splitlines()[-1]
+            else:
+                yield jobs[reference], {k: torch.from_numpy(np.array(a)) for k, a in arrays.items()}
 
 
 def _stored_data(
@@ -139,27 +174,6 @@ def _stored_data(
     return stored
 
 
-def _finished(
-    jobs: dict[Any, tuple[int, int]], candidates: list[Candidate]
-) -> Iterator[tuple[Weights, tuple[int, int]]]:
-    """Yield the weights of each job as it ends."""
-    waiting = list(jobs)
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        for ref in done:
-            index, seed = jobs[ref]
-            try:
-                arrays = ray.get(ref)
-            except ray.exceptions.RayError as error:
-                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-                what = str(cause) if isinstance(cause, TrainingDiverged) else repr(cause)
-                raise HwtuneFailure(
-                    f"Retraining {candidates[index].name} with seed {seed} failed: {what}"
-                ) from None
-            weights = {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
-            yield weights, (index, seed)
-
-
 def _network(each: Candidate, weights: Weights, dataset: Dataset) -> Classifier:
     model = build_model(
         each.config, classes=len(dataset.classes), side=each.config.side or dataset.side
@@ -172,24 +186,18 @@ def _network(each: Candidate, weights: Weights, dataset: Dataset) -> Classifier:
 def _tested(
     each: Candidate,
     nets: list[Classifier],
-    dataset: Dataset,
-    spec: SplitSpec,
-    folder: StudyFolder,
     seeds: list[int],
-    command: str,
+    part: Part,
+    indices: Integers,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Open the test set once for a candidate, score all its seeds, and write that down."""
-    record = folder.read_retrain()
-    record["test_openings"].append({"time": now(), "command": command, "configuration": each.name})
-    folder.write_retrain(record)
-
-    part, indices = open_test(dataset, spec)
+    """Return what `retrain.json` says of a candidate: its seeds scored on the test images."""
     predicted = [net.logits(part.images).argmax(1).numpy() for net in nets]
     accuracies = [float((answer == part.labels).mean()) for answer in predicted]
     mean = statistics.fmean(accuracies)
     low, high = wilson_interval(mean, len(part.labels))
     first = predicted[0]
-    entry = {
+    return {
         "name": each.name,
         "baseline": each.baseline,
         "config": each.config.to_dict(),
@@ -203,14 +211,10 @@ def _tested(
             "spread": statistics.stdev(accuracies) if len(seeds) > 1 else None,
             "per_seed": accuracies,
         },
-        "per_class": class_scores(part.labels, first, dataset.classes),
-        "confusion": confusion(part.labels, first, len(dataset.classes)),
+        "per_class": class_scores(part.labels, first, classes),
+        "confusion": confusion(part.labels, first, len(classes)),
         "misread": [
             {"image": int(indices[i]), "true": int(part.labels[i]), "predicted": int(first[i])}
             for i in np.flatnonzero(first != part.labels)
         ],
     }
-    others = [c for c in record["configurations"] if c["name"] != each.name]
-    record["configurations"] = [*others, entry]
-    folder.write_retrain(record)
-    return entry

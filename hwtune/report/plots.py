@@ -14,7 +14,7 @@ COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "ru
 BASELINE = "#3b5bdb"
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
-    "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+    "margin": {"l": 60, "r": 20, "t": 36, "b": 50},
     "height": 380,
     "hovermode": "closest",
     "paper_bgcolor": "rgba(0,0,0,0)",
@@ -24,9 +24,17 @@ LAYOUT: dict[str, Any] = {
 }
 
 
-def learning_curves(trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord]) -> go.Figure:
+def titled(data: str) -> dict[str, Any]:
+    """Return the layout of a figure that names its data set."""
+    title = {"text": data, "font": {"size": 13}, "x": 1, "xanchor": "right", "y": 0.98}
+    return {**LAYOUT, "title": title}
+
+
+def learning_curves(
+    trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord], data: str
+) -> go.Figure:
     """Return validation accuracy by epoch, a line a trial, baselines in blue."""
-    figure = go.Figure(layout=LAYOUT)
+    figure = go.Figure(layout=titled(data))
     by_trial = {
         number: list(group) for number, group in itertools.groupby(
             sorted(epochs, key=lambda e: (e.trial, e.epoch)), key=lambda e: e.trial
@@ -50,9 +58,9 @@ def learning_curves(trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord]
     return figure
 
 
-def best_so_far(trials: Sequence[TrialRecord]) -> go.Figure:
+def best_so_far(trials: Sequence[TrialRecord], data: str) -> go.Figure:
     """Return each trial's validation error and the lowest so far, on a logarithmic scale."""
-    figure = go.Figure(layout=LAYOUT)
+    figure = go.Figure(layout=titled(data))
     seen = [t for t in trials if t.best_epoch]
     floor = 1e-4  # an error of 0 has no place on a logarithmic axis
     errors = [max(1 - t.val_accuracy, floor) for t in seen]
@@ -74,11 +82,11 @@ def best_so_far(trials: Sequence[TrialRecord]) -> go.Figure:
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
     )
     figure.update_xaxes(title="trial")
-    figure.update_yaxes(title="validation error", type="log", tickformat=".1%")
+    figure.update_yaxes(title="validation error", type="log", tickformat=".2~%", dtick="D2")
     return figure
 
 
-def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
+def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data: str) -> go.Figure:
     """Return the confusion matrix; the diagonal is left out, so that errors can be seen."""
     errors = [
         [None if row == column else count for column, count in enumerate(counts)]
@@ -96,7 +104,7 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go
             showscale=False,
             hovertemplate="%{y} read as %{x}: %{text}<extra></extra>",
         ),
-        layout={**LAYOUT, "height": 520},
+        layout={**titled(data), "height": 560},
     )
     figure.update_xaxes(title="read as", type="category")
     figure.update_yaxes(title="written", type="category", autorange="reversed")

@@ -23,11 +23,15 @@ def write_report(folder: StudyFolder) -> None:
     tested = folder.read_retrain()
     order = ranked(trials)
     rest = [t for t in trials if t not in order]
-    figures = {"curves": learning_curves(trials, epochs), "progress": best_so_far(trials)}
+    data = about["data"]["name"]
+    figures = {
+        "curves": learning_curves(trials, epochs, data),
+        "progress": best_so_far(trials, data),
+    }
     winner = tested["configurations"][0] if tested["configurations"] else None
     classes = about["data"]["classes"]
     if winner and isinstance(winner["confusion"][0], list):
-        figures["confusion"] = confusion_map(winner["confusion"], classes)
+        figures["confusion"] = confusion_map(winner["confusion"], classes, data)
     environment = Environment(
         loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
     )
@@ -43,7 +47,7 @@ def write_report(folder: StudyFolder) -> None:
         plotlyjs=get_plotlyjs(),
         plots={
             name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
-                                 config={"displaylogo": False, "responsive": True})
+                                 config={"displayModeBar": False, "responsive": True})
             for name, figure in figures.items()
         },
     )  # fmt: skip

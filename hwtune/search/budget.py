@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hwtune.records import TrialRecord
+from hwtune.records import TrialRecord, ranked
 
 DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
@@ -85,12 +86,22 @@ def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
 
 @dataclass
 class Clock:
-    """The time of one command, part of which belongs to the retraining after the search."""
+    """The time of one command, part of which belongs to the retraining after the search.
+
+    Attributes:
+        seconds: of the whole command, or None without limit.
+        parallel: trainings at once.
+        top, seeds, baselines: what is retrained: the best, each on several seeds, and the
+            baselines or not.
+        retrain_growth: images of train and validation over images of train.
+    """
 
     seconds: float | None
     parallel: int
-    retrain_jobs: int  # trainings after the search: configurations times seeds
-    retrain_growth: float  # images of train and validation over images of train
+    top: int
+    seeds: int
+    baselines: bool
+    retrain_growth: float
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -98,21 +109,24 @@ class Clock:
         """Return the seconds since the command began."""
         return time.monotonic() - self.started
 
-    def reserve(self, best: TrialRecord | None, epoch_seconds: float) -> float:
+    def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds to keep for retraining and report.
 
         Args:
-            best: the trial that would be retrained now.
-            epoch_seconds: the cost of an epoch where there is no trial yet.
+            trials: of the study so far.
+            epoch_seconds: the cost of an epoch where nothing is trained yet.
         """
-        per_training = 12 * epoch_seconds
-        if best is not None:
-            per_training = best.seconds / best.epochs * best.best_epoch
-        rounds = math.ceil(self.retrain_jobs / self.parallel)
-        return CLOSING_SECONDS + rounds * per_training * self.retrain_growth
+        order = ranked(trials)
+        chosen = order[: self.top]
+        if self.baselines:
+            chosen += [t for t in order[self.top :] if t.baseline]
+        trainings = [t.seconds / t.epochs * t.best_epoch for t in chosen] or [12 * epoch_seconds]
+        rounds = math.ceil(self.seeds * len(trainings) / self.parallel)
+        mean = sum(trainings) / len(trainings)
+        return CLOSING_SECONDS + rounds * mean * self.retrain_growth
 
-    def search_left(self, best: TrialRecord | None, epoch_seconds: float) -> float:
+    def search_left(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds left for searching, infinite without a limit."""
         if self.seconds is None:
             return math.inf
-        return self.seconds - self.elapsed - self.reserve(best, epoch_seconds)
+        return self.seconds - self.elapsed - self.reserve(trials, epoch_seconds)

@@ -73,7 +73,12 @@ class StudyCallback(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Show that a trial's process broke."""
+        """Say why a trial broke; the searcher was told only that it did."""
+        number, ledger = trial.config["trial"], self.searcher.ledger
+        lines = str(trial.get_error() or "").strip().splitlines() or ["the process was lost"]
+        ledger.finish(number, "failed", lines[-1].strip()[:200])
+        for line in lines:
+            ledger.folder.log(number, line)
         self._ended(trial)
 
     def _still_running(self) -> None:

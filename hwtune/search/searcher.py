@@ -15,7 +15,8 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from hwtune.errors import NoPixelError
+from hwtune.config import TrialConfig
+from hwtune.errors import SpaceError
 from hwtune.models import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.ledger import Ledger
@@ -29,8 +30,8 @@ class OptunaSearcher(Searcher):
 
     Args:
         study: with the baselines enqueued, their names under the user attribute "baseline".
-        measure: returns the cost of a point of the space; raises NoPixelError.
-        accept: returns why a cost is too much for this study, or "".
+        measure: returns the cost of a point of the space; raises SpaceError.
+        accept: returns why a configuration costs this study too much, or "".
         finished: returns whether no further trial should start.
         reasons: why each stopped trial was stopped, filled by the scheduler.
     """
@@ -43,7 +44,7 @@ class OptunaSearcher(Searcher):
         *,
         seed: int,
         measure: Callable[[dict[str, Any]], Cost],
-        accept: Callable[[Cost], str],
+        accept: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         reasons: dict[int, str],
     ) -> None:
@@ -72,10 +73,11 @@ class OptunaSearcher(Searcher):
                 return Searcher.FINISHED
             trial = self.study.ask(dict(self.space.search))
             baseline = trial.user_attrs.get("baseline", "")
+            config = self.space.config(trial.params)
             try:
                 cost = self.measure(trial.params)
-                rejected = "" if baseline else self.accept(cost)
-            except NoPixelError as error:
+                rejected = "" if baseline else self.accept(cost, config)
+            except SpaceError as error:
                 cost, rejected = Cost(0, 0), str(error)
             self.ledger.start(
                 trial.number, trial.params, baseline=baseline, parameters=cost.parameters
@@ -90,7 +92,7 @@ class OptunaSearcher(Searcher):
                 "trial": trial.number,
                 "baseline": baseline,
                 "seed": self.seed * 100_003 + trial.number,
-                "config": self.space.config(trial.params).to_dict(),
+                "config": config.to_dict(),
             }
         return Searcher.FINISHED
 

@@ -61,6 +61,7 @@ class TrainState:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "random": self.random.get_state(),
             "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state() if self.fast.device == "cuda" else None,
             "epoch": self.epoch,
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
@@ -78,6 +79,8 @@ class TrainState:
             self.ema.load_state_dict(content["ema"])
         self.random.set_state(content["random"].cpu())
         torch.set_rng_state(content["torch_random"].cpu())
+        if content["cuda_random"] is not None and self.fast.device == "cuda":
+            torch.cuda.set_rng_state(content["cuda_random"].cpu())
         for name in ("epoch", "best_loss", "best_weights", "epochs_since_best"):
             setattr(self, name, content[name])
 

@@ -1,12 +1,14 @@
 import stat
+from pathlib import Path
 
 import pytest
 
+from hwtune.data.chinese_mnist import read_chinese_mnist
 from hwtune.data.download import download_kaggle
 from hwtune.errors import DataError
 
 
-def command(tmp_path, script):
+def program(tmp_path, script):
     """Return a program that stands where the `kaggle` command would."""
     path = tmp_path / "kaggle"
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -14,9 +16,10 @@ def command(tmp_path, script):
     return str(path)
 
 
-def download(tmp_path, script, **options):
+def download(tmp_path, script, check=Path.read_bytes, **options):
     target = tmp_path / "data" / "chinese-mnist.zip"
-    download_kaggle("owner/name", target, total=1000, command=command(tmp_path, script), **options)
+    options = {"command": program(tmp_path, script), **options}
+    download_kaggle("owner/name", target, total=1000, check=check, **options)
     return target
 
 
@@ -24,6 +27,12 @@ def test_a_download_ends_under_its_final_name(tmp_path):
     target = download(tmp_path, 'printf content > "$5/name.zip"')
     assert target.read_text() == "content"
     assert [path.name for path in target.parent.iterdir()] == ["chinese-mnist.zip"]
+
+
+def test_a_damaged_download_is_not_kept(tmp_path):
+    with pytest.raises(DataError, match="no zip archive"):
+        download(tmp_path, 'printf damaged > "$5/name.zip"', check=read_chinese_mnist)
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_a_silent_download_is_given_up(tmp_path):
@@ -46,4 +55,4 @@ def test_an_unreachable_server_is_said_in_plain_words(tmp_path):
 
 def test_a_command_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="kaggle command does not start"):
-        download_kaggle("a/b", tmp_path / "b.zip", total=1, command=str(tmp_path / "absent"))
+        download(tmp_path, "", command=str(tmp_path / "absent"))

@@ -66,6 +66,23 @@ def test_an_image_of_the_data_set_is_not_changed(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.png", 16), image)
 
 
+def test_ink_on_transparency_is_ink_on_paper(tmp_path):
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (6, 4, 9, 12))
+    picture.save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 16)
+    assert read[8, 7] == 255
+    assert read[0, 0] == 0
+
+
+def test_weights_of_another_model_are_refused(folder, tmp_path):
+    about = json.loads((folder / "model.json").read_text())
+    about["weights_sha256"] = "0"
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(StudyError, match="belong to another model.json"):
+        load_classifier(folder)
+
+
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match="no picture"):

@@ -2,8 +2,13 @@ import math
 
 import pytest
 
-from hwtune.records import EpochRecord, TrialRecord
+from hwtune.models import Cost
+from hwtune.records import EpochRecord, TrialRecord, create_study
 from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
+from hwtune.search.ledger import Ledger
+from hwtune.search.pace import Pace
+from hwtune.search.study import longest
+from hwtune.space import SearchSpace, choice, integer
 
 
 def test_without_trials_and_time_a_quarter_of_an_hour_is_spent():
@@ -27,15 +32,100 @@ def test_stopping_early_saves_epochs():
     assert expected_epochs(12, grace=12, factor=3) == 12
 
 
+def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
+    record = TrialRecord(number, baseline, state=state)
+    for epoch, accuracy in enumerate(accuracies, 1):
+        record.add(EpochRecord(number, epoch, 0, 0, accuracy, 0, seconds))
+    return record
+
+
+def clock(seconds=900.0, **changes):
+    values = {"parallel": 2, "top": 1, "seeds": 3, "baselines": False, "retrain_growth": 1.5}
+    return Clock(seconds, **{**values, **changes})
+
+
+TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", seconds=20.0)]
+
+
 def test_the_retraining_is_reserved_in_rounds():
-    clock = Clock(900, parallel=2, retrain_jobs=3, retrain_growth=1.5)
-    best = TrialRecord(0)
-    for number, accuracy in enumerate([0.5, 0.9, 0.8, 0.8], 1):
-        best.add(EpochRecord(0, number, 0, 0, accuracy, 0, 10.0))
     # Two rounds of two epochs of ten seconds, half as long again on train and validation.
-    assert clock.reserve(best, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5)
-    assert clock.search_left(best, 99.0) == pytest.approx(900 - 75, abs=1)
+    assert clock().reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5)
+    assert clock().search_left(TRIALS, 99.0) == pytest.approx(900 - 75, abs=1)
+
+
+def test_baselines_that_will_be_retrained_are_reserved_too():
+    # Six trainings of 20 s and 40 s in three rounds.
+    assert clock(baselines=True).reserve(TRIALS, 99.0) == pytest.approx(15 + 3 * 30 * 1.5)
+
+
+def test_before_the_first_trial_a_typical_network_is_reserved():
+    assert clock().reserve([], 2.0) == pytest.approx(15 + 2 * 12 * 2 * 1.5)
 
 
 def test_without_a_time_budget_there_is_always_time():
-    assert Clock(None, 2, 3, 1.1).search_left(None, 1e9) == math.inf
+    assert clock(None).search_left([], 1e9) == math.inf
+
+
+class Running:
+    """The pace of a study of two slots whose networks all cost the same."""
+
+    def __init__(self, path, budget, seconds=900.0):
+        self.said = []
+        self.cost = CostModel()
+        self.ledger = Ledger(create_study(path, None, "s"), [])
+        self.pace = Pace(
+            budget, clock(seconds), self.cost, self.ledger,
+            typical=[Cost(1000, 10**7)], images=1000, epochs=9, tell=self.said.append,
+        )  # fmt: skip
+
+    def train(self, number, seconds):
+        self.ledger.trials[number] = trial(number, [0.5] * 9, seconds=seconds)
+        self.cost.observe(macs=10**7, images=1000, seconds=seconds)
+
+
+def test_the_forecast_follows_the_measured_epochs(tmp_path):
+    forecasts = []
+    for index, seconds in enumerate((1.0, 20.0)):
+        running = Running(tmp_path / str(index), Budget(seconds=900, trials=1000))
+        running.train(0, seconds)
+        assert not running.pace.finished()
+        forecasts.append(running.pace.forecast)
+        assert f"about {forecasts[-1]} trials of up to 9 epochs in 15 minutes" in running.said[0]
+    assert forecasts[0] > 3 * forecasts[1]
+
+
+def test_the_study_ends_with_its_trials(tmp_path):
+    running = Running(tmp_path, Budget(trials=2), seconds=None)
+    running.train(0, 1.0)
+    assert not running.pace.finished()
+    running.train(1, 1.0)
+    assert running.pace.finished()
+
+
+def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
+    running = Running(tmp_path, Budget(seconds=60), seconds=60.0)
+    running.train(0, 1.0)  # 15 + 2 * 1.5 s of the 60 are reserved
+    assert not running.pace.finished()
+    for number in range(1, 6):
+        running.train(number, 6.0)  # now a trial takes 54 s
+    assert running.pace.finished()
+    assert not running.pace.out_of_time()
+
+
+def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_path):
+    running = Running(tmp_path, Budget(seconds=900))
+    slow = Cost(1000, 10**10)
+    assert running.pace.accept(slow, 9) == ""
+    running.train(0, 1.0)
+    assert "minutes to train, over 25% of the 15 minutes" in running.pace.accept(slow, 9)
+    assert running.pace.accept(Cost(1000, 10**7), 9) == ""
+
+
+def test_the_longest_trial_is_found_wherever_the_space_says_it():
+    def space(**search):
+        return SearchSpace(question="?", data="digits", search={"lr": choice(0.1), **search})
+
+    assert longest(space()) == 12
+    assert longest(space(epochs=choice(3, 12, 6))) == 12
+    assert longest(space(epochs=integer(2, 7))) == 7
+    assert longest(space(epochs=integer(2, 7)).with_epochs(4)) == 4

@@ -25,7 +25,7 @@ SPACE = SearchSpace(
 class Bridge:
     """A searcher with its study and files, driven as Ray would."""
 
-    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost: ""):
+    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost, config: ""):
         self.folder = create_study(path, None, "s")
         self.study = open_optuna_study(self.folder, seed=seed, parallel=1)
         for name, values in space.baselines.items():
@@ -137,7 +137,7 @@ def test_what_cannot_be_built_or_is_too_large_is_told_and_not_trained(tmp_path):
         search={"filters": choice("4", "4-4-4-4", "256-256"), "lr": log_uniform(1e-4, 1.0)},
         max_parameters=100_000,
     )
-    bridge = Bridge(tmp_path, space, accept=lambda cost: too_large(space, cost))
+    bridge = Bridge(tmp_path, space, accept=lambda cost, config: too_large(space, cost))
     for _ in range(15):
         assert bridge.begin()["config"]["filters"] == "4"
         bridge.epoch(1, 0.5)
@@ -163,7 +163,7 @@ def test_trials_that_fail_before_their_first_epoch_count(tmp_path):
 
 def test_a_space_with_nothing_left_ends_the_study(tmp_path):
     space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
-    bridge = Bridge(tmp_path, space, accept=lambda cost: "too much")
+    bridge = Bridge(tmp_path, space, accept=lambda cost, config: "too much")
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
     assert not bridge.ledger.trained
 

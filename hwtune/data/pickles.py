@@ -1,0 +1,105 @@
+"""Pickles of arrays, read without running anything that they name.
+
+NumPy's own reconstruction functions trust their arguments: a hostile pickle can make them read
+memory that is not theirs. So the unpickler below never calls NumPy; it notes what each array was
+made of, and the arrays are then built from plain bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwtune.errors import DataError
+
+MAX_BYTES = 2_000_000_000
+
+
+class _Type:
+    """Stands for numpy.dtype: its code such as "u1", and its byte order."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands for numpy.ndarray: shape, type, whether columns come first, and the bytes."""
+
+    def __init__(self, *ignored: object) -> None:
+        self.parts: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, *self.parts = state  # type: ignore[assignment]
+
+
+def _from_buffer(buffer: Any, dtype: _Type, shape: Any, order: str) -> _Array:
+    array = _Array()
+    array.parts = (shape, dtype, order == "F", bytes(buffer))
+    return array
+
+
+def _latin_bytes(text: str, encoding: str) -> bytes:
+    return text.encode("latin-1")
+
+
+STAND_INS: dict[str, Any] = {
+    "ndarray": None,  # named, never called
+    "dtype": _Type,
+    "_reconstruct": _Array,
+    "_frombuffer": _from_buffer,
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads pickles that hold numbers, texts and NumPy arrays; anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in of one of NumPy's constructors.
+
+        Raises:
+            DataError: on any other name; nothing is imported.
+        """
+        if module.partition(".")[0] == "numpy" and name in STAND_INS:
+            return STAND_INS[name]
+        if (module, name) == ("_codecs", "encode"):
+            return _latin_bytes
+        raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
+
+
+def _build(array: _Array) -> NDArray[Any]:
+    shape, dtype, by_columns, raw = array.parts
+    if not re.fullmatch(r"[biuf][1248]", dtype.code) or dtype.order not in "<>|=":
+        raise DataError(f"holds an array of {dtype.code!r}, which are no numbers.")
+    kind = np.dtype(dtype.code).newbyteorder(dtype.order)
+    if math.prod(shape) * kind.itemsize != len(raw):
+        raise DataError("holds an array whose bytes do not fit its shape.")
+    return np.frombuffer(raw, kind).reshape(shape, order="F" if by_columns else "C")
+
+
+def read_arrays(source: Path) -> dict[str, Any]:
+    """Return the dict that a pickle holds, with its arrays of numbers.
+
+    Raises:
+        DataError: when it is no such pickle.
+    """
+    if source.stat().st_size > MAX_BYTES:
+        raise DataError(f"{source} has {source.stat().st_size:,} bytes; at most 2 GB are read.")
+    try:
+        with source.open("rb") as file:
+            content = ArrayUnpickler(file).load()
+        if not isinstance(content, dict):
+            raise DataError("must hold a dict of arrays.")
+        return {k: _build(v) if isinstance(v, _Array) else v for k, v in content.items()}
+    except DataError as error:
+        raise DataError(f"{source} {error}") from None
+    except Exception as error:  # a damaged pickle may fail in any way
+        raise DataError(f"{source} is neither a zip nor a pickle of arrays ({error}).") from None
