@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hwtune.data.chinese_mnist import find_chinese_mnist, read_chinese_mnist
+from hwtune.data.download import download_kaggle
 from hwtune.data.images import Dataset, cached, data_folder
+from hwtune.data.strokes import read_strokes
 from hwtune.errors import DataError
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
@@ -38,38 +41,20 @@ class Source:
     place: str = ""
 
 
-def _find_chinese(folder: Path) -> Path | None:
-    from hwtune.data.chinese_mnist import find_chinese_mnist
-
-    return find_chinese_mnist(folder)
-
-
-def _read_chinese(source: Path) -> Dataset:
-    from hwtune.data.chinese_mnist import read_chinese_mnist
-
-    return read_chinese_mnist(source)
-
-
 def _download_chinese(folder: Path) -> None:
-    from hwtune.data.download import download_kaggle
-
     target = folder / "chinese-mnist.zip"
-    download_kaggle(KAGGLE_HANDLE, target, total=KAGGLE_BYTES, check=_read_chinese)
+    download_kaggle(KAGGLE_HANDLE, target, total=KAGGLE_BYTES, check=read_chinese_mnist)
 
 
 def _read_digits(_: Path) -> Dataset:
-    from hwtune.data.digits import read_digits
+    from hwtune.data.digits import read_digits  # scikit-learn takes seconds to import
 
     return read_digits()
 
 
-def _read_strokes(_: Path) -> Dataset:
-    from hwtune.data.strokes import read_strokes
-
-    return read_strokes()
-
-
 def _torchvision(kind: str, title: str) -> Source:
+    """Return the entry of one of torchvision's sets; it takes seconds to import."""
+
     def find(folder: Path) -> Path | None:
         from hwtune.data.torchvision_sets import find_torchvision
 
@@ -88,19 +73,18 @@ def _torchvision(kind: str, title: str) -> Source:
     return Source(title, 10, 28, read, find, download, place=f"{kind}/raw")
 
 
-# The functions above import their module when called: torchvision takes seconds.
 DATASETS: dict[str, Source] = {
     "chinese_mnist": Source(
         "15 characters by 100 writers, 15,000 images 64x64 (Kaggle)",
         15,
         64,
-        _read_chinese,
-        _find_chinese,
+        read_chinese_mnist,
+        find_chinese_mnist,
         _download_chinese,
         place="chinese-mnist.zip",
     ),
     "chinese_strokes": Source(
-        "the same characters, drawn by simulated writers", 15, 64, _read_strokes
+        "the same characters, drawn by simulated writers", 15, 64, lambda _: read_strokes()
     ),
     "digits": Source("1,797 digits 8x8, bundled with scikit-learn", 10, 8, _read_digits),
     "mnist": _torchvision("MNIST", "70,000 digits 28x28"),

@@ -44,27 +44,60 @@ def build_cnn(
         NoPixelError: when strides and poolings leave no pixel.
         SpaceError: when a list does not fit the number of stages.
     """
+    stages, channels, size = _stages(
+        filters=filters,
+        convs_per_stage=convs_per_stage,
+        kernel=kernel,
+        stem_stride=stem_stride,
+        padding=padding,
+        conv_bias=conv_bias,
+        activation=activation,
+        norm=norm,
+        pool=pool,
+        spatial_dropout=spatial_dropout,
+        side=side,
+    )
+    if head != "flatten":
+        stages.append(HEADS[head](1))
+        size = 1
+    layers, features = _hidden(channels * size * size, hidden, dropout, norm=hidden_norm)
+    layers.append(nn.Linear(features, classes, bias=not output_norm))
+    if output_norm:
+        layers.append(nn.BatchNorm1d(classes))
+    return nn.Sequential(*stages, nn.Flatten(), *layers)
+
+
+def _stages(
+    *,
+    filters: str,
+    convs_per_stage: int,
+    kernel: str,
+    stem_stride: int,
+    padding: str,
+    conv_bias: bool,
+    activation: str,
+    norm: str,
+    pool: str,
+    spatial_dropout: str,
+    side: int,
+) -> tuple[list[nn.Module], int, int]:
+    """Return the convolutional part, its channels, and the side of what it leaves."""
     widths = numbers(filters, name="filters")
     if not widths:
         raise SpaceError(f"filters={filters!r} names no stage; give a list such as '16-32'.")
     kernels = per_stage(numbers(kernel, name="kernel"), len(widths), name="kernel")
     pools = per_stage(pool.split("-"), len(widths), name="pool")
-    dropouts = per_stage(
-        numbers(spatial_dropout, name="spatial_dropout", kind=float),
-        len(widths),
-        name="spatial_dropout",
-    )
+    if not set(pools) <= {"none", *POOLS}:
+        raise SpaceError(f"pool={pool!r} is made of max, avg and none alone.")
+    drops = numbers(spatial_dropout, name="spatial_dropout", kind=float)
+    drops = per_stage(drops, len(widths), name="spatial_dropout")
     layers: list[nn.Module] = []
     channels, size = 1, side
-    for width, k, pooling, drop in zip(widths, kernels, pools, dropouts, strict=True):
+    for width, k, pooling, drop in zip(widths, kernels, pools, drops, strict=True):
+        pad = k // 2 if padding == "same" else 0
         for _ in range(convs_per_stage):
             stride = 1 if layers else stem_stride
-            pad = k // 2 if padding == "same" else 0
             size = (size + 2 * pad - k) // stride + 1
-            if size < 1:
-                raise NoPixelError(
-                    no_pixel(side, f"filters={filters}, kernel={kernel}, pool={pool}")
-                )
             layers.append(nn.Conv2d(channels, width, k, stride, pad, bias=conv_bias))
             if norm == "before":
                 layers.append(nn.BatchNorm2d(width))
@@ -74,35 +107,28 @@ def build_cnn(
         if drop:
             layers.append(nn.Dropout2d(drop))
         if pooling != "none":
-            if pooling not in POOLS:
-                raise SpaceError(f"pool={pool!r} is made of max, avg and none alone.")
             size //= 2
-            if size < 1:
-                raise NoPixelError(no_pixel(side, f"filters={filters}, pool={pool}"))
             layers.append(POOLS[pooling](2))
         if norm == "after":
             layers.append(nn.BatchNorm2d(width))
+        if size < 1:
+            raise NoPixelError(no_pixel(side, f"filters={filters}, kernel={kernel}, pool={pool}"))
+    return layers, channels, size
 
-    if head != "flatten":
-        layers.append(HEADS[head](1))
-        size = 1
-    layers.append(nn.Flatten())
-    features = channels * size * size
-    hidden_widths = numbers(hidden, name="hidden")
+
+def _hidden(features: int, hidden: str, dropout: str, *, norm: bool) -> tuple[list[nn.Module], int]:
+    """Return the hidden layers for so many features, and the features that they leave."""
+    widths = numbers(hidden, name="hidden")
     drops = numbers(dropout, name="dropout", kind=float)
-    if hidden_widths:
-        drops = per_stage(drops, len(hidden_widths), name="dropout")
-    for width, drop in zip(hidden_widths, drops, strict=False):
+    layers: list[nn.Module] = []
+    for width, drop in zip(widths, per_stage(drops, len(widths), name="dropout"), strict=True):
         layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
         if drop:
             layers.append(nn.Dropout(drop))
-        if hidden_norm:
+        if norm:
             layers.append(nn.BatchNorm1d(width))
         features = width
-    layers.append(nn.Linear(features, classes, bias=not output_norm))
-    if output_norm:
-        layers.append(nn.BatchNorm1d(classes))
-    return nn.Sequential(*layers)
+    return layers, features
 
 
 def no_pixel(side: int, values: str) -> str:

@@ -46,7 +46,8 @@ def test_the_same_seed_gives_the_same_batches():
 
 
 @pytest.mark.parametrize(
-    ("scale", "low", "high"), [("unit", 0, 1), ("symmetric", -1, 1), ("raw", 0, 255)]
+    ("scale", "low", "high"),
+    [("unit", 0, 1), ("symmetric", -1, 1), ("raw", 0, 255), ("root", 0, 1)],
 )
 def test_pixels_are_scaled_the_same_with_and_without_augmentation(scale, low, high):
     pixels = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)

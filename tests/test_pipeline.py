@@ -1,0 +1,97 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from hwtune.errors import DataError
+from hwtune.pipeline import choose_data, recorded, reported
+from hwtune.records import create_study
+from hwtune.search.budget import Clock
+from hwtune.space import load_space
+from tests.data.archives import members, write_zip
+
+CHINESE = load_space("chinese_cnn")[0]
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Return an empty data folder on a machine whose network leads nowhere."""
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    return tmp_path
+
+
+def console():
+    return Console(file=io.StringIO(), width=100)
+
+
+def test_auto_takes_the_spaces_own_data_where_they_are(offline):
+    (offline / "data").mkdir()
+    write_zip(offline / "data" / "chinese-mnist.zip", members())
+    assert choose_data("auto", CHINESE, console()).name == "chinese_mnist"
+
+
+def test_auto_without_network_draws_characters_under_a_banner(offline):
+    shown = console()
+    assert choose_data("auto", CHINESE, shown).name == "chinese_strokes"
+    said = " ".join(shown.file.getvalue().split())
+    assert "Kaggle did not send gpreda/chinese-mnist" in said
+    assert "NOT REAL HANDWRITING" in said
+    assert "hwtune data add chinese_mnist" in said
+    assert not list((offline / "data").iterdir())
+
+
+def test_a_data_set_asked_for_by_name_never_falls_back(offline):
+    with pytest.raises(DataError, match="data get chinese_mnist"):
+        choose_data("chinese_mnist", CHINESE, console())
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "complete"), (KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")],
+)
+def test_study_json_says_how_it_ended(tmp_path, error, status):
+    folder = create_study(tmp_path, None, "s")
+    clock = Clock(None, 2, 1, 3, False, 1.0)
+    seen = []
+
+    def block():
+        with recorded(folder, {"format": 1}, clock):
+            seen.append(folder.read_study()["status"])
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(error):
+            block()
+    else:
+        block()
+    assert seen == ["running"]
+    assert folder.read_study()["status"] == status
+    assert folder.read_study()["seconds"] >= 0
+
+
+def test_a_study_that_broke_at_once_still_has_a_report(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.write_study(STUDY)
+    with pytest.raises(ZeroDivisionError), reported(folder):
+        raise ZeroDivisionError
+    assert "This search is failed" in folder.report.read_text(encoding="utf-8")
+
+
+STUDY = {
+    "format": 1,
+    "study": "s",
+    "space": CHINESE.to_json(),
+    "data": {"name": "d", "sha256": "", "images": 1, "side": 8, "classes": ["a"], "writers": None},
+    "split": {"kind": "random", "seed": 0, "counts": {"train": 1, "validation": 1, "test": 1}},
+    "versions": {},
+    "git_commit": None,
+    "hardware": {"processor": "", "cores": 1, "memory_gib": 1.0, "gpus": [], "parallel": 1},
+    "command": "",
+    "started": "",
+    "seconds": None,
+    "status": "failed",
+}
