@@ -8,6 +8,8 @@ import pytest
 from typer.main import get_command
 
 from hwtune.cli import app
+from hwtune.config import TrialConfig
+from hwtune.space import load_space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,3 +39,19 @@ def test_every_path_in_the_tree_is_there():
     for line in tree.strip().splitlines():
         name = line.split()[0]
         assert (ROOT / name).exists() or (ROOT / "hwtune" / name).exists(), name
+
+
+def test_the_page_on_spaces_lists_every_hyperparameter_with_its_default():
+    page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", page, re.MULTILINE))
+    defaults = TrialConfig().to_dict()
+    assert listed == {
+        name: f"{v:g}" if type(v) is float else str(v) for name, v in defaults.items()
+    }
+
+
+def test_the_example_of_the_page_on_spaces_is_a_space(tmp_path):
+    page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
+    file = tmp_path / "my_space.py"
+    file.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1))
+    assert load_space(str(file))[0].baselines
