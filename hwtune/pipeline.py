@@ -241,8 +241,9 @@ def _retrain(
     )  # fmt: skip
     for entry in entries:
         accuracy = entry["test_accuracy"]
+        spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""
         console.print(
             f"Test: {entry['name']} {accuracy['mean']:.2%} (95 % interval {accuracy['low']:.2%} "
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
-            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])})"
+            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread})"
         )

@@ -23,7 +23,8 @@ from hwtune.evaluation.statistics import class_scores, confusion, wilson_interva
 from hwtune.models import build_model
 from hwtune.records import StudyFolder, TrialRecord, now
 from hwtune.training.device import choose_device, keep_freed_memory
-from hwtune.training.state import Weights
+from hwtune.training.loop import train_config
+from hwtune.training.state import Weights, start_training, weights_of
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,6 @@ def train_one(config: Hyperparameters, data: dict[str, Any], seed: int) -> dict[
         TrainingDiverged: when a loss is not finite.
     """
     keep_freed_memory()
-    from hwtune.training.loop import train_config
-    from hwtune.training.state import start_training, weights_of
-
     gpu = bool(ray.get_gpu_ids())
     if not gpu:
         torch.set_num_threads(1)
@@ -149,7 +147,7 @@ def _train_all(
                 arrays = ray.get(reference)
             except ray.exceptions.RayError as error:
                 cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-                yield jobs[reference], str(cause).splitlines()[-1]
+                yield jobs[reference], (str(cause) or repr(cause)).splitlines()[-1]
             else:
                 yield jobs[reference], {k: torch.from_numpy(np.array(a)) for k, a in arrays.items()}
 
