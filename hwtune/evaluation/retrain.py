@@ -191,8 +191,9 @@ def _tested(
 ) -> dict[str, Any]:
     """Return what `retrain.json` says of a candidate: its seeds scored on the test images."""
     predicted = [net.logits(part.images).argmax(1).numpy() for net in nets]
-    accuracies = [float((answer == part.labels).mean()) for answer in predicted]
-    mean = statistics.fmean(accuracies)
+    right = [int((answer == part.labels).sum()) for answer in predicted]
+    accuracies = [count / len(part.labels) for count in right]
+    mean = sum(right) / (len(right) * len(part.labels))
     low, high = wilson_interval(mean, len(part.labels))
     first = predicted[0]
     return {

@@ -106,6 +106,6 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         ),
         layout={**titled(data), "height": 560},
     )
-    figure.update_xaxes(title="read as", type="category")
-    figure.update_yaxes(title="written", type="category", autorange="reversed")
+    figure.update_xaxes(title="read as", type="category", tickangle=0)
+    figure.update_yaxes(title="written", type="category", autorange="reversed", tickangle=0)
     return figure
