@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,6 +89,8 @@ def started(slots: Slots) -> Iterator[str]:
     if ray.is_initialized():
         yield ""
         return
+    if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     context = ray.init(
         address="local",  # a bare call could attach to a leftover cluster
         num_cpus=max(1, math.ceil(slots.cpus * slots.parallel)),
