@@ -190,6 +190,8 @@ def retrain_study(
         DataError: when the data set is not the one that was searched.
     """
     about = folder.read_study()
+    if not ranked(folder.read_trials()):
+        raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
     space = space_from_json(about["space"])
     dataset = load_data(about["data"]["name"])
     if dataset.sha256 != about["data"]["sha256"]:
@@ -223,8 +225,6 @@ def _retrain(
     """Retrain the best `top` trials, and the baselines if asked, and say how they did."""
     trials = folder.read_trials()
     chosen: list[TrialRecord] = ranked(trials)[:top]
-    if not chosen:
-        raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
     if baselines:
         chosen += [t for t in ranked(trials) if t.baseline and t not in chosen]
     candidates = [candidate(t, space.config(space.parse(t.config))) for t in chosen]

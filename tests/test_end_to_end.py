@@ -314,7 +314,7 @@ def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
-    words = ["search", "chinese_cnn", "--time-budget", "3m", "--seeds", 1, "--split", "writer"]
+    words = ["search", "chinese_cnn", "--time-budget", "2m", "--seeds", 1, "--split", "writer"]
     done = run(words, tmp_path, offline=True)
     assert done.returncode == 0, done.stderr
     assert "NOT REAL HANDWRITING" in done.stdout

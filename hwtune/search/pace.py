@@ -64,8 +64,11 @@ class Pace:
         return self.clock.search_left(self.ledger.trials.values(), self.mean_epoch)
 
     def out_of_time(self) -> bool:
-        """Return whether the retraining needs all the time that is left."""
-        return self.seconds_left <= 0
+        """Return whether the retraining needs all the time that is left.
+
+        However short the time, one epoch is trained, so that there is something to retrain.
+        """
+        return self.ledger.best is not None and self.seconds_left <= 0
 
     def finished(self) -> bool:
         """Return whether no further trial should start."""
@@ -73,8 +76,7 @@ class Pace:
             self._announce()
         if len(self.ledger.trained) >= (self.budget.trials or DEFAULT_TRIALS):
             return True
-        patience = self.mean_trial if self.ledger.best else 0.0
-        return self.seconds_left <= patience
+        return bool(self.ledger.trained) and self.seconds_left <= self.mean_trial
 
     def accept(self, cost: Cost, epochs: int) -> str:
         """Return why a network of that length would take too much of the time budget, or ""."""

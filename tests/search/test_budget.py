@@ -112,6 +112,16 @@ def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
     assert not running.pace.out_of_time()
 
 
+def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
+    running = Running(tmp_path, Budget(seconds=1), seconds=1.0)
+    assert not running.pace.finished()
+    running.ledger.trials[0] = TrialRecord(0)
+    assert not running.pace.out_of_time()
+    assert running.pace.finished()
+    running.train(0, 1.0)
+    assert running.pace.out_of_time()
+
+
 def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_path):
     running = Running(tmp_path, Budget(seconds=900))
     slow = Cost(1000, 10**10)
