@@ -190,8 +190,6 @@ def retrain_study(
         DataError: when the data set is not the one that was searched.
     """
     about = folder.read_study()
-    if not ranked(folder.read_trials()):
-        raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
     space = space_from_json(about["space"])
     dataset = load_data(about["data"]["name"])
     if dataset.sha256 != about["data"]["sha256"]:
@@ -201,12 +199,15 @@ def retrain_study(
         )
     split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
     slots = plan_slots(parallel)
-    with folder.locked(), reported(folder), cluster.started(slots):
-        _retrain(
-            folder, space, dataset, split, slots,
-            top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),
-            console=console,
-        )  # fmt: skip
+    with folder.locked():
+        if not ranked(folder.read_trials()):
+            raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
+        with reported(folder), cluster.started(slots):
+            _retrain(
+                folder, space, dataset, split, slots,
+                top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),
+                console=console,
+            )  # fmt: skip
 
 
 def _retrain(
