@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from hwtune import __version__
 from hwtune.errors import HwtuneError, HwtuneFailure
+
+if TYPE_CHECKING:
+    from hwtune.records import StudyFolder
+
+INTERRUPTED = 130  # exit code
 
 app = typer.Typer(
     name="hwtune",
@@ -37,7 +43,33 @@ class Scheduler(StrEnum):
     """What stops trials early."""
 
     asha = "asha"
+    median = "median"
     none = "none"
+
+
+class Sampler(StrEnum):
+    """What proposes configurations."""
+
+    tpe = "tpe"
+    random = "random"
+    gp = "gp"
+    cmaes = "cmaes"
+
+
+def bytes_of(text: str | int) -> int:
+    """Return the bytes of "500MB" or "2GB"."""
+    match = re.fullmatch(r"(\d+)(MB|GB)?", str(text))
+    if not match or not int(match[1]):
+        raise typer.BadParameter(f"{text!r} is no size; write 500MB or 2GB.")
+    return int(match[1]) * {"MB": 10**6, "GB": 10**9, None: 1}[match[2]]
+
+
+def accuracy_of(text: str | float) -> float:
+    """Return an accuracy above 0 and at most 1."""
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise typer.BadParameter(f"{text!r} is no accuracy above 0 and at most 1, such as 0.998.")
 
 
 def seconds_of(text: str) -> float:
@@ -91,6 +123,12 @@ Parallel = Annotated[
     ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
+Target = Annotated[
+    float | None,
+    typer.Option(
+        parser=accuracy_of, metavar="ACCURACY", help="Validation accuracy that is enough: 0.998."
+    ),
+]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -145,8 +183,21 @@ def search(
             help="For the whole command, such as 30m; default: 15m unless --trials is given.",
         ),
     ] = None,
+    target: Target = None,
     parallel: Parallel = None,
+    sampler: Annotated[Sampler, typer.Option(help="What proposes trials.")] = Sampler.tpe,
     scheduler: Annotated[Scheduler, typer.Option(help="What stops trials.")] = Scheduler.asha,
+    brackets: Annotated[
+        int,
+        typer.Option(parser=positive, metavar="N", help="Of ASHA, each with a later first stop."),
+    ] = 1,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Give several times: val_accuracy, and parameters, val_loss or "
+            "seconds_per_image. Optuna then stores no value before a trial's last."
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -156,6 +207,12 @@ def search(
             "a study exactly, on a CPU; in parallel only the startup points repeat.",
         ),
     ] = 0,
+    disk_limit: Annotated[
+        int,
+        typer.Option(
+            parser=bytes_of, metavar="SIZE", help="For the states of all trials, such as 500MB."
+        ),
+    ] = 2_000_000_000,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; default: SPACE, SPACE-2, ...")
     ] = None,
@@ -171,28 +228,76 @@ def search(
     from hwtune import pipeline
     from hwtune.data.splits import SplitSpec
     from hwtune.search.budget import Budget
+    from hwtune.search.settings import checked_settings
 
     console = Console(soft_wrap=True, highlight=False)
     folder, code = pipeline.search(
         space,
         data=data,
         split=SplitSpec(kind=split.value, seed=split_seed),
-        budget=Budget(trials=trials, epochs=epochs, seconds=time_budget),
+        budget=Budget(trials=trials, epochs=epochs, seconds=time_budget, target=target),
+        settings=checked_settings(
+            sampler=sampler.value,
+            scheduler=scheduler.value,
+            brackets=brackets,
+            objectives=objective or [],
+            seed=seed,
+            disk_limit=disk_limit,
+        ),
+        retraining=pipeline.Retraining(top=top, seeds=seeds, baselines=baselines),
         parallel=parallel,
-        seed=seed,
-        scheduler=scheduler.value,
         name=name,
         results=results.absolute(),
-        top=top,
-        seeds=seeds,
-        baselines=baselines,
         command=command_line(),
         console=console,
     )
-    if code == pipeline.INTERRUPTED:
+    say_end(folder, code, console)
+
+
+@app.command()
+def resume(
+    study: Study,
+    trials: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="Trials of the whole study; more extend."),
+    ] = None,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds_of, metavar="DURATION", help="From now on; default: what was left."
+        ),
+    ] = None,
+    target: Target = None,
+    parallel: Parallel = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Go on with a study that was interrupted or killed, or extend one that ended.
+
+    Example: `python -m hwtune resume chinese_cnn --trials 400`
+    """
+    from hwtune import pipeline
+    from hwtune.records import find_study
+
+    console = Console(soft_wrap=True, highlight=False)
+    folder = find_study(results.absolute(), study)
+    code = pipeline.resume(
+        folder,
+        trials=trials,
+        time_budget=time_budget,
+        target=target,
+        parallel=parallel,
+        command=command_line(),
+        console=console,
+    )
+    say_end(folder, code, console)
+
+
+def say_end(folder: StudyFolder, code: int, console: Console) -> None:
+    """Say how a search ended and what can be done next; leave unless it ended well."""
+    if code == INTERRUPTED:
         console.print(
-            f"Interrupted; nothing was tested. To test the best so far: "
-            f"python -m hwtune retrain {folder.name}"
+            f"Interrupted; nothing was tested. Go on: python -m hwtune resume {folder.name}\n"
+            f"Or test the best so far: python -m hwtune retrain {folder.name}"
         )
         raise typer.Exit(code)
     if code:
@@ -435,6 +540,8 @@ def main() -> None:
         fail(error, 2)
     except HwtuneFailure as error:
         fail(error, 1)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("Interrupted.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -6,16 +6,21 @@ import logging
 import math
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # hwtune stops a study itself
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # and keeps its own records
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # This makes a local cluster listen on loopback alone, on Linux too; without it Ray's own ports
 # would be open to the network, guarded by its token only.
@@ -89,9 +94,29 @@ def started(slots: Slots) -> Iterator[str]:
     if ray.is_initialized():
         yield ""
         return
+    context = _start_here(slots)
+    catch_sigterm()  # Ray has put its own handler
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()
+
+
+def catch_sigterm() -> None:
+    """Let SIGTERM end the main thread as Ctrl-C does, through every `finally`."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _start_here(slots: Slots) -> Any:
+    """Start Ray on this machine, reachable from this machine alone."""
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    context = ray.init(
+    return ray.init(
         address="local",  # a bare call could attach to a leftover cluster
         num_cpus=max(1, math.ceil(slots.cpus * slots.parallel)),
         include_dashboard=True,
@@ -103,7 +128,3 @@ def started(slots: Slots) -> Iterator[str]:
             "env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         },
     )
-    try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()

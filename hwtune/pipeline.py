@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import calendar
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -15,20 +17,29 @@ from hwtune import cluster
 from hwtune.cluster import Slots, plan_slots
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import DataError, StudyError
+from hwtune.data.splits import SearchSplit, SplitSpec, search_split, split_indices
+from hwtune.errors import DataError, HwtuneFailure, StudyError
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
-from hwtune.records import FORMAT, StudyFolder, TrialRecord, create_study, now, ranked
+from hwtune.records import (
+    FORMAT,
+    StudyFolder,
+    TrialRecord,
+    create_study,
+    now,
+    pareto_front,
+    ranked,
+)
 from hwtune.report.report import write_report
-from hwtune.search.budget import Budget, Clock
-from hwtune.search.feasible import survey
-from hwtune.search.pace import GRACE_PERIOD, REDUCTION_FACTOR
-from hwtune.search.study import STARTUP_TRIALS, longest, run_search
+from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.feasible import cost_of, survey
+from hwtune.search.forecast import forecast, probe
+from hwtune.search.interrupts import Halt
+from hwtune.search.settings import Settings, settings_of
+from hwtune.search.study import longest, run_search
 from hwtune.space import SearchSpace, load_space, space_from_json
 
 FAILED, INTERRUPTED = 1, 130  # exit codes
-ASHA = {"grace_period": GRACE_PERIOD, "reduction_factor": REDUCTION_FACTOR}
 
 
 def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
@@ -54,20 +65,49 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
     return load_data(space.data)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """What follows a search: the best `top`, each on several seeds, and the baselines or not."""
+
+    top: int = 1
+    seeds: int = 3
+    baselines: bool = False
+
+
+@dataclass
+class Session:
+    """One process's work on one study."""
+
+    folder: StudyFolder
+    about: dict[str, Any]
+    space: SearchSpace
+    dataset: Dataset
+    split: SplitSpec
+    settings: Settings
+    budget: Budget
+    retraining: Retraining
+    slots: Slots
+    command: str
+    began: float
+    console: Console
+
+    @property
+    def spent(self) -> float:
+        """Return the seconds of earlier runs of the study."""
+        return float(sum(run["seconds"] or 0.0 for run in self.about["runs"][:-1]))
+
+
 def search(
     space_name: str,
     *,
     data: str,
     split: SplitSpec,
     budget: Budget,
+    settings: Settings,
+    retraining: Retraining,
     parallel: int | None,
-    seed: int,
-    scheduler: Literal["asha", "none"],
     name: str | None,
     results: Path,
-    top: int,
-    seeds: int,
-    baselines: bool,
     command: Sequence[str],
     console: Console,
 ) -> tuple[StudyFolder, int]:
@@ -75,6 +115,7 @@ def search(
 
     Raises:
         HwtuneError: when something the user gave is wrong; nothing is left behind then.
+        HwtuneFailure: when the study's files cannot be written any more.
     """
     began = time.monotonic()
     space, file = load_space(space_name)
@@ -82,52 +123,194 @@ def search(
         space = space.with_epochs(budget.epochs)
     budget = budget.filled()
     dataset = choose_data(data, space, console)
-    parts = search_split(dataset, split)
     counts = split_indices(dataset, split).counts()
-    costs = survey(space, classes=len(dataset.classes), side=dataset.side)
-    slots = plan_slots(parallel)
-    growth = (counts["train"] + counts["validation"]) / counts["train"]
-    clock = Clock(budget.seconds, slots.parallel, top, seeds, baselines, growth, began)
-
     stand_in = "" if data != "auto" or dataset.name == space.data else f"-{dataset.name}"
-    folder = create_study(results, name, space.name + stand_in)
     about: dict[str, Any] = {
         "format": FORMAT,
-        "study": folder.name,
         "space": space.to_json(),
         "data": dataset.describe(),
         "split": {**split.to_dict(), "counts": counts},
-        "budget": {"trials": budget.trials, "epochs": longest(space), "seconds": budget.seconds},
-        "sampler": {"name": "tpe", "startup_trials": STARTUP_TRIALS},
-        "scheduler": {"name": scheduler, **(ASHA if scheduler == "asha" else {})},
-        "seed": seed,
+        "budget": {**asdict(budget), "epochs": longest(space)},
+        **settings.describe(),
+        "retraining": asdict(retraining),
         "command": shlex.join(command),
+        "started": now(),
+        "seconds": None,
+        "status": "running",
+        "runs": [],
+    }
+    survey(space, classes=len(dataset.classes), side=dataset.side)
+    source = file.read_text(encoding="utf-8")
+    folder = create_study(results, name, space.name + stand_in, about=about, source=source)
+    about["study"] = folder.name
+    session = Session(
+        folder, about, space, dataset, split, settings, budget, retraining,
+        plan_slots(parallel), shlex.join(command), began, console,
+    )  # fmt: skip
+    return folder, run_session(session)
+
+
+def resume(
+    folder: StudyFolder,
+    *,
+    trials: int | None,
+    time_budget: float | None,
+    target: float | None,
+    parallel: int | None,
+    command: Sequence[str],
+    console: Console,
+) -> int:
+    """Go on with a study that was interrupted, or extend one that ended; return the exit code.
+
+    Args:
+        trials: how many the whole study shall have; None: as before.
+        time_budget: seconds from now on; None: what is left.
+        target: the validation accuracy that is enough; None: as before.
+
+    Raises:
+        HwtuneError: when there is nothing left to do, or the data is another.
+        HwtuneFailure: when the study's files cannot be written any more.
+    """
+    began = time.monotonic()
+    about = folder.read_study()
+    extended = any(value is not None for value in (trials, time_budget, target))
+    if about["status"] == "complete" and not extended:
+        raise StudyError(
+            f"Study {folder.name!r} is complete; extend it: resume {folder.name} --trials "
+            f"{2 * max(len(folder.read_trials()), 1)}, or --time-budget 10m."
+        )
+    space = space_from_json(about["space"])
+    dataset = same_data(folder, about)
+    close_last_run(folder, about)
+    spent = sum(run["seconds"] for run in about["runs"])
+    old = about["budget"]
+    seconds = old["seconds"] if not extended or trials is None else None
+    if time_budget is not None:
+        seconds = spent + time_budget
+    budget = Budget(
+        trials=trials if trials is not None else old["trials"],
+        epochs=old["epochs"],
+        seconds=seconds,
+        target=target if extended else old.get("target"),
+    )
+    if extended:
+        about.pop("search_seconds", None)
+    about |= {"budget": asdict(budget), "status": "running"}
+    split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
+    session = Session(
+        folder, about, space, dataset, split, settings_of(about), budget,
+        Retraining(**about.get("retraining", {})), plan_slots(parallel), shlex.join(command),
+        began, console,
+    )  # fmt: skip
+    return run_session(session)
+
+
+def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
+    """Return the data set of a study.
+
+    Raises:
+        DataError: when the one at hand is another.
+    """
+    dataset = load_data(about["data"]["name"])
+    if dataset.sha256 != about["data"]["sha256"]:
+        raise DataError(
+            f"{dataset.name} is not the data that study {folder.name!r} searched (another sha256); "
+            "put the original into the data folder."
+        )
+    return dataset
+
+
+def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
+    """Give a run that was killed the time until its last epoch; a study of old gets its one run."""
+    if "runs" not in about:
+        run = {key: about[key] for key in ("command", "started", "seconds", "status")}
+        about["runs"] = [run]
+    for run in about["runs"]:
+        if run["seconds"] is None:
+            started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
+            run["seconds"] = max(0.0, round(folder.last_epoch_time() - started, 1))
+            run["status"] = "killed"
+
+
+def run_session(session: Session) -> int:
+    """Search, retrain, report; return the exit code."""
+    folder, about, console = session.folder, session.about, session.console
+    about |= {
         "versions": versions(),
         "git_commit": git_commit(),
-        "hardware": {**hardware(), "parallel": slots.parallel},
+        "hardware": {**hardware(), "parallel": session.slots.parallel},
     }
+    parts = search_split(session.dataset, session.split)
     with folder.locked():
-        folder.write_space(file.read_text(encoding="utf-8"))
-        with reported(folder), recorded(folder, about, clock), cluster.started(slots) as address:
-            introduce(folder, about, address, console)
-            outcome = run_search(
-                space, parts, folder,
-                classes=len(dataset.classes), costs=costs, budget=budget,
-                clock=clock, slots=slots, seed=seed, scheduler=scheduler, console=console,
-            )  # fmt: skip
-            about["search_seconds"] = round(clock.elapsed, 1)
-            if outcome.interrupted:
-                about["status"] = "interrupted"
-                return folder, INTERRUPTED
-            if outcome.best is None:
-                about["status"] = "failed"
-                return folder, FAILED
-            _retrain(
-                folder, space, dataset, split, slots,
-                top=top, seeds=seeds, baselines=baselines, command=about["command"],
-                console=console,
-            )  # fmt: skip
-    return folder, 0
+        folder.repair()
+        try:
+            with reported(folder), recorded(session), cluster.started(session.slots) as address:
+                introduce(folder, about, address, console)
+                if about.get("search_seconds") is None and not _searched(session, parts):
+                    return FAILED
+                _retrain(
+                    folder, session.space, session.dataset, session.split, session.slots,
+                    **asdict(session.retraining), command=session.command, console=console,
+                )  # fmt: skip
+                about["runs"][-1]["status"] = "complete"
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Halt as halt:
+            raise HwtuneFailure(
+                f"{folder.path} cannot be written ({halt}); nothing recorded is lost. Free space, "
+                f"then: python -m hwtune resume {folder.name}"
+            ) from None
+    return 0
+
+
+def _searched(session: Session, parts: SearchSplit) -> bool:
+    """Search until the budget is met; return whether there is something to retrain."""
+    about, space, dataset = session.about, session.space, session.dataset
+    folder, console, budget = session.folder, session.console, session.budget
+    counts = about["split"]["counts"]
+    clock = Clock(
+        budget.seconds, session.slots.parallel, session.retraining.top, session.retraining.seeds,
+        session.retraining.baselines,
+        (counts["train"] + counts["validation"]) / counts["train"],
+        session.began - session.spent,
+    )  # fmt: skip
+    shape = {"classes": len(dataset.classes), "side": dataset.side}
+    typical, cost = survey(space, **shape), CostModel()
+    probe(space, parts, cost, classes=len(dataset.classes), gpu=session.slots.gpus > 0)
+    expected = forecast(
+        cost,
+        budget,
+        clock,
+        baselines=[cost_of(space, values, **shape) for values in space.baselines.values()],
+        starts=[cost_of(space, values, **shape) for values in space.starts.values()],
+        typical=typical,
+        images=counts["train"],
+        epochs=longest(space),
+        stops=session.settings.scheduler != "none",
+        learns=session.settings.sampler != "random",
+        done=len(folder.read_trials()),
+    )
+    about["runs"][-1]["forecast"] = expected.describe()
+    folder.write_study(about)
+    console.print(
+        f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
+        f"{minutes(expected.seconds - session.spent)}, retraining and report included."
+    )
+    ledger = run_search(
+        space, parts, folder, session.settings,
+        classes=len(dataset.classes), costs=typical, cost=cost, budget=budget, clock=clock,
+        slots=session.slots, console=console,
+    )  # fmt: skip
+    about["search_seconds"] = round(clock.elapsed, 1)
+    about["trials"] = ledger.trained
+    if len(session.settings.objectives) > 1:
+        about["pareto"] = pareto_front(ledger.trials.values(), session.settings.objectives)
+    return ledger.best is not None
+
+
+def minutes(seconds: float) -> str:
+    """Return a time for people."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 @contextmanager
@@ -135,29 +318,40 @@ def reported(folder: StudyFolder) -> Iterator[None]:
     """Write the report of what there is, however the block ends."""
     try:
         yield
-    finally:
+    except Halt:
+        raise  # there is no room for a page either
+    except BaseException:
         write_report(folder)
+        raise
+    write_report(folder)
 
 
 @contextmanager
-def recorded(folder: StudyFolder, about: dict[str, Any], clock: Clock) -> Iterator[None]:
-    """Keep `study.json` true: running inside the block, then how it ended and after how long.
+def recorded(session: Session) -> Iterator[None]:
+    """Keep `study.json` true: a new run inside the block, then how it ended and after how long.
 
-    The block may set another status than "complete" itself.
+    The block sets the status of a run that ended well itself.
     """
-    about |= {"started": now(), "seconds": None, "status": "running"}
-    folder.write_study(about)
-    about["status"] = "complete"
+    about = session.about
+    run: dict[str, Any] = {
+        "command": session.command,
+        "started": now(),
+        "seconds": None,
+        "status": "running",
+    }
+    about["runs"].append(run)
+    session.folder.write_study({**about, "status": "running"})
+    run["status"] = "failed"
     try:
         yield
-    except KeyboardInterrupt:
-        about["status"] = "interrupted"
-        raise
-    except BaseException:
-        about["status"] = "failed"
+    except (KeyboardInterrupt, Halt):
+        run["status"] = "interrupted"
         raise
     finally:
-        folder.write_study({**about, "seconds": round(clock.elapsed, 1)})
+        run["seconds"] = round(time.monotonic() - session.began, 1)
+        about |= {"status": run["status"], "seconds": round(session.spent + run["seconds"], 1)}
+        with suppress(OSError):  # on a full disk it still says "running", which a resume mends
+            session.folder.write_study(about)
 
 
 def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, console: Console) -> None:
@@ -191,12 +385,7 @@ def retrain_study(
     """
     about = folder.read_study()
     space = space_from_json(about["space"])
-    dataset = load_data(about["data"]["name"])
-    if dataset.sha256 != about["data"]["sha256"]:
-        raise DataError(
-            f"{dataset.name} is not the data that study {folder.name!r} searched (another sha256); "
-            "put the original into the data folder."
-        )
+    dataset = same_data(folder, about)
     split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
     slots = plan_slots(parallel)
     with folder.locked():

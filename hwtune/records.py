@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +97,33 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     )
 
 
+def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> list[int]:
+    """Return the numbers of the trials that no other beats in every objective, by accuracy.
+
+    Objectives are `val_accuracy`, `val_loss`, `parameters` and `seconds_per_image`; all but the
+    first are better when lower.
+    """
+
+    def scores(trial: TrialRecord) -> tuple[float, ...]:
+        values = {
+            "val_accuracy": trial.val_accuracy,
+            "val_loss": -trial.val_loss,
+            "parameters": -trial.parameters,
+            "seconds_per_image": -trial.seconds / trial.epochs,
+        }
+        return tuple(values[name] for name in objectives)
+
+    every = [(trial.trial, scores(trial)) for trial in ranked(trials)]
+    return [
+        number
+        for number, mine in every
+        if not any(
+            other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
+            for _, other in every
+        )
+    ]
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old or the new content, never a part."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
@@ -127,6 +157,11 @@ class StudyFolder:
         return self.path / "tensorboard"
 
     @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the trials' training states."""
+        return self.path / "checkpoints"
+
+    @property
     def model(self) -> Path:
         """Return the folder of the final model."""
         return self.path / "model"
@@ -156,6 +191,26 @@ class StudyFolder:
             yield
         finally:
             lock.release()
+
+    def repair(self) -> None:
+        """Cut what a killed process left half-written; call it with the lock held.
+
+        Raises:
+            StudyError: when the folder cannot be written.
+        """
+        try:
+            for path in (self.path / "epochs.csv", self.journal, *self.path.glob("logs/*.log")):
+                _cut_to_last_newline(path)
+            for path in (
+                *self.path.glob("optuna.journal.lock*"),
+                *self.checkpoints.glob("*.[0-9]*"),
+            ):
+                path.unlink()
+            for path in self.path.glob(".[0-9]*-*"):  # of write_atomic
+                path.unlink()
+            self.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _not_writable(self.path, error) from None
 
     def read_study(self) -> dict[str, Any]:
         """Return `study.json`.
@@ -208,6 +263,10 @@ class StudyFolder:
         with (self.path / "epochs.csv").open("a", encoding="utf-8") as file:
             file.write(line)
 
+    def last_epoch_time(self) -> float:
+        """Return when the last epoch was recorded, in seconds since 1970."""
+        return (self.path / "epochs.csv").stat().st_mtime
+
     def read_epochs(self) -> list[EpochRecord]:
         """Return `epochs.csv`; a torn last line is left out."""
         text = (self.path / "epochs.csv").read_text(encoding="utf-8")
@@ -255,34 +314,74 @@ class StudyFolder:
         return list(trials.values())
 
 
-def create_study(results: Path, wanted: str | None, space: str) -> StudyFolder:
+def create_study(
+    results: Path,
+    wanted: str | None,
+    space: str,
+    *,
+    about: dict[str, Any] | None = None,
+    source: str = "",
+) -> StudyFolder:
     """Make the folder of a new study: `wanted`, or the first free of space, space-2, ...
+
+    It appears whole, with `study.json` and the source of the space in it, or not at all.
 
     Raises:
         StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
     """
     if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
         raise StudyError(f"--name {wanted!r} is no plain folder name.")
-    number = 1
-    while True:
-        name = wanted or (space if number == 1 else f"{space}-{number}")
-        folder = StudyFolder(results / name)
-        try:
-            results.mkdir(parents=True, exist_ok=True)
-            folder.path.mkdir()
-        except FileExistsError:
-            if wanted or not results.is_dir():
-                raise StudyError(
-                    f"{folder.path} exists already; give another --name, or leave it out."
-                ) from None
-            number += 1
-            continue
-        except OSError as error:
-            raise _not_writable(results, error) from None
-        (folder.path / "logs").mkdir()
-        folder.tensorboard.mkdir()
-        (folder.path / "epochs.csv").write_text(_csv_line(EPOCH_COLUMNS), encoding="utf-8")
-        return folder
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=results, prefix=".creating-", ignore_cleanup_errors=True
+        ) as staging:
+            for number in itertools.count(1):
+                name = wanted or (space if number == 1 else f"{space}-{number}")
+                new = StudyFolder(Path(staging) / name)
+                for path in (new.path, new.path / "logs", new.tensorboard, new.checkpoints):
+                    path.mkdir()
+                (new.path / "epochs.csv").write_text(_csv_line(EPOCH_COLUMNS), encoding="utf-8")
+                new.write_study({**(about or {}), "study": name})
+                new.write_space(source)
+                if _renamed(new.path, results / name):
+                    return StudyFolder(results / name)
+                if wanted:
+                    raise StudyError(
+                        f"{results / name} exists already; give another --name, or leave it out."
+                    )
+                shutil.rmtree(new.path)
+    except OSError as error:
+        raise _not_writable(results, error) from None
+    raise AssertionError("an endless count ended")
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    """Rename a folder unless something with content has its name; return whether it was done."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        return False
+    return True
+
+
+def _cut_to_last_newline(path: Path) -> None:
+    """Cut a torn last line off; an absent file is left so."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            cut = file.read(end - start).rfind(b"\n")
+            if cut >= 0:
+                file.truncate(start + cut + 1)
+                return
+            end = start
+        file.truncate(0)
 
 
 def find_study(results: Path, name_or_path: str) -> StudyFolder:

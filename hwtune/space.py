@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from collections.abc import Mapping
 from contextlib import suppress
@@ -163,6 +164,19 @@ class SearchSpace:
         data = {key: getattr(self, key) for key in self.__dataclass_fields__}
         data["search"] = {k: json.loads(distribution_to_json(d)) for k, d in self.search.items()}
         return data
+
+
+def size_of(space: SearchSpace) -> float:
+    """Return how many points a space has, infinite with a range of floats."""
+    size = 1.0
+    for each in space.search.values():
+        if isinstance(each, CategoricalDistribution):
+            size *= len(each.choices)
+        elif isinstance(each, IntDistribution):
+            size *= len(range(each.low, each.high + 1, each.step))
+        elif not each.single():
+            return math.inf
+    return size
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hwtune.records import TrialRecord, ranked
 
 DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
 CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
+RECENT_EPOCHS = 200  # that the cost model remembers
 SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
 
 
@@ -24,16 +26,18 @@ class Budget:
         trials: how many are trained, or None for as many as fit, at most 50.
         epochs: the length of every trial, or None where the space says it.
         seconds: for the whole command, from search to report, or None without limit.
+        target: the validation accuracy in [0, 1] that is enough, or None.
     """
 
     trials: int | None = None
     epochs: int | None = None
     seconds: float | None = None
+    target: float | None = None
 
     def filled(self) -> Budget:
         """Return the budget with the default time where neither trials nor time is given."""
         if self.trials is None and self.seconds is None:
-            return Budget(epochs=self.epochs, seconds=DEFAULT_SECONDS)
+            return replace(self, seconds=DEFAULT_SECONDS)
         return self
 
 
@@ -42,16 +46,18 @@ class CostModel:
     """Predicts the seconds of an epoch from the network's multiply-accumulates.
 
     The shape is a prior (an image costs its MACs, and a constant for augmentation, optimiser and
-    Python); its one scale is measured, as the median over the epochs seen.
+    Python); its one scale is measured, as the median over the latest epochs.
     """
 
     mac_seconds: float = 1 / 40e9  # forward and backward, per MAC of the forward pass
     image_seconds: float = 1e-4
-    ratios: list[float] = field(default_factory=list)
+    ratios: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_EPOCHS))
+    scale: float = 1.0
 
     def observe(self, *, macs: int, images: int, seconds: float) -> None:
         """Learn from a measured epoch of `images` training images."""
         self.ratios.append(seconds / self._prior(macs, images))
+        self.scale = statistics.median(self.ratios)
 
     @property
     def calibrated(self) -> bool:
@@ -60,8 +66,7 @@ class CostModel:
 
     def epoch_seconds(self, *, macs: int, images: int) -> float:
         """Return the predicted seconds of an epoch on one slot."""
-        scale = statistics.median(self.ratios) if self.ratios else 1.0
-        return scale * self._prior(macs, images)
+        return self.scale * self._prior(macs, images)
 
     def _prior(self, macs: int, images: int) -> float:
         return images * (macs * self.mac_seconds + self.image_seconds)

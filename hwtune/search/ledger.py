@@ -1,11 +1,20 @@
-"""The trials of a running study: in memory, and written down as they happen."""
+"""The trials of a study: in memory, and written down as they happen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from hwtune.config import Hyperparameters
+from hwtune.models import Cost
 from hwtune.records import EpochRecord, StudyFolder, TrialRecord, ranked
+
+WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
+# The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.
+BASELINE, COST, ENDED, SAME_AS = "baseline", "cost", "ended", "same_as"
 
 
 class Ledger:
@@ -15,37 +24,51 @@ class Ledger:
         self.folder = folder
         self.searched = list(searched)
         self.trials: dict[int, TrialRecord] = {}
+        self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # infeasible: never trained, and no part of a budget
+        self.leader: TrialRecord | None = None
+        self._quiet_until = 0.0
 
     @property
-    def trained(self) -> list[TrialRecord]:
-        """Return the trials that were started, whatever became of them."""
-        return [t for t in self.trials.values() if t.trial not in self.rejected]
+    def trained(self) -> int:
+        """Return how many trials were started, whatever became of them."""
+        return len(self.trials) - len(self.rejected)
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        """Return the trials that are not over."""
+        return [t for t in self.trials.values() if t.state == "running"]
 
     @property
     def best(self) -> TrialRecord | None:
         """Return the leader of the study so far."""
-        first = ranked(self.trials.values())
-        return first[0] if first else None
+        if self.leader is not None and self.leader.state == "failed":
+            self.leader = next(iter(ranked(self.trials.values())), None)
+        return self.leader
 
     def start(
-        self, number: int, config: Hyperparameters, *, baseline: str, parameters: int
+        self, number: int, config: Hyperparameters, *, baseline: str, cost: Cost
     ) -> TrialRecord:
-        """Begin a trial."""
-        record = TrialRecord(number, baseline, config=config, parameters=parameters)
+        """Begin a trial, or go on with one that has epochs."""
+        self.costs[number] = cost
+        record = self.trials.get(number)
+        if record is not None and record.epochs:
+            self.folder.log(number, f"taken up again after epoch {record.epochs}")
+            return record
+        record = TrialRecord(number, baseline, config=config, parameters=cost.parameters)
         self.trials[number] = record
         self.folder.log(number, f"start {baseline} {config}")
-        self._write()
+        self.write()
         return record
 
-    def epoch(self, record: EpochRecord) -> None:
+    def epoch(self, epoch: EpochRecord) -> None:
         """Add an epoch of a running trial."""
-        self.folder.append_epoch(record)
-        self.trials[record.trial].add(record)
+        self.folder.append_epoch(epoch)
+        self._count(epoch)
         self.folder.log(
-            record.trial,
-            f"epoch {record.epoch}: train loss {record.train_loss:.4f}, validation loss "
-            f"{record.val_loss:.4f}, accuracy {record.val_accuracy:.4f}, {record.seconds:.1f} s",
+            epoch.trial,
+            f"epoch {epoch.epoch}: train loss {epoch.train_loss:.4f}, validation loss "
+            f"{epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.4f}, {epoch.seconds:.1f} s",
         )
 
     def finish(self, number: int, state: str, reason: str = "") -> TrialRecord:
@@ -53,10 +76,61 @@ class Ledger:
         record = self.trials[number]
         record.state, record.reason = state, reason  # type: ignore[assignment]
         self.folder.log(number, f"{state} {reason}".rstrip())
-        self._write()
+        self.write()
         return record
 
-    def _write(self) -> None:
-        self.folder.write_trials(
-            [self.trials[number] for number in sorted(self.trials)], self.searched
-        )
+    def write(self, *, now: bool = False) -> None:
+        """Write `trials.csv` anew, unless that was done a moment ago.
+
+        The file grows with the study; what writing costs decides how often it is done.
+        """
+        began = time.monotonic()
+        if now or began >= self._quiet_until:
+            self.folder.write_trials(
+                [self.trials[number] for number in sorted(self.trials)], self.searched
+            )
+            ended = time.monotonic()
+            self._quiet_until = ended + (ended - began) / WRITING_SHARE
+
+    def restore(self, trials: Sequence[FrozenTrial], epochs: Iterable[EpochRecord]) -> None:
+        """Take over what the journal and `epochs.csv` hold of an earlier run."""
+        for frozen in trials:
+            attributes = frozen.user_attrs
+            if frozen.state == TrialState.WAITING or SAME_AS in attributes:
+                continue
+            cost = Cost(*attributes.get(COST, (0, 0)))
+            ended = attributes.get(ENDED, {"state": "running", "reason": ""})
+            self.costs[frozen.number] = cost
+            self.trials[frozen.number] = TrialRecord(
+                frozen.number,
+                attributes.get(BASELINE, ""),
+                state=ended["state"],
+                reason=ended["reason"],
+                config=frozen.params,
+                parameters=cost.parameters,
+            )
+            if "infeasible" in frozen.constraints:
+                self.rejected.add(frozen.number)
+        for epoch in epochs:
+            self._count(epoch)
+        self.write(now=True)
+
+    def _count(self, epoch: EpochRecord) -> None:
+        record = self.trials[epoch.trial]
+        record.add(epoch)
+        candidates = [t for t in (self.leader, record) if t is not None]
+        self.leader = next(iter(ranked(candidates)), None)
+
+
+def settle(study: optuna.Study) -> None:
+    """Tell Optuna the end of those trials whose end a killed process had decided, not told."""
+    for frozen in unfinished(study):
+        if SAME_AS in frozen.user_attrs:
+            study.tell(frozen.number, state=TrialState.FAIL)
+        elif ended := frozen.user_attrs.get(ENDED):
+            study.tell(frozen.number, ended["values"], state=TrialState[ended["told"]])
+
+
+def unfinished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that an interrupted process left running, the oldest first."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

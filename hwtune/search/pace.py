@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hwtune.models import Cost
 from hwtune.search.budget import (
@@ -15,16 +15,15 @@ from hwtune.search.budget import (
     expected_epochs,
 )
 from hwtune.search.ledger import Ledger
+from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
 
-GRACE_PERIOD, REDUCTION_FACTOR = 1, 3  # of ASHA
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 
 
 class Pace:
     """Decides, while a study runs, whether another trial fits and when the search must end.
 
-    Without `budget.trials` as many trials are trained as fit into the time, at most 50; the cost
-    model says how many that will be, as soon as the first epochs have calibrated it.
+    Without `budget.trials` as many trials are trained as fit into the time, at most 50.
     """
 
     def __init__(
@@ -37,11 +36,10 @@ class Pace:
         typical: Sequence[Cost],
         images: int,
         epochs: int,
-        tell: Callable[[str], None],
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
-        self.typical, self.images, self.epochs, self.tell = typical, images, epochs, tell
-        self.forecast: int | None = None
+        self.typical, self.images, self.epochs = typical, images, epochs
+        self.limit = budget.trials or DEFAULT_TRIALS
 
     @property
     def mean_epoch(self) -> float:
@@ -52,31 +50,47 @@ class Pace:
     @property
     def mean_trial(self) -> float:
         """Return the seconds of a trial under ASHA: measured on those that ended, or predicted."""
-        ended = [t.seconds for t in self.ledger.trained if t.state != "running" and not t.baseline]
+        ended = [
+            t.seconds
+            for t in self.ledger.trials.values()
+            if t.epochs and t.state != "running" and not t.baseline
+        ]
         if len(ended) >= ENOUGH_TRIALS:
             return sum(ended) / len(ended)
         epochs = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
         return epochs * self.mean_epoch
 
     @property
-    def seconds_left(self) -> float:
-        """Return the seconds left for searching, infinite without a time budget."""
+    def search_left(self) -> float:
+        """Return the seconds that the time budget leaves for searching, infinite without one."""
+        if self.budget.seconds is None:
+            return math.inf
         return self.clock.search_left(self.ledger.trials.values(), self.mean_epoch)
 
-    def out_of_time(self) -> bool:
-        """Return whether the retraining needs all the time that is left.
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds that the search will still take: by its time, or by its trials."""
+        to_come = max(0, self.limit - self.ledger.trained) + len(self.ledger.running) / 2
+        return min(self.search_left, to_come * self.mean_trial / self.clock.parallel)
+
+    def over(self) -> str:
+        """Return why the search must end now, or "".
 
         However short the time, one epoch is trained, so that there is something to retrain.
         """
-        return self.ledger.best is not None and self.seconds_left <= 0
+        if self._target_reached():
+            return f"the target of {self.budget.target} was reached"
+        if self.ledger.best is not None and self.search_left <= 0:
+            return "the time for the search was over"
+        return ""
 
     def finished(self) -> bool:
         """Return whether no further trial should start."""
-        if self.forecast is None and self.cost.calibrated:
-            self._announce()
-        if len(self.ledger.trained) >= (self.budget.trials or DEFAULT_TRIALS):
+        if self.ledger.trained >= self.limit or self._target_reached():
             return True
-        return bool(self.ledger.trained) and self.seconds_left <= self.mean_trial
+        if self.budget.seconds is None:
+            return False
+        return bool(self.ledger.trained) and self.search_left <= self.mean_trial
 
     def accept(self, cost: Cost, epochs: int) -> str:
         """Return why a network of that length would take too much of the time budget, or ""."""
@@ -90,16 +104,6 @@ class Pace:
             f"{self.budget.seconds / 60:.0f} minutes"
         )
 
-    def _announce(self) -> None:
-        """Say how many trials will fit; the baselines that are running take their full length."""
-        limit = self.budget.trials or DEFAULT_TRIALS
-        left = self.seconds_left
-        if math.isfinite(left):
-            running = [t for t in self.ledger.trained if t.state == "running" and t.epochs]
-            busy = sum((self.epochs - t.epochs) * t.seconds / t.epochs for t in running)
-            work = max(0.0, left * self.clock.parallel - busy)
-            limit = min(limit, len(self.ledger.trained) + int(work / max(self.mean_trial, 1e-3)))
-        self.forecast = limit
-        budget = self.budget.seconds
-        within = f" in {budget / 60:.0f} minutes, retraining and report included" if budget else ""
-        self.tell(f"Forecast: about {limit} trials of up to {self.epochs} epochs{within}.")
+    def _target_reached(self) -> bool:
+        best, target = self.ledger.best, self.budget.target
+        return target is not None and best is not None and best.val_accuracy >= target

@@ -11,8 +11,9 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from hwtune.records import EpochRecord
+from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
+from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.tensorboard import TensorBoard
 
@@ -25,6 +26,8 @@ class StudyCallback(tune.Callback):
     Args:
         images: training images of an epoch, for the cost model.
         seconds_left: of the search, infinite without a time budget.
+        ended: called with each trial that is over.
+        interrupts: ends the study between two events when a signal came.
     """
 
     def __init__(
@@ -35,55 +38,68 @@ class StudyCallback(tune.Callback):
         *,
         images: int,
         seconds_left: Callable[[], float],
+        ended: Callable[[TrialRecord], None],
+        interrupts: Interrupts,
         console: Console,
     ) -> None:
         self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
-        self.seconds_left, self.console = seconds_left, console
+        self.seconds_left, self.ended, self.interrupts = seconds_left, ended, interrupts
+        self.console = console
         self.spoke = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its callbacks; what they hold stays in this process."""
         return {}
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Stop here if the user wants it."""
+        self.interrupts.check()
+
+    @halting
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Record one epoch."""
-        if result.get("failed"):
+        if result["halt"]:
+            raise Halt(result["halt"])
+        number, ledger = trial.config["trial"], self.searcher.ledger
+        if result["failed"]:
+            for line in result["traceback"].splitlines():
+                ledger.folder.log(number, line)
             return
-        number = trial.config["trial"]
         values = {
             name: result[name] for name in EpochRecord.__dataclass_fields__ if name != "trial"
         }
         epoch = EpochRecord(trial=number, **values)
-        self.searcher.record(trial.trial_id, epoch)
-        self.board.epoch(epoch, self.searcher.ledger.trials[number])
-        self.cost.observe(
-            macs=self.searcher.costs[number].macs, images=self.images, seconds=epoch.seconds
-        )
+        if not self.searcher.record(trial.trial_id, epoch):
+            return
+        self.board.epoch(epoch, ledger.trials[number])
+        self.cost.observe(macs=ledger.costs[number].macs, images=self.images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 
+    @halting
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Show how a trial ended; the searcher was told before."""
         self._ended(trial)
 
+    @halting
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Say why a trial broke; the searcher was told only that it did."""
+        """Log why a trial broke for good; the searcher was told that it did."""
         number, ledger = trial.config["trial"], self.searcher.ledger
-        lines = str(trial.get_error() or "").strip().splitlines() or ["the process was lost"]
-        ledger.finish(number, "failed", lines[-1].strip()[:200])
-        for line in lines:
+        for line in str(trial.get_error() or "").splitlines():
             ledger.folder.log(number, line)
         self._ended(trial)
 
     def _still_running(self) -> None:
-        running = [t for t in self.searcher.ledger.trials.values() if t.state == "running"]
-        words = [f"trial {t.trial} at epoch {t.epochs}, {t.val_accuracy:.2%}" for t in running]
+        words = [
+            f"trial {t.trial} at epoch {t.epochs}, {t.val_accuracy:.2%}"
+            for t in self.searcher.ledger.running
+        ]
         left = self.seconds_left()
         time_left = f"; {max(0, left) / 60:.0f} minutes left" if math.isfinite(left) else ""
         self._say(f"running: {'; '.join(words)}{time_left}")
@@ -96,6 +112,7 @@ class StudyCallback(tune.Callback):
         ledger = self.searcher.ledger
         record = ledger.trials[trial.config["trial"]]
         self.board.close(record)
+        self.ended(record)
         title = f" ({record.baseline})" if record.baseline else ""
         reason = f": {record.reason}" if record.reason else ""
         accuracy = f"{record.val_accuracy:.2%}" if record.best_epoch else "-"

@@ -1,80 +1,34 @@
-"""ASHA: asynchronous successive halving, able to say why it stopped a trial.
-
-Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv 1810.05934. It decides as
-Ray's AsyncHyperBandScheduler (a test holds that), whose rungs are private and give no reasons.
-"""
+"""What Ray Tune asks after each result: a stopping rule, the time, and the target."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from hwtune.search.stopping import StoppingRule
 
-@dataclass
-class Rung:
-    """The accuracies of the trials that reached `epoch`, by trial."""
-
-    epoch: int
-    values: dict[int, float] = field(default_factory=dict)
+Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
 
 
-@dataclass
-class Rungs:
-    """The ladder of one study; knows nothing of Ray.
+class EarlyStopping(FIFOScheduler):
+    """Stops what its rule rejects, and everything once the search is over; baselines run on.
 
     Args:
-        grace_period: epochs before a trial can be stopped.
-        reduction_factor: of the trials at a rung about one in this many goes on.
-        max_epochs: the longest trial.
-    """
-
-    grace_period: int
-    reduction_factor: int
-    max_epochs: int
-
-    def __post_init__(self) -> None:
-        count = int(math.log(self.max_epochs / self.grace_period) / math.log(self.reduction_factor))
-        epochs = [self.grace_period * self.reduction_factor**k for k in range(count + 1)]
-        self.descending = [Rung(epoch) for epoch in reversed(epochs)]
-
-    def judge(self, trial: int, epoch: int, accuracy: float) -> str:
-        """Record one result and return why the trial should stop, or "" when it may go on."""
-        for rung in self.descending:
-            if epoch < rung.epoch or trial in rung.values:
-                continue
-            others = list(rung.values.values())
-            rung.values[trial] = accuracy
-            if not others:
-                return ""
-            needed = float(np.nanpercentile(others, (1 - 1 / self.reduction_factor) * 100))
-            if not accuracy < needed:
-                return ""
-            rank = 1 + sum(other > accuracy for other in others)
-            return (
-                f"epoch {epoch}: {accuracy:.4f}, needed {needed:.4f} "
-                f"(top 1/{self.reduction_factor} of {len(rung.values)}), rank {rank}"
-            )
-        return ""
-
-
-class Asha(FIFOScheduler):
-    """Stops what `Rungs` rejects, and everything once the time is up; baselines run on.
+        rule: None stops nothing early.
+        scores: what the rule judges of a result.
+        over: returns why the search must end now, or "".
 
     Attributes:
         reasons: why each stopped trial was stopped, by trial.
-        out_of_time: returns whether the search must end now.
     """
 
-    def __init__(self, rungs: Rungs | None, out_of_time: Callable[[], bool]) -> None:
+    def __init__(self, rule: StoppingRule | None, scores: Scores, over: Callable[[], str]) -> None:
         super().__init__()
-        self.rungs = rungs
-        self.out_of_time = out_of_time
+        self.rule, self.scores, self.over = rule, scores, over
         self.reasons: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,8 +41,8 @@ class Asha(FIFOScheduler):
         reason = self._judge(number, result)
         if trial.config["baseline"]:
             reason = ""
-        if self.out_of_time():
-            reason = f"epoch {result['epoch']}: the time for the search was over"
+        if over := self.over():
+            reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE
         self.reasons[number] = reason
@@ -99,6 +53,6 @@ class Asha(FIFOScheduler):
         self._judge(trial.config["trial"], result)
 
     def _judge(self, number: int, result: dict[str, Any]) -> str:
-        if self.rungs is None or not math.isfinite(result.get("val_accuracy", math.nan)):
+        if self.rule is None or not math.isfinite(result.get("val_accuracy", math.nan)):
             return ""
-        return self.rungs.judge(number, result["epoch"], result["val_accuracy"])
+        return self.rule.judge(number, result["epoch"], self.scores(number, result))

@@ -1,35 +1,48 @@
-"""The bridge from Optuna to Ray Tune that keeps fidelities apart.
+"""The bridge from Ray Tune to Optuna: asks for configurations and tells how they did.
 
-Optuna learns each epoch as an intermediate value; a trial becomes COMPLETE only at its full
-length, PRUNED when it was stopped, FAIL when it broke. What diverged or cannot be built violates a
-constraint, which TPE learns from (it ignores FAIL).
+Ray's own OptunaSearch tells a trial that was stopped early as complete, with its last value; here
+Optuna learns every epoch, stopped trials are PRUNED, full-length ones COMPLETE with their best
+accuracy, lost ones FAIL, and a divergence violates a constraint, from which TPE learns.
+
+With several objectives Optuna takes no intermediate values: a stopped trial then violates a
+constraint, the less the longer it ran.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from hwtune.config import TrialConfig
+from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.errors import SpaceError
 from hwtune.models import Cost
 from hwtune.records import EpochRecord
-from hwtune.search.ledger import Ledger
-from hwtune.space import SearchSpace
+from hwtune.search.interrupts import halting
+from hwtune.search.ledger import BASELINE, COST, ENDED, SAME_AS, Ledger, unfinished
+from hwtune.search.objectives import Objectives
+from hwtune.space import SearchSpace, size_of
 
-MAX_REJECTED_IN_A_ROW = 200
+MAX_REJECTED_IN_A_ROW = 1000
+MAX_LOST = 3  # times that a trial goes on in another process after its own was lost
+MAX_REPEATS_IN_A_ROW = 10  # before a point that was not tried yet is drawn at random
+ENUMERABLE = 100_000  # points of a space that are listed to find one that was not tried
 
 
 class OptunaSearcher(Searcher):
-    """Proposes configurations and tells Optuna, truthfully, what became of them.
+    """Proposes trials until the study is over, and keeps Optuna's study true.
 
     Args:
-        study: with the baselines enqueued, their names under the user attribute "baseline".
+        study: with the baselines enqueued, their names under the user attribute "baseline". Its
+            unfinished trials are handed out first, under their old numbers.
+        sampler: returns the sampler that proposes the trial of a number.
         measure: returns the cost of a point of the space; raises SpaceError.
         accept: returns why a configuration costs this study too much, or "".
         finished: returns whether no further trial should start.
@@ -41,20 +54,27 @@ class OptunaSearcher(Searcher):
         study: optuna.Study,
         space: SearchSpace,
         ledger: Ledger,
+        objectives: Objectives,
         *,
         seed: int,
-        measure: Callable[[dict[str, Any]], Cost],
+        sampler: Callable[[int], BaseSampler],
+        measure: Callable[[Hyperparameters], Cost],
         accept: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         reasons: dict[int, str],
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
-        self.study, self.space, self.ledger = study, space, ledger
-        self.seed = seed
+        self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
+        self.seed, self.sampler = seed, sampler
         self.measure, self.accept, self.finished = measure, accept, finished
         self.reasons = reasons
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
-        self.costs: dict[int, Cost] = {}
+        self.left_running = unfinished(study)
+        self.seen = {
+            point(t.params): t.number
+            for t in study.get_trials(deepcopy=False)
+            if t.state.is_finished() and SAME_AS not in t.user_attrs
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its searcher; the study and the callables stay in this process."""
@@ -66,45 +86,113 @@ class OptunaSearcher(Searcher):
         """Take note that Ray knows metric and mode."""
         return True
 
+    @halting
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return what the next trial should train, or FINISHED."""
-        for _ in range(MAX_REJECTED_IN_A_ROW):
-            if self.finished():
-                return Searcher.FINISHED
-            trial = self.study.ask(dict(self.space.search))
-            baseline = trial.user_attrs.get("baseline", "")
-            config = self.space.config(trial.params)
-            try:
-                cost = self.measure(trial.params)
-                rejected = "" if baseline else self.accept(cost, config)
-            except SpaceError as error:
-                cost, rejected = Cost(0, 0), str(error)
-            self.ledger.start(
-                trial.number, trial.params, baseline=baseline, parameters=cost.parameters
-            )
-            if rejected:
-                self.ledger.rejected.add(trial.number)
-                self._tell_infeasible(trial, "infeasible", rejected)
+        rejected = repeats = 0
+        while rejected < MAX_REJECTED_IN_A_ROW:
+            if self.left_running:
+                trial = self._taken_up(self.left_running.pop(0))
+            elif self.finished() or len(self.seen) >= size_of(self.space):
+                break
+            else:
+                if repeats >= MAX_REPEATS_IN_A_ROW and (unseen := self._unseen()):
+                    self.study.enqueue_trial(unseen)
+                self.study.sampler = self.sampler(self._next_number())
+                trial = self.study.ask(dict(self.space.search))
+            first = self.seen.setdefault(point(trial.params), trial.number)
+            if first != trial.number:
+                repeats += 1
+                trial.set_user_attr(SAME_AS, first)
+                self.study.tell(trial, state=TrialState.FAIL)
+                continue
+            config = self._begin(trial)
+            if config is None:
+                rejected += 1
                 continue
             self.asked[trial_id] = trial
-            self.costs[trial.number] = cost
-            return {
-                "trial": trial.number,
-                "baseline": baseline,
-                "seed": self.seed * 100_003 + trial.number,
-                "config": config.to_dict(),
-            }
+            return config
         return Searcher.FINISHED
+
+    def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
+        """Start a trial and return its configuration; None and told so when it is infeasible."""
+        baseline = trial.user_attrs.get(BASELINE, "")
+        config = self.space.config(trial.params)
+        recorded = self.ledger.trials.get(trial.number)
+        try:
+            cost = self.measure(trial.params)
+            begun = bool(recorded and recorded.epochs)
+            reason = "" if baseline or begun else self.accept(cost, config)
+        except SpaceError as error:
+            cost, reason = Cost(0, 0), str(error)
+        trial.set_user_attr(COST, [cost.parameters, cost.macs])
+        record = self.ledger.start(trial.number, trial.params, baseline=baseline, cost=cost)
+        if reason:
+            self.ledger.rejected.add(trial.number)
+            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=("infeasible", 1.0))
+            return None
+        return {
+            "trial": trial.number,
+            "baseline": baseline,
+            "seed": self.seed * 100_003 + trial.number,
+            "recorded": record.epochs,
+            "config": config.to_dict(),
+        }
+
+    def _next_number(self) -> int:
+        """Return the number of the trial that will be asked for next."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return waiting[0].number if waiting else len(self.study.get_trials(deepcopy=False))
+
+    def _taken_up(self, frozen: FrozenTrial) -> optuna.Trial:
+        """Return a trial that an interrupted process left running, its point complete.
+
+        Optuna writes a proposal one value after the other. The missing ones are drawn as the
+        sampler would draw them without a history.
+        """
+        known = dict(frozen.params)
+        if len(known) < len(self.space.search):
+            alone = optuna.create_study(sampler=self.sampler(frozen.number))
+            fixed = frozen.system_attrs.get("fixed_params", {})
+            values = {**alone.ask(dict(self.space.search)).params, **fixed, **known}
+            self.study._storage.set_trial_system_attr(frozen._trial_id, "fixed_params", values)
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        for name, distribution in self.space.search.items():
+            trial._suggest(name, distribution)
+        return trial
+
+    def _unseen(self) -> Hyperparameters | None:
+        """Return a random point of the space that was not proposed yet, or None."""
+        rng = np.random.default_rng((self.seed, self._next_number()))
+        if size_of(self.space) <= ENUMERABLE:
+            left = [each for each in points(self.space) if point(each) not in self.seen]
+            return left[int(rng.integers(len(left)))] if left else None
+        sampler = optuna.samplers.RandomSampler(seed=int(rng.integers(2**31)))
+        drawn = optuna.create_study(sampler=sampler)
+        for _ in range(MAX_REJECTED_IN_A_ROW):
+            values = drawn.ask(dict(self.space.search)).params
+            if point(values) not in self.seen:
+                return dict(values)
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing: Ray leaves out the last result here, so the callback calls `record`."""
 
-    def record(self, trial_id: str, epoch: EpochRecord) -> None:
-        """Write an epoch down, here and in Optuna's study."""
-        self.ledger.epoch(epoch)
-        if math.isfinite(epoch.val_accuracy):
-            self.asked[trial_id].report(epoch.val_accuracy, epoch.epoch)
+    def record(self, trial_id: str, epoch: EpochRecord) -> bool:
+        """Write an epoch down, here and in Optuna's study; return whether it was new.
 
+        A trial that was taken up again reports its last epoch once more.
+        """
+        if new := epoch.epoch > self.ledger.trials[epoch.trial].epochs:
+            self.ledger.epoch(epoch)
+        trial = self.asked[trial_id]
+        if not self.objectives.several and math.isfinite(epoch.val_accuracy):
+            known = trial._cached_frozen_trial.intermediate_values
+            if epoch.epoch not in known:
+                trial.report(epoch.val_accuracy, epoch.epoch)
+        return new
+
+    @halting
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
@@ -112,26 +200,59 @@ class OptunaSearcher(Searcher):
         trial = self.asked.pop(trial_id, None)
         if trial is None:
             return
-        result = result or {}
-        if error or result.get("failed"):
-            reason = result.get("failed") or "the trial's process was lost"
-            if result.get("diverged"):
-                self._tell_infeasible(trial, "diverged", reason)
-                return
-            self.study.tell(trial, state=TrialState.FAIL)
-            self.ledger.finish(trial.number, "failed", reason)
+        result, record = result or {}, self.ledger.trials[trial.number]
+        if result.get("diverged"):
+            self._tell(
+                trial, TrialState.PRUNED, "failed", result["failed"], violates=("diverged", 1.0)
+            )
+        elif error or result.get("failed"):
+            reason = result.get("failed") or f"the trial's process was lost {MAX_LOST + 1} times"
+            self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
-            self.study.tell(trial, self.ledger.trials[trial.number].val_accuracy)
-            self.ledger.finish(trial.number, "complete")
+            values = self.objectives.values(
+                {**vars(record), "seconds": record.seconds / record.epochs},
+                parameters=record.parameters,
+            )
+            self._tell(trial, TrialState.COMPLETE, "complete", values=values)
         else:
             reason = self.reasons.get(trial.number, "interrupted")
-            if self.ledger.trials[trial.number].epochs:
-                self.study.tell(trial, state=TrialState.PRUNED)
+            if not record.epochs:
+                self._tell(trial, TrialState.FAIL, "stopped", reason)
+            elif self.objectives.several:
+                violates = ("stopped", 1 / record.epochs)
+                self._tell(trial, TrialState.PRUNED, "stopped", reason, violates=violates)
             else:
-                self.study.tell(trial, state=TrialState.FAIL)
-            self.ledger.finish(trial.number, "stopped", reason)
+                self._tell(trial, TrialState.PRUNED, "stopped", reason)
 
-    def _tell_infeasible(self, trial: optuna.Trial, constraint: str, reason: str) -> None:
-        trial.set_constraint(constraint, 1.0)
-        self.study.tell(trial, state=TrialState.PRUNED)
-        self.ledger.finish(trial.number, "failed", reason)
+    def _tell(
+        self,
+        trial: optuna.Trial,
+        told: TrialState,
+        state: str,
+        reason: str = "",
+        *,
+        values: list[float] | None = None,
+        violates: tuple[str, float] | None = None,
+    ) -> None:
+        """End a trial: first in its attributes, so that a killed process's trial ends the same."""
+        if violates:
+            trial.set_constraint(*violates)
+        ended = {"state": state, "reason": reason, "told": told.name, "values": values}
+        trial.set_user_attr(ENDED, ended)
+        self.study.tell(trial, values, state=told)
+        self.ledger.finish(trial.number, state, reason)
+
+
+def point(values: Hyperparameters) -> tuple[Any, ...]:
+    """Return what is equal for equal points only."""
+    return tuple(sorted((name, repr(value)) for name, value in values.items()))
+
+
+def points(space: SearchSpace) -> Iterator[Hyperparameters]:
+    """Yield every point of a finite space."""
+    values = [
+        getattr(d, "choices", None) or range(d.low, d.high + 1, d.step)  # type: ignore[attr-defined]
+        for d in space.search.values()
+    ]
+    for each in itertools.product(*values):
+        yield dict(zip(space.search, each, strict=True))

@@ -1,117 +1,167 @@
-"""Run one study: Ray Tune schedules, Optuna proposes, ASHA stops."""
+"""Run one study, or go on with it: Ray Tune schedules, Optuna proposes, a rule stops."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray import tune
-from ray.tune import RunConfig, TuneConfig, Tuner
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from rich.console import Console
 
 from hwtune.cluster import Slots
 from hwtune.data.splits import SearchSplit
 from hwtune.models import Cost
-from hwtune.records import StudyFolder, TrialRecord
+from hwtune.records import EpochRecord, StudyFolder, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.checkpoints import Retention, start_store
 from hwtune.search.feasible import cost_of, too_large
-from hwtune.search.ledger import Ledger
-from hwtune.search.pace import GRACE_PERIOD, REDUCTION_FACTOR, Pace
+from hwtune.search.interrupts import interruptible
+from hwtune.search.ledger import BASELINE, Ledger, settle
+from hwtune.search.objectives import Objectives
+from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
-from hwtune.search.scheduler import Asha, Rungs
-from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.samplers import make_sampler
+from hwtune.search.scheduler import EarlyStopping
+from hwtune.search.searcher import MAX_LOST, OptunaSearcher
+from hwtune.search.settings import Settings
+from hwtune.search.stopping import StoppingRule
 from hwtune.search.tensorboard import TensorBoard
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace
 
-STARTUP_TRIALS = 10  # random ones before TPE models anything
+START = "start"  # the user attribute of a point known to work
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a search ended: whether before its time, and the leader if there is one."""
-
-    interrupted: bool
-    best: TrialRecord | None
-
-
-def open_optuna_study(folder: StudyFolder, *, seed: int, parallel: int) -> optuna.Study:
+def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
     """Return the Optuna study in the journal of a study folder, made if it is not there."""
     journal = str(folder.journal)
-    sampler = optuna.samplers.TPESampler(
-        seed=seed,
-        n_startup_trials=STARTUP_TRIALS,
-        multivariate=True,
-        constant_liar=parallel > 1,
-    )
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
-        sampler=sampler,
         study_name=folder.name,
-        direction="maximize",
+        directions=objectives.directions,
         load_if_exists=True,
     )
+
+
+def enqueue_known_points(study: optuna.Study, space: SearchSpace) -> None:
+    """Queue the baselines, then the points known to work, unless they are there."""
+    there = [t.user_attrs for t in study.get_trials(deepcopy=False)]
+    for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
+        for name, values in points.items():
+            if not any(attributes.get(kind) == name for attributes in there):
+                study.enqueue_trial(values, user_attrs={kind: name})
 
 
 def run_search(
     space: SearchSpace,
     split: SearchSplit,
     folder: StudyFolder,
+    settings: Settings,
     *,
     classes: int,
     costs: Sequence[Cost],
+    cost: CostModel,
     budget: Budget,
     clock: Clock,
     slots: Slots,
-    seed: int,
-    scheduler: Literal["asha", "none"] = "asha",
+    changed: Callable[[], None] = lambda: None,
     console: Console,
-) -> Outcome:
-    """Search a space inside a running Ray cluster, writing the study folder as it goes.
+) -> Ledger:
+    """Search a space inside a running Ray cluster until the budget is met.
 
-    `costs` are those of random points of the space, as `survey` returns them.
+    What the folder holds of an earlier run is gone on with: nothing recorded is trained again.
+
+    Args:
+        costs: of random points of the space, as `survey` returns them.
+        cost: predicts seconds; it learns from every epoch.
+        changed: called after each trial that is over.
+
+    Raises:
+        KeyboardInterrupt: when a signal came; every file is in order then.
+        Halt: when the files cannot be written.
     """
     images, side = len(split.train.labels), split.train.images.shape[1]
     epochs = longest(space)
-    cost, ledger = CostModel(), Ledger(folder, space.search)
-    pace = Pace(
-        budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs,
-        tell=console.print,
-    )  # fmt: skip
-    rungs = Rungs(GRACE_PERIOD, REDUCTION_FACTOR, epochs) if scheduler == "asha" else None
-    asha = Asha(rungs, pace.out_of_time)
-    study = open_optuna_study(folder, seed=seed, parallel=slots.parallel)
-    for name, values in space.baselines.items():
-        study.enqueue_trial(values, user_attrs={"baseline": name})
-    for name, values in space.starts.items():
-        study.enqueue_trial(values, user_attrs={"start": name})
+    objectives = Objectives(settings.objectives, images)
+    study = open_optuna_study(folder, objectives)
+    settle(study)
+    ledger = Ledger(folder, space.search)
+    recorded = folder.read_epochs()
+    ledger.restore(study.get_trials(deepcopy=False), recorded)
+    enqueue_known_points(study, space)
+    rule = settings.rule(epochs=epochs)
+    if rule is not None:
+        rebuild(rule, ledger, recorded, objectives)
+    for epoch in recorded:
+        cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
+    pace = Pace(budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs)
+    stopping = EarlyStopping(
+        rule,
+        lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
+        pace.over,
+    )
+    parallel = slots.parallel > 1
     searcher = OptunaSearcher(
         study,
         space,
         ledger,
-        seed=seed,
+        objectives,
+        seed=settings.seed,
+        sampler=lambda number: make_sampler(
+            settings.sampler, seed=settings.seed, trial=number, parallel=parallel
+        ),
         measure=partial(cost_of, space, classes=classes, side=side),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
         finished=pace.finished,
-        reasons=asha.reasons,
+        reasons=stopping.reasons,
     )
-    callback = StudyCallback(
-        searcher,
-        cost,
-        TensorBoard(folder.tensorboard),
-        images=images,
-        seconds_left=lambda: pace.seconds_left,
-        console=console,
-    )
-    interrupted = _fit(searcher, asha, callback, arrays_of(split, classes), slots)
-    return Outcome(interrupted, ledger.best)
+    retention = Retention(folder.checkpoints, settings.disk_limit)
+    for trial in ledger.trials.values():
+        if trial.state != "running":
+            retention.ended(trial, ledger.running)
+
+    def ended(trial: TrialRecord) -> None:
+        retention.ended(trial, ledger.running)
+        changed()
+
+    with interruptible() as interrupts:
+        callback = StudyCallback(
+            searcher,
+            cost,
+            TensorBoard(folder.tensorboard),
+            images=images,
+            seconds_left=lambda: pace.seconds_left,
+            ended=ended,
+            interrupts=interrupts,
+            console=console,
+        )
+        data = {"data": arrays_of(split, classes), "store": start_store(folder.checkpoints)}
+        try:
+            fit(TrialRunner, searcher, stopping, callback, data, slots)
+        finally:
+            ledger.write(now=True)
+    return ledger
+
+
+def rebuild(
+    rule: StoppingRule, ledger: Ledger, recorded: Sequence[EpochRecord], objectives: Objectives
+) -> None:
+    """Let a rule hear the recorded epochs again.
+
+    The last epoch of a trial that runs on is left out: the trial reports it again, and is judged.
+    """
+    for epoch in recorded:
+        trial = ledger.trials[epoch.trial]
+        if trial.state != "running" or epoch.epoch < trial.epochs:
+            scores = objectives.scores(vars(epoch), parameters=trial.parameters)
+            rule.judge(epoch.trial, epoch.epoch, scores)
 
 
 def longest(space: SearchSpace) -> int:
@@ -135,33 +185,37 @@ def arrays_of(split: SearchSplit, classes: int) -> dict[str, Any]:
     }
 
 
-def _fit(
+def fit(
+    runner: type[tune.Trainable],
     searcher: OptunaSearcher,
-    asha: Asha,
+    stopping: EarlyStopping,
     callback: StudyCallback,
-    arrays: dict[str, Any],
+    data: dict[str, Any],
     slots: Slots,
-) -> bool:
-    """Let Ray Tune run trials until the searcher has finished; return whether it was stopped."""
+) -> None:
+    """Let Ray Tune run trials until the searcher has finished; `data` goes to each `runner`."""
     trainable = tune.with_resources(
-        tune.with_parameters(TrialRunner, data=arrays), {"cpu": slots.cpus, "gpu": slots.gpus}
+        tune.with_parameters(runner, **data), {"cpu": slots.cpus, "gpu": slots.gpus}
     )
-    with tempfile.TemporaryDirectory(prefix="hwtune-") as scratch:
-        tuner = Tuner(
+    with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
+        Tuner(
             trainable,
             tune_config=TuneConfig(
                 metric="val_accuracy",
                 mode="max",
                 search_alg=searcher,
-                scheduler=asha,
+                scheduler=stopping,
                 num_samples=1_000_000,  # the searcher says when it has finished
                 max_concurrent_trials=slots.parallel,
                 reuse_actors=True,
             ),
             run_config=RunConfig(
-                name="study", storage_path=scratch, verbose=0, callbacks=[callback]
+                name="study",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[callback],
+                failure_config=FailureConfig(max_failures=MAX_LOST),
+                # The trials keep their own state, and Ray would add a copy at each one's end.
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             ),
-        )
-        tuner.fit()
-    # After Ctrl-C Ray returns as if nothing had happened; trials that run tell the truth.
-    return any(t.state == "running" for t in searcher.ledger.trials.values())
+        ).fit()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
+from traceback import format_exc
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,31 @@ from hwtune.training.loop import EpochResult, train_config
 from hwtune.training.state import TrainState, start_training
 
 Arrays = dict[str, Any]  # of a SearchSplit: what crosses the process border
-CHECKPOINT = "state.pt"
+Report = dict[str, Any]  # what crosses it back: numbers, flags and words
 
 
 class TrialRunner(tune.Trainable):
-    """Trains `config["config"]` and reports each epoch; its actor is used again and again."""
+    """Trains `config["config"]` and reports each epoch; its actor is used again and again.
 
-    def setup(self, config: dict[str, Any], data: Arrays) -> None:
-        """Prepare this process; `data` lies in the object store."""
+    The state of training is on the driver's disk before an epoch is reported. A trial that was cut
+    off, by a lost process or an ended study, goes on from there and reports its last epoch again.
+    """
+
+    def setup(self, config: dict[str, Any], data: Arrays, store: Any) -> None:
+        """Prepare this process; `data` lies in the object store, `store` keeps the states."""
         keep_freed_memory()
         gpu = bool(ray.get_gpu_ids())
         if not gpu:
             torch.set_num_threads(1)
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         self.fast = choose_device(gpu=gpu)
-        self.data = data
+        self.data, self.store = data, store
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Forget the last configuration and take the next; its first step builds it."""
+        self.number: int = new_config["trial"]
+        self.recorded: int = new_config["recorded"]  # epochs that the study has of it
         self.values: TrialConfig = trial_config(new_config["config"])
         self.seed: int = new_config["seed"]
         self.state: TrainState | None = None
@@ -48,8 +55,29 @@ class TrialRunner(tune.Trainable):
             torch.cuda.empty_cache()
         return True
 
-    def begin(self) -> TrainState:
-        """Build the network of the configuration, untrained."""
+    def step(self) -> Report:
+        """Train one epoch; an expected failure is a result, since an exception costs the actor."""
+        try:
+            if self.state is None and (last := self.begin()):
+                return last
+            return self.train_epoch()
+        except TrainingDiverged as error:
+            return self.failed(f"diverged at {error}", diverged=True)
+        except MemoryError:
+            return self.failed("out of memory")
+        except Exception as error:
+            if "memory" in str(error):  # torch reports a failed allocation as a RuntimeError
+                return self.failed("out of memory")
+            if self.fast.device == "cuda":
+                raise  # the process may not be able to use its GPU any more
+            return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
+
+    def begin(self) -> Report | None:
+        """Build the network, or take up the state on disk and return the last epoch's report.
+
+        Raises:
+            RuntimeError: when the study has epochs of this trial, but their state is lost.
+        """
         data = self.data
         self.state, train_batches, val_batches = start_training(
             self.values,
@@ -59,27 +87,42 @@ class TrialRunner(tune.Trainable):
             seed=self.seed,
             fast=self.fast,
         )
+        last = self.take_up(self.state)
         self.results = train_config(self.state, train_batches, val_batches, self.values)
-        return self.state
+        return last
 
-    def step(self) -> dict[str, Any]:
-        """Train one epoch; an expected failure is a result, since an exception costs the actor."""
-        try:
-            state = self.state or self.begin()
-            result = next(self.results)
-        except TrainingDiverged as error:
-            return self.failed(f"diverged at {error}", diverged=True)
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise  # torch reports a failed allocation on the CPU as a plain RuntimeError
-            return self.failed("out of memory")
+    def take_up(self, state: TrainState) -> Report | None:
+        """Go on from the state on disk; return its report, or None where there is none."""
+        saved: bytes | None = ray.get(self.store.load.remote(self.number))
+        if saved is None:
+            if self.recorded:
+                raise RuntimeError(f"its state after epoch {self.recorded} is lost")
+            return None
+        content = torch.load(io.BytesIO(saved), map_location=state.fast.device, weights_only=True)
+        state.take(content["state"])
+        return dict(content["report"])
+
+    def train_epoch(self) -> Report:
+        """Train an epoch and return its report, once the state is on disk."""
+        assert self.state is not None
+        result = next(self.results)
         stop = self.values.early_stop
         full_length = result.epoch >= self.values.epochs or (
-            bool(stop) and state.epochs_since_best >= stop
+            bool(stop) and self.state.epochs_since_best >= stop
         )
-        return {**asdict(result), "full_length": full_length, "failed": "", "done": full_length}
+        # With the digits of epochs.csv, so that a resumed study decides as an undisturbed one.
+        epoch = {name: float(f"{value:.6g}") for name, value in asdict(result).items()}
+        report = {
+            **epoch, "epoch": result.epoch, "full_length": full_length, "failed": "", "halt": "",
+            "done": full_length,
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        torch.save({"state": self.state.to_dict(), "report": report}, buffer)
+        if problem := ray.get(self.store.save.remote(self.number, buffer.getvalue())):
+            report["halt"] = problem
+        return report
 
-    def failed(self, reason: str, *, diverged: bool = False) -> dict[str, Any]:
+    def failed(self, reason: str, *, diverged: bool = False, traceback: str = "") -> Report:
         """Return the last result of a configuration that cannot go on, and let go of it."""
         epoch = self.state.epoch if self.state else 0
         self.state, self.results = None, iter(())
@@ -88,14 +131,8 @@ class TrialRunner(tune.Trainable):
             "val_accuracy": np.nan,
             "full_length": False,
             "failed": reason,
+            "halt": "",
+            "traceback": traceback,
             "diverged": diverged,
             "done": True,
         }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the state of training into a folder."""
-        (self.state or self.begin()).save(Path(checkpoint_dir) / CHECKPOINT)
-
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from a folder that `save_checkpoint` wrote."""
-        (self.state or self.begin()).load(Path(checkpoint_dir) / CHECKPOINT)

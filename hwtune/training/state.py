@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,9 +51,9 @@ class TrainState:
         """Return the network that validation, test and the user get."""
         return self.model if self.ema is None else self.ema.module
 
-    def save(self, path: Path) -> None:
-        """Write everything to `path`; reading it back goes on exactly as if nothing happened."""
-        content: dict[str, Any] = {
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything; taking it back goes on exactly as if nothing happened."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_schedule": self.lr_schedule.state_dict(),
@@ -67,11 +66,9 @@ class TrainState:
             "best_weights": self.best_weights,
             "epochs_since_best": self.epochs_since_best,
         }
-        torch.save(content, path)
 
-    def load(self, path: Path) -> None:
-        """Take over what `save` wrote for the same configuration; tensors alone are unpickled."""
-        content = torch.load(path, map_location=self.fast.device, weights_only=True)
+    def take(self, content: dict[str, Any]) -> None:
+        """Take over what `to_dict` returned for the same configuration."""
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.lr_schedule.load_state_dict(content["lr_schedule"])

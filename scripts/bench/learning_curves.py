@@ -87,7 +87,7 @@ def prepare() -> None:
     """Make a worker a polite process of one thread."""
     import torch
 
-    os.nice(10)
+    os.nice(19)  # Ray runs its workers at 15
     torch.set_num_threads(1)
 
 

@@ -1,0 +1,76 @@
+"""What a study optimises: validation accuracy, and what may stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hwtune.errors import StudyError
+
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
+    "val_accuracy": "maximize",
+    "val_loss": "minimize",
+    "parameters": "minimize",
+    "seconds_per_image": "minimize",
+}
+ACCURACY = ("val_accuracy",)
+
+
+def check_objectives(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the objectives, validation accuracy first.
+
+    Raises:
+        StudyError: on an unknown or repeated one, or without validation accuracy.
+    """
+    for name in names:
+        if name not in DIRECTIONS:
+            raise StudyError(f"--objective {name!r} is none of {', '.join(DIRECTIONS)}.")
+        if list(names).count(name) > 1:
+            raise StudyError(f"--objective {name!r} is given twice; give each once.")
+    if names and ACCURACY[0] not in names:
+        raise StudyError(
+            f"--objective {names[0]!r} needs val_accuracy beside it: add --objective val_accuracy."
+        )
+    return ACCURACY + tuple(name for name in names if name != ACCURACY[0])
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """The objectives of one study.
+
+    Args:
+        names: as `check_objectives` returns them.
+        images: training images of an epoch.
+    """
+
+    names: tuple[str, ...]
+    images: int
+
+    @property
+    def several(self) -> bool:
+        """Return whether there is more than one."""
+        return len(self.names) > 1
+
+    @property
+    def directions(self) -> list[Literal["maximize", "minimize"]]:
+        """Return Optuna's words for them."""
+        return [DIRECTIONS[name] for name in self.names]
+
+    def values(self, result: Any, *, parameters: int) -> list[float]:
+        """Return the objectives of an epoch, which has a loss, an accuracy and seconds."""
+        known = {
+            "val_accuracy": result["val_accuracy"],
+            "val_loss": result["val_loss"],
+            "parameters": float(parameters),
+            "seconds_per_image": result["seconds"] / self.images,
+        }
+        return [known[name] for name in self.names]
+
+    def scores(self, result: Any, *, parameters: int) -> list[float]:
+        """Return the same with the sign that makes larger better."""
+        values = self.values(result, parameters=parameters)
+        return [
+            value if DIRECTIONS[name] == "maximize" else -value
+            for name, value in zip(self.names, values, strict=True)
+        ]

@@ -1,0 +1,72 @@
+"""Optuna's samplers by name, each a function of (seed, trial number) and of the trials so far."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+
+from hwtune.errors import StudyError
+
+STARTUP_TRIALS = 10  # random ones before a model is fitted
+
+
+def _tpe(seed: int, parallel: bool) -> BaseSampler:
+    return optuna.samplers.TPESampler(
+        seed=seed,
+        n_startup_trials=STARTUP_TRIALS,
+        multivariate=True,
+        constant_liar=parallel,
+    )
+
+
+def _random(seed: int, parallel: bool) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _gp(seed: int, parallel: bool) -> BaseSampler:
+    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+
+
+def _cmaes(seed: int, parallel: bool) -> BaseSampler:
+    return optuna.samplers.CmaEsSampler(
+        seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+    )
+
+
+SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "gp": _gp,
+    "cmaes": _cmaes,
+}
+
+
+def check_sampler(name: str, *, objectives: int) -> None:
+    """Check that a sampler can be used.
+
+    Raises:
+        StudyError: when its package is missing, or it takes one objective only.
+    """
+    if name == "cmaes" and objectives > 1:
+        raise StudyError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
+    if name == "cmaes" and find_spec("cmaes") is None:
+        raise StudyError("--sampler 'cmaes' needs a package: pip install 'hwtune[cmaes]'.")
+
+
+def make_sampler(name: str, *, seed: int, trial: int, parallel: bool) -> BaseSampler:
+    """Return the sampler that proposes trial number `trial` of a study.
+
+    A fresh one each time: what it proposes follows from the seed, the number and the recorded
+    trials alone, so that a resumed study goes on as an undisturbed one.
+
+    Args:
+        parallel: whether other trials run, which TPE then counts as poor (its constant liar).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel)

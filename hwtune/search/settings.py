@@ -1,0 +1,104 @@
+"""How a study searches: what its first command asked for, kept in `study.json` for a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwtune.errors import StudyError
+from hwtune.search.objectives import ACCURACY, check_objectives
+from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
+from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
+
+GRACE_PERIOD, REDUCTION_FACTOR = 1, 3  # epochs; of ASHA
+DISK_LIMIT = 2_000_000_000  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The choices of one study.
+
+    Attributes:
+        sampler: a name in `SAMPLERS`.
+        scheduler: "asha", "median" or "none".
+        brackets: of ASHA, each with a longer grace period.
+        objectives: what is optimised, validation accuracy first.
+        seed: of the sampler and of the trials.
+        disk_limit: bytes that the states of all trials may take.
+    """
+
+    sampler: str = "tpe"
+    scheduler: str = "asha"
+    brackets: int = 1
+    objectives: tuple[str, ...] = ACCURACY
+    seed: int = 0
+    disk_limit: int = DISK_LIMIT
+
+    def describe(self) -> dict[str, Any]:
+        """Return the keys of `study.json`."""
+        scheduler: dict[str, Any] = {"name": self.scheduler}
+        if self.scheduler == "asha":
+            scheduler |= {
+                "grace_period": GRACE_PERIOD,
+                "reduction_factor": REDUCTION_FACTOR,
+                "brackets": self.brackets,
+            }
+        return {
+            "sampler": {"name": self.sampler, "startup_trials": STARTUP_TRIALS},
+            "scheduler": scheduler,
+            "objectives": list(self.objectives),
+            "seed": self.seed,
+            "disk_limit": self.disk_limit,
+        }
+
+    def rule(self, *, epochs: int) -> StoppingRule | None:
+        """Return a fresh stopping rule for trials of at most `epochs`."""
+        ladder = {"reduction_factor": REDUCTION_FACTOR, "max_epochs": epochs}
+        if self.scheduler == "median":
+            return MedianRule(grace_period=GRACE_PERIOD)
+        if self.scheduler == "asha" and self.brackets > 1:
+            return Brackets(grace_period=GRACE_PERIOD, brackets=self.brackets, **ladder)
+        return Rungs(grace_period=GRACE_PERIOD, **ladder) if self.scheduler == "asha" else None
+
+
+def checked_settings(
+    *,
+    sampler: str,
+    scheduler: str,
+    brackets: int,
+    objectives: Sequence[str],
+    seed: int,
+    disk_limit: int,
+) -> Settings:
+    """Return the settings that the options of a command ask for.
+
+    Raises:
+        StudyError: when they do not go together.
+    """
+    names = check_objectives(objectives)
+    check_sampler(sampler, objectives=len(names))
+    if brackets > 1 and scheduler != "asha":
+        raise StudyError(f"--brackets {brackets} belongs to --scheduler asha, not {scheduler}.")
+    if scheduler == "median" and len(names) > 1:
+        raise StudyError("--scheduler 'median' takes one objective; use asha or none.")
+    return Settings(
+        sampler=sampler,
+        scheduler=scheduler,
+        brackets=brackets,
+        objectives=names,
+        seed=seed,
+        disk_limit=disk_limit,
+    )
+
+
+def settings_of(about: dict[str, Any]) -> Settings:
+    """Return the settings that `study.json` holds."""
+    return Settings(
+        sampler=about["sampler"]["name"],
+        scheduler=about["scheduler"]["name"],
+        brackets=about["scheduler"].get("brackets", 1),
+        objectives=tuple(about.get("objectives", ACCURACY)),
+        seed=about["seed"],
+        disk_limit=about.get("disk_limit", DISK_LIMIT),
+    )

@@ -1,0 +1,149 @@
+"""Rules that stop trials early and say why; they know nothing of Ray and can be rebuilt.
+
+A rule hears `judge(trial, epoch, scores)` for every epoch of every trial, in the order in which
+they were recorded. Scores are what the study optimises, larger is better, one an objective.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+SHARES = {2: "half", 3: "third", 4: "quarter"}
+MEDIAN_AFTER = 3  # other trials, as in Ray's MedianStoppingRule
+
+
+class StoppingRule(Protocol):
+    """What the scheduler and a resumed study need of a rule."""
+
+    def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
+        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+
+
+@dataclass
+class Rung:
+    """The scores of the trials that reached `epoch`, by trial."""
+
+    epoch: int
+    scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+
+    def add(self, trial: int, scores: tuple[float, ...], *, factor: int) -> str:
+        """Take a trial in and return why it should stop, or ""."""
+        others = list(self.scores.values())
+        self.scores[trial] = scores
+        if not others:
+            return ""
+        share = f"top {SHARES.get(factor, f'1/{factor}')} of {len(self.scores)}"
+        if len(scores) > 1:
+            return self._dominated(scores, factor=factor, share=share)
+        accuracies = [other[0] for other in others]
+        needed = float(np.percentile(accuracies, (1 - 1 / factor) * 100))
+        if not scores[0] < needed:
+            return ""
+        rank = 1 + sum(other > scores[0] for other in accuracies)
+        return f"epoch {self.epoch}: {scores[0]:.4f}, needed {needed:.4f} ({share}), rank {rank}"
+
+    def _dominated(self, scores: tuple[float, ...], *, factor: int, share: str) -> str:
+        """Return why a trial should stop that too many others dominate, or ""."""
+        every = np.array(list(self.scores.values()))  # (trials, objectives), the new one last
+        at_least = (every[:, None] >= every[None]).all(2)
+        better = (every[:, None] > every[None]).any(2)
+        dominators = (at_least & better).sum(0)
+        allowed = int(np.percentile(dominators[:-1], 100 / factor))
+        if dominators[-1] <= allowed:
+            return ""
+        return (
+            f"epoch {self.epoch}: {dominators[-1]} trials are better in every objective, at most "
+            f"{allowed} allowed ({share})"
+        )
+
+
+class Rungs:
+    """ASHA: one in `reduction_factor` of the trials that reach a rung goes on.
+
+    Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv 1810.05934. It decides
+    as Ray's AsyncHyperBandScheduler (a test holds that), whose rungs are private and give no
+    reasons. Several objectives are judged by how many trials dominate a trial.
+
+    Args:
+        grace_period: epochs before a trial can be stopped.
+        reduction_factor: between rungs, and of the trials at a rung.
+        max_epochs: the longest trial.
+    """
+
+    def __init__(self, *, grace_period: int, reduction_factor: int, max_epochs: int) -> None:
+        self.factor = reduction_factor
+        count = int(math.log(max_epochs / grace_period) / math.log(reduction_factor) + 1e-9)
+        epochs = [grace_period * reduction_factor**k for k in range(count + 1)]
+        self.descending = [Rung(epoch) for epoch in reversed(epochs)]
+
+    def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
+        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+        for rung in self.descending:
+            if epoch >= rung.epoch and trial not in rung.scores:
+                return rung.add(trial, tuple(scores), factor=self.factor)
+        return ""
+
+
+class Brackets:
+    """ASHA with several grace periods: each bracket has a ladder of its own.
+
+    A trial's bracket follows from its number, in the proportions of Ray's scheduler: a ladder of
+    n rungs is taken with a probability proportional to e^n.
+    """
+
+    def __init__(
+        self, *, grace_period: int, reduction_factor: int, max_epochs: int, brackets: int
+    ) -> None:
+        graces = [grace_period * reduction_factor**k for k in range(brackets)]
+        self.ladders = [
+            Rungs(grace_period=grace, reduction_factor=reduction_factor, max_epochs=max_epochs)
+            for grace in graces
+            if grace <= max_epochs
+        ]
+        sizes = np.exp([len(ladder.descending) for ladder in self.ladders])
+        self.shares = sizes / sizes.sum()
+
+    def bracket_of(self, trial: int) -> int:
+        """Return which ladder a trial climbs."""
+        return int(np.random.default_rng(trial).choice(len(self.ladders), p=self.shares))
+
+    def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
+        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+        return self.ladders[self.bracket_of(trial)].judge(trial, epoch, scores)
+
+
+class MedianRule:
+    """Stops a trial whose best is below the median of the others' running means.
+
+    Golovin et al., Google Vizier, KDD 2017, section 3.2.2. One objective only.
+    """
+
+    def __init__(self, *, grace_period: int) -> None:
+        self.grace_period = grace_period
+        self.heard: dict[int, list[float]] = defaultdict(list)  # by trial
+        self.means: dict[int, dict[int, float]] = defaultdict(dict)  # by epoch, then trial
+
+    def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
+        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+        mine = self.heard[trial]
+        if epoch <= len(mine):
+            return ""
+        mine.append(scores[0])
+        others = [mean for other, mean in self.means[epoch].items() if other != trial]
+        self.means[epoch][trial] = statistics.fmean(mine)
+        if epoch < self.grace_period or len(others) < MEDIAN_AFTER:
+            return ""
+        needed, best = statistics.median(others), max(mine)
+        if not best < needed:
+            return ""
+        return (
+            f"epoch {epoch}: best {best:.4f}, needed {needed:.4f} (median of the mean accuracies "
+            f"of {len(others)} others)"
+        )
