@@ -244,15 +244,19 @@ def run_session(session: Session) -> int:
     with folder.locked():
         folder.repair()
         try:
-            with reported(folder), recorded(session), cluster.started(session.slots) as address:
+            with (
+                reported(folder),
+                recorded(folder, about, command=session.command, began=session.began),
+                cluster.started(session.slots) as address,
+            ):
                 introduce(folder, about, address, console)
                 if about.get("search_seconds") is None and not _searched(session, parts):
+                    about["runs"][-1]["status"] = "failed"
                     return FAILED
                 _retrain(
                     folder, session.space, session.dataset, session.split, session.slots,
                     **asdict(session.retraining), command=session.command, console=console,
                 )  # fmt: skip
-                about["runs"][-1]["status"] = "complete"
         except KeyboardInterrupt:
             return INTERRUPTED
         except Halt as halt:
@@ -327,31 +331,35 @@ def reported(folder: StudyFolder) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(session: Session) -> Iterator[None]:
+def recorded(
+    folder: StudyFolder, about: dict[str, Any], *, command: str, began: float
+) -> Iterator[None]:
     """Keep `study.json` true: a new run inside the block, then how it ended and after how long.
 
-    The block sets the status of a run that ended well itself.
+    The block may set the status of the run, the last of `about["runs"]`, to "failed" itself.
     """
-    about = session.about
     run: dict[str, Any] = {
-        "command": session.command,
-        "started": now(),
-        "seconds": None,
-        "status": "running",
-    }
+        "command": command, "started": now(), "seconds": None, "status": "running",
+    }  # fmt: skip
     about["runs"].append(run)
-    session.folder.write_study({**about, "status": "running"})
-    run["status"] = "failed"
+    about |= {"status": "running"}
+    folder.write_study(about)
     try:
         yield
+        if run["status"] == "running":
+            run["status"] = "complete"
     except (KeyboardInterrupt, Halt):
         run["status"] = "interrupted"
         raise
+    except BaseException:
+        run["status"] = "failed"
+        raise
     finally:
-        run["seconds"] = round(time.monotonic() - session.began, 1)
-        about |= {"status": run["status"], "seconds": round(session.spent + run["seconds"], 1)}
+        run["seconds"] = round(time.monotonic() - began, 1)
+        seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
+        about |= {"status": run["status"], "seconds": seconds}
         with suppress(OSError):  # on a full disk it still says "running", which a resume mends
-            session.folder.write_study(about)
+            folder.write_study(about)
 
 
 def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, console: Console) -> None:

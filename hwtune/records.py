@@ -342,8 +342,9 @@ def create_study(
                 for path in (new.path, new.path / "logs", new.tensorboard, new.checkpoints):
                     path.mkdir()
                 (new.path / "epochs.csv").write_text(_csv_line(EPOCH_COLUMNS), encoding="utf-8")
-                new.write_study({**(about or {}), "study": name})
-                new.write_space(source)
+                if about is not None:
+                    new.write_study({**about, "study": name})
+                    new.write_space(source)
                 if _renamed(new.path, results / name):
                     return StudyFolder(results / name)
                 if wanted:

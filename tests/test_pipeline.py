@@ -1,4 +1,5 @@
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -6,7 +7,6 @@ from rich.console import Console
 from hwtune.errors import DataError
 from hwtune.pipeline import choose_data, recorded, reported
 from hwtune.records import create_study
-from hwtune.search.budget import Clock
 from hwtune.space import load_space
 from tests.data.archives import members, write_zip
 
@@ -54,11 +54,12 @@ def test_a_data_set_asked_for_by_name_never_falls_back(offline):
 )
 def test_study_json_says_how_it_ended(tmp_path, error, status):
     folder = create_study(tmp_path, None, "s")
-    clock = Clock(None, 2, 1, 3, False, 1.0)
+    earlier = {"command": "hwtune search", "started": "2026-01-01T00:00:00Z", "seconds": 5.0}
     seen = []
 
     def block():
-        with recorded(folder, {"format": 1}, clock):
+        about = {"format": 1, "runs": [{**earlier, "status": "killed"}]}
+        with recorded(folder, about, command="hwtune resume s", began=time.monotonic()):
             seen.append(folder.read_study()["status"])
             if error:
                 raise error
@@ -70,7 +71,8 @@ def test_study_json_says_how_it_ended(tmp_path, error, status):
         block()
     assert seen == ["running"]
     assert folder.read_study()["status"] == status
-    assert folder.read_study()["seconds"] >= 0
+    assert 5 <= folder.read_study()["seconds"] < 6
+    assert [run["status"] for run in folder.read_study()["runs"]] == ["killed", status]
 
 
 def test_a_study_that_broke_at_once_still_has_a_report(tmp_path):

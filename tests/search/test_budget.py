@@ -70,28 +70,17 @@ class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
     def __init__(self, path, budget, seconds=900.0):
-        self.said = []
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
             budget, clock(seconds), self.cost, self.ledger,
-            typical=[Cost(1000, 10**7)], images=1000, epochs=9, tell=self.said.append,
+            typical=[Cost(1000, 10**7)], images=1000, epochs=9,
         )  # fmt: skip
 
     def train(self, number, seconds):
         self.ledger.trials[number] = trial(number, [0.5] * 9, seconds=seconds)
+        self.ledger.leader = self.ledger.trials[number]
         self.cost.observe(macs=10**7, images=1000, seconds=seconds)
-
-
-def test_the_forecast_follows_the_measured_epochs(tmp_path):
-    forecasts = []
-    for index, seconds in enumerate((1.0, 20.0)):
-        running = Running(tmp_path / str(index), Budget(seconds=900, trials=1000))
-        running.train(0, seconds)
-        assert not running.pace.finished()
-        forecasts.append(running.pace.forecast)
-        assert f"about {forecasts[-1]} trials of up to 9 epochs in 15 minutes" in running.said[0]
-    assert forecasts[0] > 3 * forecasts[1]
 
 
 def test_the_study_ends_with_its_trials(tmp_path):
@@ -102,6 +91,24 @@ def test_the_study_ends_with_its_trials(tmp_path):
     assert running.pace.finished()
 
 
+def test_the_study_ends_at_its_target(tmp_path):
+    for target, reached in ((0.6, False), (0.5, True)):
+        budget = Budget(trials=9, target=target)
+        running = Running(tmp_path / str(target), budget, seconds=None)
+        assert not running.pace.finished()
+        running.train(0, 1.0)
+        assert running.pace.finished() == reached
+        assert bool(running.pace.over()) == reached
+    assert running.pace.over() == "the target of 0.5 was reached"
+
+
+def test_the_time_left_follows_the_trials_to_come(tmp_path):
+    running = Running(tmp_path, Budget(trials=11), seconds=None)
+    for number in range(6):
+        running.train(number, 2.0)  # 18 s a trial, two at once
+    assert running.pace.seconds_left == pytest.approx(5 * 18 / 2)
+
+
 def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
     running = Running(tmp_path, Budget(seconds=60), seconds=60.0)
     running.train(0, 1.0)  # 15 + 2 * 1.5 s of the 60 are reserved
@@ -109,17 +116,17 @@ def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
     for number in range(1, 6):
         running.train(number, 6.0)  # now a trial takes 54 s
     assert running.pace.finished()
-    assert not running.pace.out_of_time()
+    assert not running.pace.over()
 
 
 def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
     running = Running(tmp_path, Budget(seconds=1), seconds=1.0)
     assert not running.pace.finished()
     running.ledger.trials[0] = TrialRecord(0)
-    assert not running.pace.out_of_time()
+    assert not running.pace.over()
     assert running.pace.finished()
     running.train(0, 1.0)
-    assert running.pace.out_of_time()
+    assert running.pace.over() == "the time for the search was over"
 
 
 def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_path):

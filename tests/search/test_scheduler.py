@@ -3,11 +3,21 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from hwtune.search.scheduler import Asha, Rungs
+from hwtune.search.scheduler import EarlyStopping
+from hwtune.search.stopping import Rungs
 
 
 def ray_trial(number, baseline=""):
     return Trial("hwtune", config={"trial": number, "baseline": baseline}, stub=True)
+
+
+def accuracy(trial, result):
+    return [result["val_accuracy"]]
+
+
+def asha(*, grace=1, factor=3, epochs=9, over=""):
+    rungs = Rungs(grace_period=grace, reduction_factor=factor, max_epochs=epochs)
+    return EarlyStopping(rungs, accuracy, lambda: over)
 
 
 def curves(seed, *, trials, epochs):
@@ -53,7 +63,7 @@ def test_it_decides_as_rays_own_scheduler_on_the_same_curves(seed, grace, factor
     )  # fmt: skip
     for trial in trials:
         theirs.on_trial_add(None, trial)
-    ours = Asha(Rungs(grace, factor, epochs), lambda: False)
+    ours = asha(grace=grace, factor=factor, epochs=epochs)
     decided = play(ours, trials, table, epochs, seed)
     assert decided == play(theirs, trials, table, epochs, seed)
     stopped = {number for number, _, decision in decided if decision == TrialScheduler.STOP}
@@ -61,34 +71,26 @@ def test_it_decides_as_rays_own_scheduler_on_the_same_curves(seed, grace, factor
     assert stopped == ours.reasons.keys()
 
 
-def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
-    rungs = Rungs(1, 3, 9)
-    for number, accuracy in enumerate([0.5, 0.8, 0.9]):
-        rungs.judge(number, 1, accuracy)
-    # The cut-off is the upper third of 0.5, 0.8 and 0.9, interpolated: 0.8333.
-    expected = "epoch 1: 0.6000, needed 0.8333 (top 1/3 of 4), rank 3"
-    assert rungs.judge(3, 1, 0.6) == expected
-
-
 def test_a_baseline_is_never_stopped_but_counts():
-    asha = Asha(Rungs(1, 3, 9), lambda: False)
+    scheduler = asha()
     good, baseline, bad = ray_trial(0), ray_trial(1, "oafarih"), ray_trial(2)
-    assert asha.on_trial_result(None, good, {"epoch": 1, "val_accuracy": 0.9}) == "CONTINUE"
-    assert asha.on_trial_result(None, baseline, {"epoch": 1, "val_accuracy": 0.1}) == "CONTINUE"
-    assert asha.on_trial_result(None, bad, {"epoch": 1, "val_accuracy": 0.2}) == "STOP"
-    assert "rank 2" in asha.reasons[2]
-    assert "of 3)" in asha.reasons[2]
+    assert scheduler.on_trial_result(None, good, {"epoch": 1, "val_accuracy": 0.9}) == "CONTINUE"
+    known = {"epoch": 1, "val_accuracy": 0.1}
+    assert scheduler.on_trial_result(None, baseline, known) == "CONTINUE"
+    assert scheduler.on_trial_result(None, bad, {"epoch": 1, "val_accuracy": 0.2}) == "STOP"
+    assert "rank 2" in scheduler.reasons[2]
+    assert "of 3)" in scheduler.reasons[2]
 
 
-def test_everything_stops_when_the_time_is_over():
-    asha = Asha(None, lambda: True)
+def test_everything_stops_when_the_search_is_over():
+    scheduler = EarlyStopping(None, accuracy, lambda: "the time for the search was over")
     trial = ray_trial(0, "oafarih")
-    assert asha.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
-    assert asha.reasons[0] == "epoch 4: the time for the search was over"
+    assert scheduler.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
+    assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
 
 
-def test_without_rungs_nothing_stops():
-    asha = Asha(None, lambda: False)
+def test_without_a_rule_nothing_stops():
+    scheduler = EarlyStopping(None, accuracy, lambda: "")
     for number in range(20):
         result = {"epoch": 1, "val_accuracy": 1 - number / 20}
-        assert asha.on_trial_result(None, ray_trial(number), result) == "CONTINUE"
+        assert scheduler.on_trial_result(None, ray_trial(number), result) == "CONTINUE"

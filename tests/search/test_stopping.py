@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from hwtune.search.settings import checked_settings
+from hwtune.search.stopping import Brackets, MedianRule, Rungs
+
+EPOCHS = 9
+
+
+def settings(scheduler="asha", **changes):
+    values = {"sampler": "tpe", "brackets": 1, "objectives": [], "seed": 0, "disk_limit": 1}
+    return checked_settings(scheduler=scheduler, **{**values, **changes})
+
+
+RULES = {
+    "asha": settings(),
+    "asha, two brackets": settings(brackets=2),
+    "median": settings("median"),
+    "asha, two objectives": settings(objectives=["val_accuracy", "parameters"]),
+}
+
+
+def heard(seed=0, *, trials=40, objectives=1):
+    """Return (trial, epoch, scores) of rising curves in the order in which they come in."""
+    rng = np.random.default_rng(seed)
+    tops = rng.uniform(0.2, 1.0, trials)
+    extra = rng.uniform(-1, 0, (trials, objectives - 1))
+    events = []
+    for start in range(0, trials, 4):  # four at once
+        for epoch in range(1, EPOCHS + 1):
+            for trial in range(start, min(start + 4, trials)):
+                value = float(tops[trial] * (1 - 0.7**epoch))
+                events.append((trial, epoch, (value, *map(float, extra[trial]))))
+    return events
+
+
+def play(rule, events):
+    """Return why each trial was stopped; a stopped one is heard no more."""
+    reasons = {}
+    for trial, epoch, scores in events:
+        if trial not in reasons and (reason := rule.judge(trial, epoch, scores)):
+            reasons[trial] = reason
+    return reasons
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_stops_the_poor_and_says_why(name):
+    chosen = RULES[name]
+    events = heard(objectives=len(chosen.objectives))
+    reasons = play(chosen.rule(epochs=EPOCHS), events)
+    assert 10 < len(reasons) < 40
+    if len(chosen.objectives) == 1:
+        final = {trial: scores[0] for trial, epoch, scores in events if epoch == EPOCHS}
+        assert max(final, key=final.get) not in reasons
+        stopped = [final[trial] for trial in reasons]
+        kept = [final[trial] for trial in final if trial not in reasons]
+        assert np.mean(stopped) < np.mean(kept)
+    assert all(reason.startswith("epoch ") for reason in reasons.values())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_can_be_rebuilt_from_what_it_heard(name):
+    chosen = RULES[name]
+    events = heard(objectives=len(chosen.objectives))
+    undisturbed = play(chosen.rule(epochs=EPOCHS), events)
+    for cut in (1, 57, 200):
+        before, told = {}, []
+        first = chosen.rule(epochs=EPOCHS)
+        for event in events[:cut]:
+            if event[0] not in before:
+                told.append(event)
+                before |= play(first, [event])
+        again = chosen.rule(epochs=EPOCHS)
+        assert play(again, told) == before
+        later = [event for event in events[cut:] if event[0] not in before]
+        assert {**before, **play(again, later)} == undisturbed
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_epoch_heard_twice_counts_once(name):
+    chosen = RULES[name]
+    events = heard(objectives=len(chosen.objectives))
+    twice = [event for event in events for _ in range(2)]
+    assert play(chosen.rule(epochs=EPOCHS), twice) == play(chosen.rule(epochs=EPOCHS), events)
+
+
+def test_no_scheduler_is_no_rule():
+    assert settings("none").rule(epochs=EPOCHS) is None
+
+
+def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
+    rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
+    for number, accuracy in enumerate([0.5, 0.8, 0.9]):
+        rungs.judge(number, 1, [accuracy])
+    # The cut-off is the upper third of 0.5, 0.8 and 0.9, interpolated: 0.8333.
+    expected = "epoch 1: 0.6000, needed 0.8333 (top third of 4), rank 3"
+    assert rungs.judge(3, 1, [0.6]) == expected
+
+
+def test_several_objectives_stop_what_many_trials_dominate():
+    rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
+    for number, scores in enumerate([(0.9, -100), (0.8, -50), (0.7, -10)]):
+        assert rungs.judge(number, 1, scores) == ""  # none dominates another
+    assert rungs.judge(3, 1, (0.75, -200)) == (
+        "epoch 1: 2 trials are better in every objective, at most 0 allowed (top third of 4)"
+    )
+    assert rungs.judge(4, 1, (0.6, -5)) == ""
+
+
+def test_the_median_rule_compares_a_best_with_running_means():
+    rule = MedianRule(grace_period=2)
+    for trial, values in enumerate([(0.2, 0.4), (0.4, 0.6), (0.6, 0.8)]):
+        for epoch, value in enumerate(values, 1):
+            assert rule.judge(trial, epoch, [value]) == ""
+    assert rule.judge(3, 1, [0.1]) == ""  # within the grace period
+    expected = "epoch 2: best 0.4000, needed 0.5000 (median of the mean accuracies of 3 others)"
+    assert rule.judge(3, 2, [0.4]) == expected
+
+
+def test_brackets_divide_the_trials_by_their_number_as_rays_scheduler_does_by_chance():
+    brackets = Brackets(grace_period=1, reduction_factor=3, max_epochs=9, brackets=3)
+    assert [ladder.descending[-1].epoch for ladder in brackets.ladders] == [1, 3, 9]
+    taken = np.bincount([brackets.bracket_of(trial) for trial in range(2000)]) / 2000
+    assert taken == pytest.approx(np.exp([3, 2, 1]) / np.exp([3, 2, 1]).sum(), abs=0.03)
