@@ -6,12 +6,14 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from hwtune.models import Cost
-from hwtune.records import EpochRecord, create_study
+from hwtune.records import EpochRecord, StudyFolder, create_study
 from hwtune.search.feasible import cost_of, too_large
-from hwtune.search.ledger import Ledger
+from hwtune.search.ledger import Ledger, settle
+from hwtune.search.objectives import Objectives
+from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.study import open_optuna_study
-from hwtune.space import SearchSpace, choice, log_uniform, uniform
+from hwtune.search.study import enqueue_known_points, open_optuna_study
+from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 
 SPACE = SearchSpace(
     question="?",
@@ -23,20 +25,25 @@ SPACE = SearchSpace(
 
 
 class Bridge:
-    """A searcher with its study and files, driven as Ray would."""
+    """A searcher with its study and files, driven as Ray would; a second one goes on."""
 
-    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost, config: ""):
-        self.folder = create_study(path, None, "s")
-        self.study = open_optuna_study(self.folder, seed=seed, parallel=1)
-        for name, values in space.baselines.items():
-            self.study.enqueue_trial(values, user_attrs={"baseline": name})
+    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost, config: "",
+                 sampler="tpe", objectives=("val_accuracy",), again=False):  # fmt: skip
+        self.folder = StudyFolder(path / "s") if again else create_study(path, None, "s")
+        self.folder.repair()
+        self.objectives = Objectives(objectives, images=100)
+        self.study = open_optuna_study(self.folder, self.objectives)
+        settle(self.study)
         self.ledger = Ledger(self.folder, space.search)
+        self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
+        enqueue_known_points(self.study, space)
         self.reasons = {}
         self.searcher = OptunaSearcher(
-            self.study, space, self.ledger, seed=seed,
+            self.study, space, self.ledger, self.objectives, seed=seed,
+            sampler=lambda number: make_sampler(sampler, seed=seed, trial=number, parallel=False),
             measure=lambda values: cost_of(space, values, classes=10, side=8),
             accept=accept,
-            finished=lambda: len(self.ledger.trained) >= limit,
+            finished=lambda: self.ledger.trained >= limit,
             reasons=self.reasons,
         )  # fmt: skip
 
@@ -150,7 +157,7 @@ def test_what_cannot_be_built_or_is_too_large_is_told_and_not_trained(tmp_path):
     }
     for record in failed:
         assert bridge.study.trials[record.trial].constraints == {"infeasible": 1.0}
-    assert len(bridge.ledger.trained) == 15
+    assert bridge.ledger.trained == 15
 
 
 def test_trials_that_fail_before_their_first_epoch_count(tmp_path):
@@ -189,6 +196,177 @@ def test_tpe_learns_from_divergence_and_not_from_failure(tmp_path):
     ignored = divergent_share(tmp_path / "ignored", learn=False)
     assert learned <= 0.2
     assert ignored >= 0.5
+
+
+def quality(config):
+    """Return a made-up accuracy that depends on every hyperparameter."""
+    return 0.9 - 0.1 * abs(math.log10(config["lr"] / 3e-3)) - abs(config["translation"] - 0.2)
+
+
+def run_trials(bridge, count):
+    """Train `count` trials, every third stopped, every seventh lost; return the proposals."""
+    seen = []
+    for index in range(count):
+        config = bridge.begin()
+        seen.append((config["trial"], config["config"]))
+        for epoch in (1, 2, 3)[: 1 if index % 3 == 1 else 3]:
+            bridge.epoch(epoch, quality(config["config"]) * epoch / 3)
+        bridge.end(error=index % 7 == 6, full_length=index % 3 != 1)
+    return seen
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_points_and_is_told_the_truth(tmp_path, sampler):
+    bridge = Bridge(tmp_path, sampler=sampler)
+    for _, config in run_trials(bridge, 16):
+        assert 1e-4 <= config["lr"] <= 1
+        assert 0 <= config["translation"] <= 0.5
+    told = bridge.study.trials
+    assert [t.state for t in told].count(TrialState.FAIL) == 2
+    assert [t.state for t in told].count(TrialState.PRUNED) == 4
+    assert bridge.study.best_value == max(
+        t.intermediate_values[3] for t in told if t.state == TrialState.COMPLETE
+    )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_goes_on_after_a_resume_as_if_nothing_had_happened(tmp_path, sampler):
+    undisturbed = run_trials(Bridge(tmp_path / "a", sampler=sampler, seed=3), 16)
+    first = run_trials(Bridge(tmp_path / "b", sampler=sampler, seed=3), 14)
+    again = Bridge(tmp_path / "b", sampler=sampler, seed=3, again=True)
+    rest = []
+    for _ in range(2):  # the 15th trial is complete, the 16th complete
+        config = again.begin()
+        rest.append((config["trial"], config["config"]))
+        for epoch in (1, 2, 3):
+            again.epoch(epoch, quality(config["config"]) * epoch / 3)
+        again.end(full_length=True)
+    assert first + rest == undisturbed
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_several_objectives_are_told_and_optuna_stores_no_value_on_the_way(tmp_path, sampler):
+    bridge = Bridge(tmp_path, sampler=sampler, objectives=("val_accuracy", "parameters"))
+    run_trials(bridge, 16)
+    told = bridge.study.trials
+    assert not any(t.intermediate_values for t in told)
+    complete = [t for t in told if t.state == TrialState.COMPLETE]
+    assert [t.values[1] for t in complete] == [
+        bridge.ledger.trials[t.number].parameters for t in complete
+    ]
+    stopped = [t for t in told if t.state == TrialState.PRUNED]
+    assert all(t.constraints == {"stopped": 1.0} for t in stopped)
+    assert bridge.study.best_trials
+
+
+def test_a_trial_left_running_goes_on_under_its_number(tmp_path):
+    first = Bridge(tmp_path)
+    run_trials(first, 3)
+    cut_off = first.begin()
+    first.epoch(1, 0.5)
+    again = Bridge(tmp_path, again=True)
+    config = again.begin()
+    assert config == {**cut_off, "recorded": 1}
+    again.epoch(1, 0.5)  # reported again
+    again.epoch(2, 0.6)
+    again.epoch(3, 0.7)
+    told = again.end(full_length=True)
+    assert told.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+    epochs = [(e.trial, e.epoch) for e in again.folder.read_epochs()]
+    assert len(epochs) == len(set(epochs))
+    assert again.begin()["trial"] == 4
+    assert not [t for t in again.study.trials[:4] if t.state == TrialState.RUNNING]
+
+
+def test_an_epoch_that_optuna_was_not_told_is_told_when_it_comes_again(tmp_path):
+    first = Bridge(tmp_path)
+    first.begin()
+    first.ledger.epoch(EpochRecord(0, 1, 0.1, 0.2, 0.5, 0.1, 1.0))  # killed between the two files
+    again = Bridge(tmp_path, again=True)
+    again.begin()
+    again.epoch(1, 0.5)
+    assert again.study.trials[0].intermediate_values == {1: 0.5}
+    assert len(again.folder.read_epochs()) == 1
+
+
+def test_an_end_that_was_decided_and_not_told_is_told(tmp_path, monkeypatch):
+    first = Bridge(tmp_path)
+    first.begin()
+    for epoch in (1, 2, 3):
+        first.epoch(epoch, 0.5 + epoch / 10)
+    monkeypatch.setattr(first.study, "tell", lambda *args, **options: None)  # killed before it
+    first.end(full_length=True)
+    again = Bridge(tmp_path, again=True)
+    assert again.study.trials[0].state == TrialState.COMPLETE
+    assert again.study.best_value == 0.8
+    assert again.begin()["trial"] == 1
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_proposal_cut_off_half_way_is_completed(tmp_path, written):
+    space = SearchSpace(question="?", data="digits", search=SPACE.search, fixed={"epochs": 3})
+    whole = Bridge(tmp_path / "a", space, sampler="random").begin()
+    cut = Bridge(tmp_path / "b", space, sampler="random")
+    cut.study.sampler = cut.searcher.sampler(0)
+    names = list(space.search)[:written]
+    cut.study.ask({name: space.search[name] for name in names})
+    assert Bridge(tmp_path / "b", space, sampler="random", again=True).begin() == whole
+
+
+def test_an_enqueued_baseline_cut_off_half_way_keeps_its_values(tmp_path):
+    first = Bridge(tmp_path)
+    first.study.ask({})
+    config = Bridge(tmp_path, again=True).begin()
+    assert (config["baseline"], config["config"]["lr"]) == ("old", 0.01)
+
+
+def test_a_configuration_is_trained_once_and_an_exhausted_space_ends_the_study(tmp_path):
+    space = SearchSpace(
+        question="?",
+        data="digits",
+        search={"filters": choice("4", "8", "16"), "lr": choice(0.1, 0.01), "side": integer(7, 8)},
+        baselines={"old": {"filters": "8", "lr": 0.1, "side": 8}},
+        starts={"same": {"filters": "8", "lr": 0.1, "side": 8}},
+    )
+    bridge = Bridge(tmp_path, space)
+    tried = []
+    while (config := bridge.searcher.suggest("t")) != Searcher.FINISHED:
+        bridge.number = config["trial"]
+        tried.append(
+            (config["config"]["filters"], config["config"]["lr"], config["config"]["side"])
+        )
+        bridge.epoch(1, 0.5)
+        bridge.end(full_length=True)
+    assert len(tried) == len(set(tried)) == bridge.ledger.trained == 12
+    repeats = [t for t in bridge.study.trials if "same_as" in t.user_attrs]
+    assert repeats[0].user_attrs["same_as"] == 0  # the start is the baseline
+    assert all(t.state == TrialState.FAIL for t in repeats)
+    again = Bridge(tmp_path, space, again=True)
+    assert again.searcher.suggest("t") == Searcher.FINISHED
+
+
+def test_a_killed_process_leaves_the_same_leaderboard(tmp_path):
+    first = Bridge(tmp_path)
+    run_trials(first, 9)
+    again = Bridge(tmp_path, again=True)
+    assert again.ledger.trials == first.ledger.trials
+    assert again.ledger.best == first.ledger.best
+    assert again.ledger.rejected == first.ledger.rejected
+
+
+def test_torn_last_lines_are_cut_off(tmp_path):
+    first = Bridge(tmp_path)
+    run_trials(first, 3)
+    whole = {p: p.read_bytes() for p in (first.folder.journal, first.folder.path / "epochs.csv")}
+    for path, content in whole.items():
+        path.write_bytes(content + content.splitlines()[-1][:7])
+    (first.folder.path / "optuna.journal.lock").touch()  # of a killed process
+    again = Bridge(tmp_path, again=True)
+    assert again.ledger.trials == first.ledger.trials
+    assert (first.folder.path / "epochs.csv").read_bytes() == whole[
+        first.folder.path / "epochs.csv"
+    ]
+    assert again.begin()["trial"] == 3
 
 
 def test_the_same_seed_proposes_the_same(tmp_path):

@@ -1,0 +1,284 @@
+"""Break running studies in every way and see what is lost.
+
+Each fault really happens: processes are killed, disks fill up, nodes vanish. The tests run the same
+functions (`tests/test_faults.py`); this writes the table results/faults.md:
+
+    python scripts/bench/faults.py
+"""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 240.0  # seconds until a study that shows no progress counts as stuck
+Epochs = dict[tuple[int, int], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fault did to a study.
+
+    Attributes:
+        done: what was done, in words.
+        recorded: epochs on disk when it happened, the sum over all times.
+        lost: of those, how many were gone or changed afterwards.
+        repeated: epochs that were recorded twice.
+        trials: that the study has in the end, of those it should have.
+        wanted: how many it should have.
+    """
+
+    fault: str
+    done: str
+    recorded: int
+    lost: int
+    repeated: int
+    trials: int
+    wanted: int
+
+
+def words(*more: Any) -> list[str]:
+    """Return a command line of hwtune."""
+    return [sys.executable, "-m", "hwtune", *map(str, more)]
+
+
+class Study:
+    """A study named s in a results folder, run by real processes."""
+
+    def __init__(self, results: Path, *options: Any, trials: int = 8) -> None:
+        self.results, self.trials = results, trials
+        self.search = words(
+            "search", "digits_cnn", "--trials", trials, "--seeds", 1, "--name", "s", *options
+        )
+        self.recorded = self.lost = 0
+        self.before: Epochs = {}
+
+    def start(self, *more: Any) -> subprocess.Popen[str]:
+        """Start the search, or go on with it where it exists; both in a session of their own."""
+        exists = (self.results / "s" / "study.json").exists()
+        command = words("resume", "s", *more) if exists else self.search
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "HWTUNE_RESULTS": str(self.results), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )  # fmt: skip
+
+    def finish(self, *more: Any) -> str:
+        """Run the study to its end and return what it printed."""
+        process = self.start(*more)
+        output, _ = process.communicate(timeout=PATIENCE)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}: {output}")
+        self.look()
+        return output
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """Return the whole lines of a file, none while it is absent."""
+        try:
+            text = (self.results / "s" / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+    def epochs(self) -> Epochs:
+        """Return what is recorded of each (trial, epoch), the seconds left out."""
+        return {
+            (int(row["trial"]), int(row["epoch"])): tuple(row.values())[2:6]
+            for row in self.rows("epochs.csv")
+        }
+
+    def wait(self, process: subprocess.Popen[str], more: int) -> None:
+        """Wait until so many more epochs are recorded, or the process is over."""
+        wanted, deadline = len(self.rows("epochs.csv")) + more, time.monotonic() + PATIENCE
+        while len(self.rows("epochs.csv")) < wanted and process.poll() is None:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no progress in {PATIENCE} s")
+            time.sleep(0.02)
+
+    def look(self) -> None:
+        """Count what is gone since the last look."""
+        now = self.epochs()
+        self.lost += sum(now.get(key) != value for key, value in self.before.items())
+        self.recorded += len(now) - len(self.before)
+        self.before = now
+
+    def outcome(self, fault: str, done: str) -> Outcome:
+        """Return what became of the study."""
+        self.look()
+        every = [(row["trial"], row["epoch"]) for row in self.rows("epochs.csv")]
+        trained = [r for r in self.rows("trials.csv") if r["state"] in ("complete", "stopped")]
+        return Outcome(
+            fault, done, self.recorded, self.lost, len(every) - len(set(every)),
+            len(trained), self.trials,
+        )  # fmt: skip
+
+
+def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> str:
+    """End the driver and return what it had printed; Ctrl-C reaches its whole process group."""
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=PATIENCE)
+    return output
+
+
+def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
+    """Kill the driver at random moments: half of them early, half while it records."""
+    rng = random.Random(seed)
+    options = ("--parallel", 1, "--sampler", "random", "--epochs", 4)
+    study = Study(results, *options, trials=20)
+    killed = 0
+    for index in range(times):
+        process = study.start()
+        if index % 2:
+            study.wait(process, rng.randint(1, 3))
+            time.sleep(rng.uniform(0, 0.3))
+        else:
+            time.sleep(rng.uniform(0.5, 12))
+        killed += process.poll() is None
+        kill(process)
+        study.look()
+    study.finish() if study.rows("trials.csv") else None
+    return study.outcome("SIGKILL of the driver", f"{killed} times at random moments, then resume")
+
+
+def undisturbed(results: Path) -> Study:
+    """Run the study of `driver_killed` without any fault."""
+    study = Study(results, "--parallel", 1, "--sampler", "random", "--epochs", 4, trials=20)
+    study.finish()
+    return study
+
+
+def trial_processes(driver: int) -> list[int]:
+    """Return the processes of a driver's trials."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
+    parents, trials = {}, []
+    for line in listed:
+        pid, parent, args = line.split(None, 2)
+        parents[int(pid)] = int(parent)
+        if "TrialRunner" in args or "ResourceTrainable" in args:
+            trials.append(int(pid))
+    return [pid for pid in trials if driver in ancestors(pid, parents)]
+
+
+def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    """Yield a process's parents, from near to far."""
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
+
+def trial_killed(results: Path, *, times: int = 3) -> Outcome:
+    """Kill a trial's process, several times."""
+    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+    process = study.start()
+    killed = 0
+    for _ in range(times):
+        study.wait(process, 6)
+        study.look()
+        for pid in trial_processes(process.pid)[:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    output, _ = process.communicate(timeout=PATIENCE)
+    if process.returncode or not killed:
+        raise RuntimeError(f"{killed} killed, exit code {process.returncode}: {output}")
+    return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """Mount a small file system, which needs root."""
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def disk_full(folder: Path) -> Outcome:
+    """Fill the disk while a study records, free it, and go on."""
+    with small_disk(folder, 40) as results:
+        study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+        process = study.start()
+        study.wait(process, 6)
+        filler = results / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(65536))
+            except OSError:
+                pass
+        output, _ = process.communicate(timeout=PATIENCE)
+        if process.returncode != 1 or "resume s" not in output:
+            raise RuntimeError(f"exit code {process.returncode}: {output}")
+        study.look()
+        filler.unlink()
+        study.finish()
+        return study.outcome("full disk", "once on a file system of 40 MB, then freed and resumed")
+
+
+def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
+    """Interrupt a study with a signal, then go on; return the seconds until it had ended, too."""
+    study = Study(results, "--epochs", 60, "--scheduler", "none", trials=3)
+    process = study.start()
+    study.wait(process, 6)
+    began = time.monotonic()
+    output = kill(process, number)
+    seconds = time.monotonic() - began
+    if process.returncode != 130 or "python -m hwtune resume s" not in output:
+        raise RuntimeError(f"exit code {process.returncode}: {output}")
+    study.look()
+    study.finish()
+    name = signal.Signals(number).name
+    return study.outcome(name, f"once; it had ended after {seconds:.1f} s, then resume"), seconds
+
+
+FAULTS: list[Callable[[Path], Outcome]] = [
+    lambda folder: interrupted(folder, signal.SIGINT)[0],
+    lambda folder: interrupted(folder, signal.SIGTERM)[0],
+    driver_killed,
+    trial_killed,
+    disk_full,
+]
+
+
+def main() -> None:
+    """Write the table."""
+    lines = [
+        "# What was tried on running studies, and what was lost",
+        "",
+        "Made by `python scripts/bench/faults.py`; the tests do the same.",
+        "",
+        "| fault | done | epochs recorded | lost | recorded twice | trials, of |",
+        "|---|---|---|---|---|---|",
+    ]
+    for fault in FAULTS:
+        with tempfile.TemporaryDirectory(prefix="hwtune-faults-") as folder:
+            row = fault(Path(folder) / "results")
+        print(row, flush=True)
+        lines.append(
+            f"| {row.fault} | {row.done} | {row.recorded} | {row.lost} | {row.repeated} "
+            f"| {row.trials} of {row.wanted} |"
+        )
+    text = "\n".join(lines) + "\n"
+    (ROOT / "results" / "faults.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
