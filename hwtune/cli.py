@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from hwtune import __version__
 from hwtune.errors import HwtuneError, HwtuneFailure
 
 if TYPE_CHECKING:
+    from hwtune.pipeline import Place
     from hwtune.records import StudyFolder
 
 INTERRUPTED = 130  # exit code
@@ -72,6 +74,14 @@ def accuracy_of(text: str | float) -> float:
     raise typer.BadParameter(f"{text!r} is no accuracy above 0 and at most 1, such as 0.998.")
 
 
+def share_of(text: str | float) -> float:
+    """Return a part of a GPU, above 0 and at most 1."""
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise typer.BadParameter(f"{text!r} is no share above 0 and at most 1, such as 0.25.")
+
+
 def seconds_of(text: str) -> float:
     """Return the seconds of "90s", "30m", "2h" or "1h30m"."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
@@ -122,6 +132,16 @@ Parallel = Annotated[
         help="Trainings at once; default: one a CPU, or by GPU memory.",
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of a running Ray cluster: auto, or HOST:PORT; default: this machine alone."),
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(
+        parser=share_of, metavar="SHARE", help="Part of a GPU a training takes; default: by memory."
+    ),
+]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
 Target = Annotated[
     float | None,
@@ -130,6 +150,19 @@ Target = Annotated[
     ),
 ]
 DEFAULT_RESULTS = Path("results")
+
+
+def reach_out(address: str | None) -> None:
+    """Let Ray leave the loopback interface for a cluster; it reads this when it is imported."""
+    if address:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+
+
+def place_of(parallel: int | None, address: str | None, gpu_share: float | None) -> Place:
+    """Return where a command trains."""
+    from hwtune.pipeline import Place
+
+    return Place(parallel=parallel, address=address, gpu_share=gpu_share)
 
 
 def command_line() -> list[str]:
@@ -185,6 +218,8 @@ def search(
     ] = None,
     target: Target = None,
     parallel: Parallel = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     sampler: Annotated[Sampler, typer.Option(help="What proposes trials.")] = Sampler.tpe,
     scheduler: Annotated[Scheduler, typer.Option(help="What stops trials.")] = Scheduler.asha,
     brackets: Annotated[
@@ -225,6 +260,7 @@ def search(
 
     Example: `python -m hwtune search chinese_cnn --time-budget 30m --split writer`
     """
+    reach_out(address)
     from hwtune import pipeline
     from hwtune.data.splits import SplitSpec
     from hwtune.search.budget import Budget
@@ -245,7 +281,7 @@ def search(
             disk_limit=disk_limit,
         ),
         retraining=pipeline.Retraining(top=top, seeds=seeds, baselines=baselines),
-        parallel=parallel,
+        place=place_of(parallel, address, gpus_per_trial),
         name=name,
         results=results.absolute(),
         command=command_line(),
@@ -269,12 +305,15 @@ def resume(
     ] = None,
     target: Target = None,
     parallel: Parallel = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Go on with a study that was interrupted or killed, or extend one that ended.
 
     Example: `python -m hwtune resume chinese_cnn --trials 400`
     """
+    reach_out(address)
     from hwtune import pipeline
     from hwtune.records import find_study
 
@@ -285,7 +324,7 @@ def resume(
         trials=trials,
         time_budget=time_budget,
         target=target,
-        parallel=parallel,
+        place=place_of(parallel, address, gpus_per_trial),
         command=command_line(),
         console=console,
     )
@@ -312,12 +351,15 @@ def retrain(
     seeds: Seeds = 3,
     baselines: Baselines = False,
     parallel: Parallel = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Retrain the best of a study on several seeds and test them once.
 
     Example: `python -m hwtune retrain chinese_cnn --top 3 --seeds 5`
     """
+    reach_out(address)
     from hwtune import pipeline
     from hwtune.records import find_study
 
@@ -328,7 +370,7 @@ def retrain(
         top=top,
         seeds=seeds,
         baselines=baselines,
-        parallel=parallel,
+        place=place_of(parallel, address, gpus_per_trial),
         command=command_line(),
         console=console,
     )

@@ -1,4 +1,4 @@
-"""The Ray cluster of one command: started on this machine, alone, and ended with it."""
+"""The Ray cluster of one command: this machine alone, ended with it, or one that runs already."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # hwtune stops a stud
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # and keeps its own records
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # This makes a local cluster listen on loopback alone, on Linux too; without it Ray's own ports
-# would be open to the network, guarded by its token only.
+# would be open to the network, guarded by its token only. `--address` sets it to 1 before.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 
+from hwtune.errors import ClusterError
+
+# What `os.environ` says above must hold in the processes of other machines, too.
+WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 GPU_BYTES_PER_TRIAL = 4 * 2**30
 MAX_TRIALS_PER_GPU = 8
 
@@ -46,27 +50,54 @@ class Slots:
     gpus: float = 0.0
 
 
-def plan_slots(parallel: int | None) -> Slots:
-    """Return one slot a CPU, or on a machine with GPUs as many a GPU as its memory suggests."""
+def plan_slots(
+    parallel: int | None, *, gpu_share: float | None = None, gpu_bytes: int = 0
+) -> Slots:
+    """Return one slot a CPU, or on a machine with GPUs as many a GPU as its memory holds.
+
+    Args:
+        gpu_share: the part of a GPU that each training asks for; None: by memory.
+        gpu_bytes: what a training was seen to need; 0: not measured.
+    """
     import torch
 
     gpus = torch.cuda.device_count()
     memory = min((torch.cuda.get_device_properties(i).total_memory for i in range(gpus)), default=0)
-    return divide(cpus=usable_cpus(), gpus=gpus, gpu_bytes=memory, parallel=parallel)
+    each = MAX_TRIALS_PER_GPU if not gpus else memory // (gpu_bytes or GPU_BYTES_PER_TRIAL)
+    return divide(
+        cpus=usable_cpus(), gpus=gpus, per_gpu=each, parallel=parallel, gpu_share=gpu_share
+    )
 
 
-def divide(*, cpus: int, gpus: int, gpu_bytes: int, parallel: int | None) -> Slots:
-    """Return slots that all fit at once; `gpu_bytes` is the memory of the smallest GPU.
+def cluster_slots(parallel: int | None, *, gpu_share: float | None = None) -> Slots:
+    """Return the slots of the Ray cluster that this process is connected to."""
+    resources = ray.cluster_resources()
+    return divide(
+        cpus=int(resources.get("CPU", 1)),
+        gpus=int(resources.get("GPU", 0)),
+        per_gpu=MAX_TRIALS_PER_GPU,
+        parallel=parallel,
+        gpu_share=gpu_share,
+    )
+
+
+def divide(
+    *, cpus: int, gpus: int, per_gpu: int, parallel: int | None, gpu_share: float | None = None
+) -> Slots:
+    """Return slots that all fit at once; `per_gpu` is how many trainings a GPU's memory holds.
 
     Shares are cut after four digits, as Ray counts them: rounded up, the last slot never starts.
     """
     if not gpus:
         slots = parallel or cpus
         return Slots(slots, cpus=share(cpus, slots))
-    each = max(1, min(MAX_TRIALS_PER_GPU, gpu_bytes // GPU_BYTES_PER_TRIAL, cpus // gpus))
+    if gpu_share is not None:
+        each = max(1, math.floor(1 / gpu_share + 1e-9))
+        slots = min(parallel or each * gpus, each * gpus)
+        return Slots(slots, cpus=share(cpus, slots), gpus=gpu_share)
+    each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
     slots = parallel or each * gpus
-    per_gpu = math.ceil(slots / gpus)
-    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, per_gpu))
+    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, math.ceil(slots / gpus)))
 
 
 def share(whole: int, parts: int) -> float:
@@ -86,20 +117,52 @@ def usable_cpus() -> int:
 
 
 @contextmanager
-def started(slots: Slots) -> Iterator[str]:
-    """Hold a local Ray cluster while the block runs, or use the one that this process has.
+def started(
+    parallel: int | None,
+    *,
+    address: str | None = None,
+    gpu_share: float | None = None,
+    gpu_bytes: int = 0,
+) -> Iterator[tuple[Slots, str]]:
+    """Hold a Ray cluster while the block runs: one of this machine alone, or the one at `address`.
 
-    Yields the dashboard's address, "" where there is none.
+    Yields its slots and the dashboard's address, "" where there is none. A process that is in a
+    cluster already stays in it.
+
+    Raises:
+        HwtuneError: when there is no cluster at `address`.
     """
     if ray.is_initialized():
-        yield ""
+        yield cluster_slots(parallel, gpu_share=gpu_share), ""
         return
-    context = _start_here(slots)
+    if address:
+        context = _connect(address)
+        slots = cluster_slots(parallel, gpu_share=gpu_share)
+    else:
+        slots = plan_slots(parallel, gpu_share=gpu_share, gpu_bytes=gpu_bytes)
+        context = _start_here(slots)
     catch_sigterm()  # Ray has put its own handler
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        yield slots, f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    """Join a running cluster and send hwtune itself along."""
+    try:
+        return ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"py_modules": [str(Path(__file__).parent)], "env_vars": WORKER_VARIABLES},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ClusterError(
+            f"--address {address!r}: no Ray cluster answers ({why}); start one with "
+            "'ray start --head', or leave the option out."
+        ) from None
 
 
 def catch_sigterm() -> None:

@@ -4,7 +4,8 @@ HwtuneError                 a user's mistake: one line with the value and the re
 ├── SpaceError              a search space, a hyperparameter, or a config that cannot be built
 │   └── NoPixelError        strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
-└── StudyError              a study folder that is absent, taken, locked or not writable
+├── StudyError              a study folder that is absent, taken, locked or not writable
+└── ClusterError            a Ray cluster that does not answer
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 """
@@ -28,6 +29,10 @@ class DataError(HwtuneError):
 
 class StudyError(HwtuneError):
     """A study's folder is absent, taken, locked or not writable."""
+
+
+class ClusterError(HwtuneError):
+    """A Ray cluster does not answer."""
 
 
 class HwtuneFailure(Exception):

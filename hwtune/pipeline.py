@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.cluster import Slots, plan_slots
+from hwtune.cluster import Slots
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SearchSplit, SplitSpec, search_split, split_indices
+from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import DataError, HwtuneFailure, StudyError
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
@@ -74,6 +74,21 @@ class Retraining:
     baselines: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a command trains.
+
+    Attributes:
+        parallel: trainings at once, None for as many as fit.
+        address: of a running Ray cluster, or None for this machine.
+        gpu_share: the part of a GPU a training asks for, None by memory.
+    """
+
+    parallel: int | None = None
+    address: str | None = None
+    gpu_share: float | None = None
+
+
 @dataclass
 class Session:
     """One process's work on one study."""
@@ -86,7 +101,7 @@ class Session:
     settings: Settings
     budget: Budget
     retraining: Retraining
-    slots: Slots
+    place: Place
     command: str
     began: float
     console: Console
@@ -105,7 +120,7 @@ def search(
     budget: Budget,
     settings: Settings,
     retraining: Retraining,
-    parallel: int | None,
+    place: Place,
     name: str | None,
     results: Path,
     command: Sequence[str],
@@ -145,7 +160,7 @@ def search(
     about["study"] = folder.name
     session = Session(
         folder, about, space, dataset, split, settings, budget, retraining,
-        plan_slots(parallel), shlex.join(command), began, console,
+        place, shlex.join(command), began, console,
     )  # fmt: skip
     return folder, run_session(session)
 
@@ -156,7 +171,7 @@ def resume(
     trials: int | None,
     time_budget: float | None,
     target: float | None,
-    parallel: int | None,
+    place: Place,
     command: Sequence[str],
     console: Console,
 ) -> int:
@@ -199,8 +214,7 @@ def resume(
     split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
     session = Session(
         folder, about, space, dataset, split, settings_of(about), budget,
-        Retraining(**about.get("retraining", {})), plan_slots(parallel), shlex.join(command),
-        began, console,
+        Retraining(**about.get("retraining", {})), place, shlex.join(command), began, console,
     )  # fmt: skip
     return run_session(session)
 
@@ -234,29 +248,31 @@ def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
 
 def run_session(session: Session) -> int:
     """Search, retrain, report; return the exit code."""
-    folder, about, console = session.folder, session.about, session.console
-    about |= {
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "hardware": {**hardware(), "parallel": session.slots.parallel},
-    }
-    parts = search_split(session.dataset, session.split)
+    folder, about, console, place = session.folder, session.about, session.console, session.place
+    about |= {"versions": versions(), "git_commit": git_commit(), "hardware": hardware()}
     with folder.locked():
         folder.repair()
         try:
             with (
                 reported(folder),
                 recorded(folder, about, command=session.command, began=session.began),
-                cluster.started(session.slots) as address,
             ):
-                introduce(folder, about, address, console)
-                if about.get("search_seconds") is None and not _searched(session, parts):
-                    about["runs"][-1]["status"] = "failed"
-                    return FAILED
-                _retrain(
-                    folder, session.space, session.dataset, session.split, session.slots,
-                    **asdict(session.retraining), command=session.command, console=console,
-                )  # fmt: skip
+                search = None if about.get("search_seconds") is not None else Search(session)
+                with cluster.started(
+                    place.parallel,
+                    address=place.address,
+                    gpu_share=place.gpu_share,
+                    gpu_bytes=search.gpu_bytes if search else 0,
+                ) as (slots, address):
+                    about["hardware"]["parallel"] = slots.parallel
+                    introduce(folder, about, address, console)
+                    if search and not search.run(slots):
+                        about["runs"][-1]["status"] = "failed"
+                        return FAILED
+                    _retrain(
+                        folder, session.space, session.dataset, session.split, slots,
+                        **asdict(session.retraining), command=session.command, console=console,
+                    )  # fmt: skip
         except KeyboardInterrupt:
             return INTERRUPTED
         except Halt as halt:
@@ -267,49 +283,59 @@ def run_session(session: Session) -> int:
     return 0
 
 
-def _searched(session: Session, parts: SearchSplit) -> bool:
-    """Search until the budget is met; return whether there is something to retrain."""
-    about, space, dataset = session.about, session.space, session.dataset
-    folder, console, budget = session.folder, session.console, session.budget
-    counts = about["split"]["counts"]
-    clock = Clock(
-        budget.seconds, session.slots.parallel, session.retraining.top, session.retraining.seeds,
-        session.retraining.baselines,
-        (counts["train"] + counts["validation"]) / counts["train"],
-        session.began - session.spent,
-    )  # fmt: skip
-    shape = {"classes": len(dataset.classes), "side": dataset.side}
-    typical, cost = survey(space, **shape), CostModel()
-    probe(space, parts, cost, classes=len(dataset.classes), gpu=session.slots.gpus > 0)
-    expected = forecast(
-        cost,
-        budget,
-        clock,
-        baselines=[cost_of(space, values, **shape) for values in space.baselines.values()],
-        starts=[cost_of(space, values, **shape) for values in space.starts.values()],
-        typical=typical,
-        images=counts["train"],
-        epochs=longest(space),
-        stops=session.settings.scheduler != "none",
-        learns=session.settings.sampler != "random",
-        done=len(folder.read_trials()),
-    )
-    about["runs"][-1]["forecast"] = expected.describe()
-    folder.write_study(about)
-    console.print(
-        f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
-        f"{minutes(expected.seconds - session.spent)}, retraining and report included."
-    )
-    ledger = run_search(
-        space, parts, folder, session.settings,
-        classes=len(dataset.classes), costs=typical, cost=cost, budget=budget, clock=clock,
-        slots=session.slots, console=console,
-    )  # fmt: skip
-    about["search_seconds"] = round(clock.elapsed, 1)
-    about["trials"] = ledger.trained
-    if len(session.settings.objectives) > 1:
-        about["pareto"] = pareto_front(ledger.trials.values(), session.settings.objectives)
-    return ledger.best is not None
+class Search:
+    """The search of a session: measured first, then forecast and run."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        space, dataset = session.space, session.dataset
+        self.parts = search_split(dataset, session.split)
+        self.shape = {"classes": len(dataset.classes), "side": dataset.side}
+        self.typical, self.cost = survey(space, **self.shape), CostModel()
+        self.gpu_bytes = probe(space, self.parts, self.cost, classes=len(dataset.classes))
+
+    def run(self, slots: Slots) -> bool:
+        """Search until the budget is met; return whether there is something to retrain."""
+        session, about, folder = self.session, self.session.about, self.session.folder
+        counts, retraining = about["split"]["counts"], session.retraining
+        clock = Clock(
+            session.budget.seconds, slots.parallel, retraining.top, retraining.seeds,
+            retraining.baselines, (counts["train"] + counts["validation"]) / counts["train"],
+            session.began - session.spent,
+        )  # fmt: skip
+        self.forecast(clock)
+        ledger = run_search(
+            session.space, self.parts, folder, session.settings,
+            classes=self.shape["classes"], costs=self.typical, cost=self.cost,
+            budget=session.budget, clock=clock, slots=slots, console=session.console,
+        )  # fmt: skip
+        about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
+        if len(session.settings.objectives) > 1:
+            about["pareto"] = pareto_front(ledger.trials.values(), session.settings.objectives)
+        return ledger.best is not None
+
+    def forecast(self, clock: Clock) -> None:
+        """Say and record what the command will cost."""
+        session, space = self.session, self.session.space
+        expected = forecast(
+            self.cost,
+            session.budget,
+            clock,
+            baselines=[cost_of(space, each, **self.shape) for each in space.baselines.values()],
+            starts=[cost_of(space, each, **self.shape) for each in space.starts.values()],
+            typical=self.typical,
+            images=len(self.parts.train.labels),
+            epochs=longest(space),
+            stops=session.settings.scheduler != "none",
+            learns=session.settings.sampler != "random",
+            done=len(session.folder.read_trials()),
+        )
+        session.about["runs"][-1]["forecast"] = expected.describe()
+        session.folder.write_study(session.about)
+        session.console.print(
+            f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
+            f"{minutes(expected.seconds - session.spent)}, retraining and report included."
+        )
 
 
 def minutes(seconds: float) -> str:
@@ -381,7 +407,7 @@ def retrain_study(
     top: int,
     seeds: int,
     baselines: bool,
-    parallel: int | None,
+    place: Place,
     command: Sequence[str],
     console: Console,
 ) -> None:
@@ -395,11 +421,11 @@ def retrain_study(
     space = space_from_json(about["space"])
     dataset = same_data(folder, about)
     split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
-    slots = plan_slots(parallel)
     with folder.locked():
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
-        with reported(folder), cluster.started(slots):
+        started = cluster.started(place.parallel, address=place.address, gpu_share=place.gpu_share)
+        with reported(folder), started as (slots, _):
             _retrain(
                 folder, space, dataset, split, slots,
                 top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),

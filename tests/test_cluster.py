@@ -2,21 +2,19 @@ import pytest
 
 from hwtune.cluster import Slots, divide, plan_slots, usable_cpus
 
-GIB = 2**30
-
 
 @pytest.mark.parametrize(
     ("machine", "parallel", "expected"),
     [
-        ({"cpus": 2, "gpus": 0, "gpu_bytes": 0}, None, Slots(2)),
-        ({"cpus": 8, "gpus": 0, "gpu_bytes": 0}, 3, Slots(3)),
-        ({"cpus": 2, "gpus": 0, "gpu_bytes": 0}, 3, Slots(3, cpus=0.6666)),
-        ({"cpus": 16, "gpus": 1, "gpu_bytes": 140 * GIB}, None, Slots(8, gpus=0.125)),
-        ({"cpus": 16, "gpus": 1, "gpu_bytes": 6 * GIB}, None, Slots(1, gpus=1.0)),
-        ({"cpus": 8, "gpus": 1, "gpu_bytes": 30 * GIB}, None, Slots(7, gpus=0.1428)),
-        ({"cpus": 4, "gpus": 2, "gpu_bytes": 80 * GIB}, None, Slots(4, gpus=0.5)),
-        ({"cpus": 8, "gpus": 2, "gpu_bytes": 80 * GIB}, 3, Slots(3, gpus=0.5)),
-        ({"cpus": 8, "gpus": 4, "gpu_bytes": 80 * GIB}, 2, Slots(2, gpus=1.0)),
+        ({"cpus": 2, "gpus": 0, "per_gpu": 0}, None, Slots(2)),
+        ({"cpus": 8, "gpus": 0, "per_gpu": 0}, 3, Slots(3)),
+        ({"cpus": 2, "gpus": 0, "per_gpu": 0}, 3, Slots(3, cpus=0.6666)),
+        ({"cpus": 16, "gpus": 1, "per_gpu": 35}, None, Slots(8, gpus=0.125)),
+        ({"cpus": 16, "gpus": 1, "per_gpu": 1}, None, Slots(1, gpus=1.0)),
+        ({"cpus": 8, "gpus": 1, "per_gpu": 7}, None, Slots(7, gpus=0.1428)),
+        ({"cpus": 4, "gpus": 2, "per_gpu": 20}, None, Slots(4, gpus=0.5)),
+        ({"cpus": 8, "gpus": 2, "per_gpu": 20}, 3, Slots(3, gpus=0.5)),
+        ({"cpus": 8, "gpus": 4, "per_gpu": 20}, 2, Slots(2, gpus=1.0)),
     ],
 )
 def test_slots_are_divided_so_that_all_fit_at_once(machine, parallel, expected):
@@ -26,6 +24,12 @@ def test_slots_are_divided_so_that_all_fit_at_once(machine, parallel, expected):
     if slots.gpus:
         per_gpu = int(1 / slots.gpus)
         assert per_gpu * machine["gpus"] >= slots.parallel
+
+
+@pytest.mark.parametrize(("asked", "slots"), [(0.25, 8), (0.3, 6), (1.0, 2)])
+def test_a_share_of_a_gpu_can_be_asked_for(asked, slots):
+    expected = Slots(slots, cpus=1.0, gpus=asked)
+    assert divide(cpus=16, gpus=2, per_gpu=99, parallel=None, gpu_share=asked) == expected
 
 
 def test_this_machine_gets_a_slot_a_cpu():

@@ -33,6 +33,7 @@ from hwtune.training.state import start_training
 PROBED = 4  # random points, beside the known ones
 PROBE_BATCHES = 5
 PROBE_SECONDS = 12.0  # for all probes
+GPU_CONTEXT_BYTES = 600 * 2**20  # that CUDA takes for each process
 STARTUP_SECONDS = 12.0  # until the first trial trains
 
 
@@ -49,10 +50,12 @@ class Forecast:
         return {**asdict(self), "seconds": round(self.seconds, 1)}
 
 
-def probe(
-    space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: int, gpu: bool
-) -> None:
-    """Teach the cost model this machine: train a few batches of the known and of random points."""
+def probe(space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: int) -> int:
+    """Teach the cost model this machine: train a few batches of the known and of random points.
+
+    Returns the bytes of GPU memory that a training needs at most, 0 without a GPU.
+    """
+    gpu = torch.cuda.is_available()
     side = split.train.images.shape[1]
     threads = torch.get_num_threads()
     if not gpu:
@@ -85,6 +88,7 @@ def probe(
                 break
     finally:
         torch.set_num_threads(threads)
+    return int(1.2 * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES if gpu else 0
 
 
 def forecast(

@@ -198,6 +198,27 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
 
 
+def node_lost(results: Path) -> Outcome:
+    """Kill one of three nodes of a Ray cluster while its trials run."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        victim = [nodes.add_node(num_cpus=1) for _ in range(2)][0]
+        options = ("--epochs", 40, "--scheduler", "none", "--address", nodes.address)
+        study = Study(results, *options, trials=6)
+        process = study.start()
+        study.wait(process, 20)
+        study.look()
+        nodes.remove_node(victim, allow_graceful=False)
+        output, _ = process.communicate(timeout=PATIENCE)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}: {output}")
+    finally:
+        nodes.shutdown()
+    return study.outcome("SIGKILL of a node", "one of three nodes, the study ran on")
+
+
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """Mount a small file system, which needs root."""
@@ -254,6 +275,7 @@ FAULTS: list[Callable[[Path], Outcome]] = [
     lambda folder: interrupted(folder, signal.SIGTERM)[0],
     driver_killed,
     trial_killed,
+    node_lost,
     disk_full,
 ]
 
