@@ -248,6 +248,10 @@ def search(
             parser=bytes_of, metavar="SIZE", help="For the states of all trials, such as 500MB."
         ),
     ] = 2_000_000_000,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Copy the study there as it grows: s3://BUCKET/FOLDER."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; default: SPACE, SPACE-2, ...")
     ] = None,
@@ -282,6 +286,7 @@ def search(
         ),
         retraining=pipeline.Retraining(top=top, seeds=seeds, baselines=baselines),
         place=place_of(parallel, address, gpus_per_trial),
+        mirror=mirror,
         name=name,
         results=results.absolute(),
         command=command_line(),
@@ -292,7 +297,9 @@ def search(
 
 @app.command()
 def resume(
-    study: Study,
+    study: Annotated[
+        str, typer.Argument(help="A name under the results folder, a path, or a mirror's URI.")
+    ],
     trials: Annotated[
         int | None,
         typer.Option(parser=positive, metavar="N", help="Trials of the whole study; more extend."),
@@ -315,10 +322,12 @@ def resume(
     """
     reach_out(address)
     from hwtune import pipeline
+    from hwtune.mirror import fetch
     from hwtune.records import find_study
 
     console = Console(soft_wrap=True, highlight=False)
-    folder = find_study(results.absolute(), study)
+    here = results.absolute()
+    folder = fetch(study, here) if "://" in study else find_study(here, study)
     code = pipeline.resume(
         folder,
         trials=trials,

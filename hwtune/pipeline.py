@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import DataError, HwtuneFailure, StudyError
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
+from hwtune.mirror import Mirror, open_uri
 from hwtune.records import (
     FORMAT,
     StudyFolder,
@@ -121,6 +122,7 @@ def search(
     settings: Settings,
     retraining: Retraining,
     place: Place,
+    mirror: str | None,
     name: str | None,
     results: Path,
     command: Sequence[str],
@@ -148,6 +150,7 @@ def search(
         "budget": {**asdict(budget), "epochs": longest(space)},
         **settings.describe(),
         "retraining": asdict(retraining),
+        "mirror": mirror,
         "command": shlex.join(command),
         "started": now(),
         "seconds": None,
@@ -155,6 +158,8 @@ def search(
         "runs": [],
     }
     survey(space, classes=len(dataset.classes), side=dataset.side)
+    if mirror:
+        open_uri(mirror)
     source = file.read_text(encoding="utf-8")
     folder = create_study(results, name, space.name + stand_in, about=about, source=source)
     about["study"] = folder.name
@@ -254,6 +259,7 @@ def run_session(session: Session) -> int:
         folder.repair()
         try:
             with (
+                mirrored(folder, about.get("mirror"), console) as changed,
                 reported(folder),
                 recorded(folder, about, command=session.command, began=session.began),
             ):
@@ -266,7 +272,7 @@ def run_session(session: Session) -> int:
                 ) as (slots, address):
                     about["hardware"]["parallel"] = slots.parallel
                     introduce(folder, about, address, console)
-                    if search and not search.run(slots):
+                    if search and not search.run(slots, changed):
                         about["runs"][-1]["status"] = "failed"
                         return FAILED
                     _retrain(
@@ -294,7 +300,7 @@ class Search:
         self.typical, self.cost = survey(space, **self.shape), CostModel()
         self.gpu_bytes = probe(space, self.parts, self.cost, classes=len(dataset.classes))
 
-    def run(self, slots: Slots) -> bool:
+    def run(self, slots: Slots, changed: Callable[[], None]) -> bool:
         """Search until the budget is met; return whether there is something to retrain."""
         session, about, folder = self.session, self.session.about, self.session.folder
         counts, retraining = about["split"]["counts"], session.retraining
@@ -307,7 +313,8 @@ class Search:
         ledger = run_search(
             session.space, self.parts, folder, session.settings,
             classes=self.shape["classes"], costs=self.typical, cost=self.cost,
-            budget=session.budget, clock=clock, slots=slots, console=session.console,
+            budget=session.budget, clock=clock, slots=slots, changed=changed,
+            console=session.console,
         )  # fmt: skip
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(session.settings.objectives) > 1:
@@ -354,6 +361,19 @@ def reported(folder: StudyFolder) -> Iterator[None]:
         write_report(folder)
         raise
     write_report(folder)
+
+
+@contextmanager
+def mirrored(
+    folder: StudyFolder, uri: str | None, console: Console
+) -> Iterator[Callable[[], None]]:
+    """Keep a copy of the study at `uri`, if there is one; yields what asks for an upload."""
+    if uri is None:
+        yield lambda: None
+        return
+    mirror = Mirror(folder, uri, tell=console.print)
+    with mirror.running():
+        yield mirror.request
 
 
 @contextmanager

@@ -267,6 +267,18 @@ class StudyFolder:
         """Return when the last epoch was recorded, in seconds since 1970."""
         return (self.path / "epochs.csv").stat().st_mtime
 
+    def forget_unknown(self, known: set[int]) -> None:
+        """Drop the epochs of trials that the journal lacks; their numbers will be given again.
+
+        A study of one machine has none; a mirror is copied file by file, the journal first.
+        """
+        epochs = self.read_epochs()
+        kept = [epoch for epoch in epochs if epoch.trial in known]
+        if len(kept) < len(epochs):
+            lines = [_csv_line(getattr(e, c) for c in EPOCH_COLUMNS) for e in kept]
+            text = _csv_line(EPOCH_COLUMNS) + "".join(lines)
+            write_atomic(self.path / "epochs.csv", text)
+
     def read_epochs(self) -> list[EpochRecord]:
         """Return `epochs.csv`; a torn last line is left out."""
         text = (self.path / "epochs.csv").read_text(encoding="utf-8")

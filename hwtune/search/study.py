@@ -93,8 +93,10 @@ def run_search(
     study = open_optuna_study(folder, objectives)
     settle(study)
     ledger = Ledger(folder, space.search)
+    told = study.get_trials(deepcopy=False)
+    folder.forget_unknown({trial.number for trial in told})
     recorded = folder.read_epochs()
-    ledger.restore(study.get_trials(deepcopy=False), recorded)
+    ledger.restore(told, recorded)
     enqueue_known_points(study, space)
     rule = settings.rule(epochs=epochs)
     if rule is not None:

@@ -204,7 +204,7 @@ def node_lost(results: Path) -> Outcome:
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        victim = [nodes.add_node(num_cpus=1) for _ in range(2)][0]
+        victim, _ = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
         options = ("--epochs", 40, "--scheduler", "none", "--address", nodes.address)
         study = Study(results, *options, trials=6)
         process = study.start()

@@ -1,0 +1,146 @@
+"""Copy a study to an object store or a shared disk while it runs, and fetch it from there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from pyarrow import ArrowInvalid
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from hwtune.errors import StudyError
+from hwtune.records import StudyFolder
+
+INTERRUPTED_SECONDS = 3.0  # for the last upload of a study that the user ends
+# A state may be older than the journal and the journal older than the epochs, never the reverse:
+# a resume forgets epochs of trials that the journal lacks, and trains from an old state again.
+ORDER = ("checkpoints", "optuna.journal", "epochs.csv")
+
+
+def open_uri(uri: str) -> tuple[FileSystem, str]:
+    """Return the file system of a URI such as s3://bucket/studies, and the path in it.
+
+    Raises:
+        StudyError: when there is no such file system.
+    """
+    try:
+        return FileSystem.from_uri(uri)
+    except (ArrowInvalid, OSError, NotImplementedError) as error:
+        raise StudyError(
+            f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
+            "gs://BUCKET/FOLDER or file:///FOLDER."
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error in a line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def fetch(uri: str, results: Path) -> StudyFolder:
+    """Copy a mirrored study into the results folder and return it.
+
+    Raises:
+        StudyError: when there is no study at the URI, or its name is taken here.
+    """
+    system, path = open_uri(uri)
+    target = results / PurePosixPath(path).name
+    if target.exists():
+        raise StudyError(f"{target} exists already; resume it by its name, or move it away.")
+    try:
+        entries = system.get_file_info(FileSelector(path, recursive=True))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{uri!r} cannot be read ({first_line(error)}).") from None
+    files = [entry.path for entry in entries if entry.type == FileType.File]
+    if f"{path}/study.json" not in files:
+        raise StudyError(f"{uri!r} holds no study.json; give the URI of a mirrored study.")
+    staging = results / f".fetching-{target.name}"
+    for file in files:
+        local = staging / PurePosixPath(file).relative_to(path)
+        if ".." in local.parts:
+            raise StudyError(f"{uri!r} holds {file!r}, which lies outside of it.")
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with system.open_input_stream(file) as stream:
+            local.write_bytes(stream.read())
+    staging.rename(target)
+    return StudyFolder(target)
+
+
+class Mirror:
+    """Uploads what changed of a study, in a thread of its own; the study never waits for it."""
+
+    def __init__(self, folder: StudyFolder, uri: str, *, tell: Callable[[str], None]) -> None:
+        self.folder, self.tell = folder, tell
+        self.system, path = open_uri(uri)
+        self.path = f"{path.rstrip('/')}/{folder.name}"
+        self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
+        self.failing = False
+        self._wanted, self._ending = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def request(self) -> None:
+        """Ask for an upload soon."""
+        self._wanted.set()
+
+    def upload(self) -> None:
+        """Send every file that changed since it was sent, and delete what is gone here."""
+        here = {str(path.relative_to(self.folder.path)): path for path in self._files()}
+        for name in sorted(here, key=_rank):
+            try:
+                stat = here[name].stat()
+                content = here[name].read_bytes()
+            except FileNotFoundError:
+                continue  # a state that was given up a moment ago
+            if self.sent.get(name) == (stat.st_size, stat.st_mtime_ns):
+                continue
+            target = f"{self.path}/{name}"
+            self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
+            with self.system.open_output_stream(target) as stream:
+                stream.write(content)
+            self.sent[name] = (stat.st_size, stat.st_mtime_ns)
+        for name in self.sent.keys() - here.keys():
+            self.system.delete_file(f"{self.path}/{name}")
+            del self.sent[name]
+
+    def _files(self) -> Iterator[Path]:
+        for path in self.folder.path.rglob("*"):
+            if path.is_file() and not path.name.startswith("."):
+                yield path
+
+    def _work(self) -> None:
+        while not self._ending:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                self.upload()
+                self.failing = False
+            except OSError as error:
+                if not self.failing:
+                    self.tell(f"The mirror cannot be written ({first_line(error)}); trying again.")
+                self.failing = True
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Upload in the background inside the block, and everything at its end."""
+        self._thread.start()
+        self.request()
+        patience: float | None = None
+        try:
+            yield
+        except KeyboardInterrupt:
+            patience = INTERRUPTED_SECONDS
+            raise
+        finally:
+            self._ending = True
+            self.request()
+            self._thread.join(patience)
+            if self.failing or self._thread.is_alive():
+                self.tell("The mirror is not complete: its last upload failed or took too long.")
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Return the place of a file in the order of uploads."""
+    first = name.split("/")[0]
+    return (ORDER.index(first) if first in ORDER else len(ORDER), name)

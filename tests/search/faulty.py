@@ -1,0 +1,39 @@
+"""A trial runner that breaks, really, in the ways that its trials' numbers say."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from hwtune.search.trial import TrialRunner
+
+RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS = 1, 2, 3, 4, 5
+
+
+class FaultyRunner(TrialRunner):
+    """Trains like any runner, but in the second epoch some trials fail."""
+
+    def train_epoch(self):
+        """Fail before the epoch is trained, where this trial's turn has come."""
+        if self.state.epoch == 1:
+            if self.number == RAISES:
+                raise ValueError("a mistake in the model")
+            if self.number == NAN:
+                for parameter in self.state.model.parameters():
+                    parameter.data.fill_(math.nan)
+            if self.number == MEMORY:
+                torch.empty(10**15)
+            if self.number == KILLED_ALWAYS or (self.number == KILLED_ONCE and first_time()):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().train_epoch()
+
+
+def first_time():
+    """Return True once."""
+    try:
+        Path(os.environ["HWTUNE_TEST_FLAG"]).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,217 @@
+"""Studies that are broken while they run, by the functions of scripts/bench/faults.py."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from hwtune import cluster
+from hwtune.cluster import Slots
+from hwtune.data.splits import SplitSpec, search_split
+from hwtune.records import StudyFolder, create_study
+from hwtune.search import study as study_module
+from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.objectives import Objectives
+from hwtune.search.settings import Settings
+from hwtune.search.study import open_optuna_study, run_search
+from hwtune.space import SearchSpace, choice, log_uniform
+from scripts.bench import faults
+from tests.conftest import assert_refused
+from tests.search import faulty
+
+SPACE = SearchSpace(
+    question="?",
+    data="digits",
+    search={"lr": log_uniform(1e-4, 1e-2)},
+    fixed={"epochs": 3, "filters": "8"},
+)
+
+
+def whole(outcome):
+    """Return whether nothing was lost or repeated and the study met its budget."""
+    return (
+        outcome.recorded > 0
+        and outcome.lost == outcome.repeated == 0
+        and outcome.trials == outcome.wanted
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_ends_within_ten_seconds_and_goes_on(tmp_path, number):
+    outcome, seconds = faults.interrupted(tmp_path / "results", number)
+    assert whole(outcome), outcome
+    assert seconds < 10
+    about = json.loads((tmp_path / "results" / "s" / "study.json").read_text())
+    assert [run["status"] for run in about["runs"]] == ["interrupted", "complete"]
+    assert about["status"] == "complete"
+
+
+def test_a_living_process_keeps_its_study_and_an_ended_one_can_be_extended(tmp_path):
+    study = faults.Study(tmp_path, "--epochs", 60, "--scheduler", "none", trials=2)
+    process = study.start()
+    study.wait(process, 3)
+    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}
+
+    def hwtune(*words):
+        command = [sys.executable, "-m", "hwtune", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert_refused(hwtune("resume", "s"), "being written by another process")
+    process.communicate(timeout=faults.PATIENCE)
+    assert process.returncode == 0
+    study.look()
+    assert_refused(hwtune("resume", "s"), "is complete", "--trials 4")
+    study.trials = 4
+    study.finish("--trials", 4)
+    assert whole(study.outcome("", ""))
+    openings = json.loads((tmp_path / "s" / "retrain.json").read_text())["test_openings"]
+    assert len(openings) == 2
+
+
+@pytest.fixture(scope="module")
+def ray_here(tmp_path_factory):
+    """Hold a Ray cluster of this machine."""
+    os.environ["HWTUNE_TEST_FLAG"] = str(tmp_path_factory.mktemp("flag") / "killed")
+    with cluster.started(2) as (slots, _):
+        yield slots
+    del os.environ["HWTUNE_TEST_FLAG"]
+
+
+def searched(path, digits, runner, slots=None, *, trials=6, space=SPACE, **settings):
+    """Run one search in this process and return its folder and ledger."""
+    folder = create_study(path, None, "s")
+    study_module.TrialRunner, before = runner, study_module.TrialRunner
+    try:
+        ledger = run_search(
+            space, search_split(digits, SplitSpec()), folder, Settings(**settings),
+            classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
+            clock=Clock(None, 2, 1, 1, False, 1.0), slots=slots or Slots(2),
+            console=Console(file=io.StringIO()),
+        )  # fmt: skip
+    finally:
+        study_module.TrialRunner = before
+    return folder, ledger
+
+
+def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, digits, ray_here):
+    folder, ledger = searched(tmp_path, digits, faulty.FaultyRunner, scheduler="none")
+    states = {number: trial.state for number, trial in ledger.trials.items()}
+    assert states == {
+        0: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
+        faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
+    }  # fmt: skip
+    reasons = {number: trial.reason for number, trial in ledger.trials.items() if trial.reason}
+    assert reasons[faulty.RAISES] == "ValueError: a mistake in the model"
+    assert "diverged at epoch 2" in reasons[faulty.NAN]
+    assert reasons[faulty.MEMORY] == "out of memory"
+    assert reasons[faulty.KILLED_ALWAYS] == "the trial's process was lost 4 times"
+    assert "Traceback" in (folder.path / "logs" / f"{faulty.RAISES}.log").read_text()
+    epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
+    assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1
+    told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
+    assert [t.state for t in told] == [
+        TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL,
+        TrialState.COMPLETE, TrialState.FAIL,
+    ]  # fmt: skip
+    assert told[faulty.NAN].constraints == {"diverged": 1.0}
+    left = {int(path.stem) for path in folder.checkpoints.iterdir()}
+    assert left == {0, faulty.KILLED_ONCE}  # failed trials keep no state
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
+@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
+def test_every_sampler_works_with_every_scheduler(tmp_path, digits, ray_here, sampler, scheduler):
+    folder, ledger = searched(
+        tmp_path, digits, study_module.TrialRunner, sampler=sampler, scheduler=scheduler, trials=4
+    )
+    assert all(t.state in ("complete", "stopped") for t in ledger.trials.values())
+    told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
+    for trial in told:
+        record = ledger.trials[trial.number]
+        complete = trial.state == TrialState.COMPLETE
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        assert complete == (record.state == "complete") == (record.reason == "")
+        assert len(trial.intermediate_values) == record.epochs
+    assert "complete" in {t.state for t in ledger.trials.values()}
+
+
+def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
+    space = SearchSpace(
+        question="?",
+        data="digits",
+        search={"lr": log_uniform(1e-4, 1e-2), "hidden": choice("none", "16", "64")},
+        fixed={"epochs": 3, "filters": "8"},
+    )
+    objectives = ("val_accuracy", "parameters")
+    folder, ledger = searched(
+        tmp_path, digits, study_module.TrialRunner, objectives=objectives, trials=8, space=space
+    )
+    told = open_optuna_study(folder, Objectives(objectives, 1))
+    assert not any(t.intermediate_values for t in told.trials)
+    assert {t.number for t in told.best_trials} <= {
+        n for n, t in ledger.trials.items() if t.state == "complete"
+    }
+    assert all(t.state != "running" for t in ledger.trials.values())
+
+
+def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
+    folder, ledger = searched(
+        tmp_path, digits, study_module.TrialRunner, disk_limit=200_000, scheduler="none"
+    )
+    sizes = {int(path.stem): path.stat().st_size for path in folder.checkpoints.iterdir()}
+    assert 0 < sum(sizes.values()) <= 200_000
+    assert len(sizes) < 6
+    best = max(ledger.trials.values(), key=lambda t: (t.val_accuracy, -t.val_loss))
+    assert best.trial in sizes
+
+
+@pytest.mark.cluster
+def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tmp_path):
+    outcome = faults.driver_killed(tmp_path / "killed")
+    assert whole(outcome), outcome
+    calm = faults.undisturbed(tmp_path / "calm")
+    killed = faults.Study(tmp_path / "killed")
+    assert killed.epochs() == calm.epochs()
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in killed.rows("trials.csv")]
+    assert kept == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in calm.rows("trials.csv")
+    ]
+    told = open_optuna_study(
+        StudyFolder(tmp_path / "killed" / "s"), Objectives(("val_accuracy",), 1)
+    )
+    assert not [t for t in told.trials if t.state == TrialState.RUNNING]
+    assert told.best_value == pytest.approx(
+        max(float(r["val_accuracy"]) for r in kept if r["state"] == "complete")
+    )
+
+
+@pytest.mark.cluster
+def test_a_trials_process_is_killed_and_the_study_runs_on(tmp_path):
+    outcome = faults.trial_killed(tmp_path / "results")
+    assert whole(outcome), outcome
+
+
+@pytest.mark.cluster
+def test_a_node_of_three_is_lost_and_the_study_runs_on(tmp_path):
+    outcome = faults.node_lost(tmp_path / "results")
+    assert whole(outcome), outcome
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="mounts a file system")
+def test_a_full_disk_loses_nothing(tmp_path):
+    outcome = faults.disk_full(tmp_path / "results")
+    assert whole(outcome), outcome
+
+
+def test_no_cluster_at_an_address_is_a_users_mistake(tmp_path):
+    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}
+    command = [sys.executable, "-m", "hwtune", "search", "digits_cnn", "--address", "127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert_refused(done, "127.0.0.1:9", "ray start --head")

@@ -1,0 +1,114 @@
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow.fs import FileSystem
+
+from hwtune.errors import StudyError
+from hwtune.mirror import Mirror, fetch, open_uri
+from hwtune.records import EpochRecord, create_study
+from scripts.bench.faults import Study
+from tests.conftest import assert_refused
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request, tmp_path, monkeypatch):
+    """Return the URI of a folder on a disk, or in an object store here, with its query."""
+    if request.param == "file":
+        yield (tmp_path / "shared").as_uri(), ""
+        return
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    query = f"?scheme=http&endpoint_override=127.0.0.1:{port}&allow_bucket_creation=true"
+    system, _ = FileSystem.from_uri(f"s3://bucket/studies{query}")
+    system.create_dir("bucket")
+    yield "s3://bucket/studies", query
+    server.stop()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = create_study(tmp_path / "here", "s", "s", about={"format": 1}, source="SPACE = 1\n")
+    made.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.9, 0.1, 1.0))
+    (made.checkpoints / "0.pt").write_bytes(b"state")
+    made.journal.write_text("{}\n")
+    return made
+
+
+def test_a_study_comes_back_from_its_mirror(place, folder, tmp_path):
+    uri, query = place
+    said = []
+    with Mirror(folder, uri + query, tell=said.append).running():
+        folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+    again = fetch(f"{uri}/s{query}", tmp_path / "there")
+    assert again.read_epochs() == folder.read_epochs()
+    assert again.read_study() == folder.read_study()
+    assert (again.checkpoints / "0.pt").read_bytes() == b"state"
+    assert not said
+
+
+def test_what_did_not_change_is_not_sent_again_and_what_is_gone_is_deleted(place, folder):
+    uri, query = place
+    mirror = Mirror(folder, uri + query, tell=print)
+    mirror.upload()
+    sent = dict(mirror.sent)
+    (folder.checkpoints / "0.pt").unlink()
+    folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+    mirror.upload()
+    assert sent.keys() - mirror.sent.keys() == {"checkpoints/0.pt"}
+    assert [name for name in mirror.sent if mirror.sent[name] != sent[name]] == ["epochs.csv"]
+
+
+def test_the_states_are_sent_before_the_journal_and_the_journal_before_the_epochs(folder):
+    mirror = Mirror(folder, folder.path.as_uri() + "-copy", tell=print)
+    mirror.upload()
+    assert list(mirror.sent)[:3] == ["checkpoints/0.pt", "optuna.journal", "epochs.csv"]
+
+
+def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    said = []
+    with Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append).running():
+        pass
+    assert "cannot be written" in said[0]
+    assert "not complete" in said[-1]
+
+
+@pytest.mark.parametrize("uri", ["nowhere://x/y", "relative"])
+def test_no_place_to_mirror_to_is_a_users_mistake(uri):
+    with pytest.raises(StudyError, match=uri):
+        open_uri(uri)
+
+
+def test_fetching_refuses_what_is_there_and_what_is_no_study(folder, tmp_path):
+    with pytest.raises(StudyError, match="exists already"):
+        fetch(folder.path.as_uri(), tmp_path / "here")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StudyError, match="no study.json"):
+        fetch((tmp_path / "empty").as_uri(), tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.cluster
+def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_path, hwtune):
+    uri, query = place
+    first = Study(
+        tmp_path / "a", "--mirror", uri + query, "--epochs", 30, "--scheduler", "none", trials=4
+    )
+    process = first.start()
+    first.wait(process, 70)  # two trials are over and mirrored
+    process.kill()
+    process.communicate()
+    second = Study(tmp_path / "b", trials=4)
+    second.search = [*second.search[:3], "resume", f"{uri}/s{query}"]
+    second.finish()
+    outcome = second.outcome("", "")
+    assert outcome.trials == 4
+    assert outcome.repeated == 0
+    mirrored = first.epochs()
+    assert len(second.epochs()) == 120
+    shared = mirrored.keys() & second.epochs().keys()
+    assert all(mirrored[key] == second.epochs()[key] for key in shared if key[0] < 2)
+    assert_refused(hwtune("search", "digits_cnn", "--mirror", "nowhere://x"), "nowhere://x")
