@@ -254,7 +254,8 @@ def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
 def run_session(session: Session) -> int:
     """Search, retrain, report; return the exit code."""
     folder, about, console, place = session.folder, session.about, session.console, session.place
-    about |= {"versions": versions(), "git_commit": git_commit(), "hardware": hardware()}
+    about |= {"versions": versions(), "git_commit": git_commit()}
+    about["hardware"] = {**hardware(), "parallel": place.parallel}
     with folder.locked():
         folder.repair()
         try:

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -78,7 +77,7 @@ def test_the_folder_holds_what_the_contract_says(study):
     there = {path.name for path in study[0].iterdir()}
     assert there >= {
         "study.json", "space.py", "trials.csv", "epochs.csv", "optuna.journal", "tensorboard",
-        "logs", "retrain.json", "model", "report.html",
+        "logs", "checkpoints", "retrain.json", "model", "report.html",
     }  # fmt: skip
     assert {path.name for path in (study[0] / "model").iterdir()} == {
         "model.json", "model.safetensors",
@@ -92,9 +91,15 @@ def test_study_json_describes_the_study(study):
     assert content["data"]["name"] == "digits"
     assert content["data"]["sha256"] == load_data("digits").sha256
     assert content["split"]["counts"] == {"train": 1439, "validation": 179, "test": 179}
-    assert content["budget"] == {"trials": TRIALS, "epochs": 9, "seconds": None}
+    assert content["budget"] == {
+        "trials": TRIALS, "epochs": 9, "seconds": None, "target": None,
+    }  # fmt: skip
     assert content["seconds"] > 1
     assert content["command"].startswith("hwtune search digits_cnn --trials 8")
+    (only,) = content["runs"]
+    assert only["status"] == "complete"
+    assert only["forecast"].keys() == {"trials", "epochs", "seconds"}
+    assert only["forecast"]["trials"] == TRIALS
     expected = {"format", "study", "space", "sampler", "scheduler", "seed", "versions",
                 "git_commit", "hardware", "started"}  # fmt: skip
     assert expected <= content.keys()
@@ -126,7 +131,7 @@ def test_optuna_knows_the_truth(study):
     states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED,
               "failed": TrialState.PRUNED}  # fmt: skip
     loaded = optuna_trials(study)
-    asked = [t for t in loaded.trials if t.state != TrialState.WAITING]
+    asked = [t for t in loaded.trials if "same_as" not in t.user_attrs]
     assert len(asked) == len(kept)
     for trial in asked:
         row = kept[trial.number]
@@ -250,25 +255,14 @@ def test_what_diverges_or_does_not_fit_is_recorded_and_the_search_goes_on(tmp_pa
     assert loaded.best_trial.params == {"lr": 1e-5, "filters": "4"}
 
 
-def test_interrupting_ends_with_130_and_tests_nothing(tmp_path):
-    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hwtune", "search", "digits_cnn", "--epochs", "500", "--name", "s"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-        start_new_session=True,
-    )  # fmt: skip
-    epochs = tmp_path / "s" / "epochs.csv"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if epochs.exists() and epochs.read_text().count("\n") > 3:
-            break
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "python -m hwtune retrain s" in output
-    assert json.loads((tmp_path / "s" / "study.json").read_text())["status"] == "interrupted"
-    assert not (tmp_path / "s" / "retrain.json").exists()
+def test_a_study_ends_at_its_target(tmp_path):
+    words = ["search", "digits_cnn", "--target", "0.5", "--epochs", 50, "--seeds", 1, "--name", "s"]
+    done = run(words, tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = rows((tmp_path / "s", done), "trials.csv")
+    assert max(float(row["val_accuracy"]) for row in trials if row["epochs"] != "0") >= 0.5
+    assert "the target of 0.5 was reached" in " ".join(row["reason"] for row in trials)
+    assert sum(int(row["epochs"]) for row in trials) < 60
 
 
 def test_a_time_budget_is_kept(tmp_path):

@@ -124,6 +124,7 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, di
     assert left == {0, faulty.KILLED_ONCE}  # failed trials keep no state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
 @pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
 def test_every_sampler_works_with_every_scheduler(tmp_path, digits, ray_here, sampler, scheduler):
@@ -162,10 +163,10 @@ def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
 
 def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
     folder, ledger = searched(
-        tmp_path, digits, study_module.TrialRunner, disk_limit=200_000, scheduler="none"
+        tmp_path, digits, study_module.TrialRunner, disk_limit=100_000, scheduler="none"
     )
     sizes = {int(path.stem): path.stat().st_size for path in folder.checkpoints.iterdir()}
-    assert 0 < sum(sizes.values()) <= 200_000
+    assert 0 < sum(sizes.values()) <= 100_000
     assert len(sizes) < 6
     best = max(ledger.trials.values(), key=lambda t: (t.val_accuracy, -t.val_loss))
     assert best.trial in sizes

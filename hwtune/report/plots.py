@@ -86,6 +86,30 @@ def best_so_far(trials: Sequence[TrialRecord], data: str) -> go.Figure:
     return figure
 
 
+def tradeoff(trials: Sequence[TrialRecord], front: Sequence[int], data: str) -> go.Figure:
+    """Return validation error against parameters; the Pareto front is a line."""
+    figure = go.Figure(layout=titled(data))
+    seen = {t.trial: t for t in trials if t.best_epoch and t.state != "failed"}
+    best = sorted((seen[number] for number in front), key=lambda t: t.parameters)
+    floor = 1e-4  # an error of 0 has no place on a logarithmic axis
+    for group, mode in ((best, "lines"), (list(seen.values()), "markers")):
+        figure.add_scatter(
+            x=[t.parameters for t in group],
+            y=[max(1 - t.val_accuracy, floor) for t in group],
+            mode=mode,
+            line={"shape": "hv", "color": "#1b7f5f"},
+            marker={
+                "color": [BASELINE if t.baseline else COLOURS[t.state] for t in group],
+                "size": [11 if t.trial in front else 7 for t in group],
+            },
+            text=[t.baseline or f"trial {t.trial}" for t in group],
+            hovertemplate="%{text}: error %{y:.2%}, %{x:,} parameters<extra></extra>",
+        )
+    figure.update_xaxes(title="parameters", type="log", dtick="D2")
+    figure.update_yaxes(title="validation error", type="log", tickformat=".2~%", dtick="D2")
+    return figure
+
+
 def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data: str) -> go.Figure:
     """Return the confusion matrix; the diagonal is left out, so that errors can be seen."""
     errors = [

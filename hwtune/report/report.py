@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from hwtune.records import StudyFolder, TrialRecord, ranked, write_atomic
-from hwtune.report.plots import best_so_far, confusion_map, learning_curves
+from hwtune.records import StudyFolder, TrialRecord, pareto_front, ranked, write_atomic
+from hwtune.report.plots import best_so_far, confusion_map, learning_curves, tradeoff
 
 
 def write_report(folder: StudyFolder) -> None:
@@ -24,9 +24,13 @@ def write_report(folder: StudyFolder) -> None:
     order = ranked(trials)
     rest = [t for t in trials if t not in order]
     data = about["data"]["name"]
+    several = about.get("objectives", [])
+    objectives = several if len(several) > 1 else ["val_accuracy", "parameters"]
+    front = pareto_front(trials, objectives)
     figures = {
         "curves": learning_curves(trials, epochs, data),
         "progress": best_so_far(trials, data),
+        "tradeoff": tradeoff(trials, front, data),
     }
     winner = tested["configurations"][0] if tested["configurations"] else None
     classes = about["data"]["classes"]
@@ -42,6 +46,8 @@ def write_report(folder: StudyFolder) -> None:
         gains=gains(order),
         winner=winner,
         trials=[*order, *rest],
+        front=front,
+        objectives=objectives,
         searched=list(about["space"]["search"]),
         tested=tested,
         plotlyjs=get_plotlyjs(),

@@ -1,0 +1,191 @@
+"""Run a thousand trials that sleep on three Ray nodes, and see what each costs the driver.
+
+Everything but training is hwtune's own. Writes results/bench/scale.json and .md:
+
+    python scripts/bench/scale.py --trials 1000
+
+The table shows a study in quarters: figures that do not grow from line to line do not grow with
+the number of trials.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from hwtune import cluster
+from hwtune.data import load_data
+from hwtune.data.splits import SplitSpec, search_split
+from hwtune.hardware import hardware, versions
+from hwtune.models import Cost
+from hwtune.records import create_study
+from hwtune.search import samplers, study
+from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.settings import Settings
+from hwtune.space import SearchSpace, choice, log_uniform, uniform
+
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
+NODES, SLOTS, SECONDS, EPOCHS = 3, 32, 1.0, 3
+SPACE = SearchSpace(
+    question="What does a trial cost the driver?",
+    data="digits",
+    search={
+        "lr": log_uniform(1e-5, 1e-2),
+        "translation": uniform(0.0, 0.2),
+        "rotation": uniform(0.0, 20.0),
+        "filters": choice("4", "8", "16"),
+        "hidden": choice("none", "16", "64"),
+        "optimizer": choice("adam", "adamw", "sgd"),
+    },
+    fixed={"epochs": EPOCHS},
+)
+
+
+class Sleeper(tune.Trainable):
+    """Sleeps instead of training, and reports as a trial does."""
+
+    def setup(self, config: dict[str, Any], data: Any, store: Any) -> None:
+        """Take the first configuration."""
+        self.store = store
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next configuration."""
+        self.number, self.rate = new_config["trial"], new_config["config"]["lr"]
+        self.epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Sleep for an epoch."""
+        time.sleep(SECONDS / EPOCHS)
+        self.epoch += 1
+        ray.get(self.store.save.remote(self.number, bytes(1000)))
+        accuracy = round(self.epoch / EPOCHS * (1 - abs(self.rate - 1e-3) * 50), 6)
+        done = self.epoch == EPOCHS
+        return {
+            "epoch": self.epoch, "train_loss": 0.1, "val_loss": 0.1, "val_accuracy": accuracy,
+            "lr": self.rate, "seconds": SECONDS / EPOCHS, "full_length": done, "failed": "",
+            "halt": "", "done": done,
+        }  # fmt: skip
+
+
+class Meter:
+    """Notes time, memory and the sampler's share at every proposal."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, float]] = []
+        self.sampling = 0.0
+
+    def note(self) -> None:
+        """Add a row: wall clock, the driver's CPU, the sampler's part of it, and memory in MB."""
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        memory = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        self.rows.append((time.monotonic(), time.process_time(), self.sampling, memory))
+
+
+def run(trials: int, sampler: str) -> Meter:
+    """Run one study on a simulated cluster and return what was measured."""
+    meter = Meter()
+    ask, suggest = study.optuna.Study.ask, OptunaSearcher.suggest
+
+    def timed_ask(self: Any, *args: Any, **options: Any) -> Any:
+        began = time.process_time()
+        try:
+            return ask(self, *args, **options)
+        finally:
+            meter.sampling += time.process_time() - began
+
+    def noted(self: OptunaSearcher, trial_id: str) -> Any:
+        meter.note()
+        return suggest(self, trial_id)
+
+    study.optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": SLOTS // NODES})
+    try:
+        for _ in range(NODES - 1):
+            nodes.add_node(num_cpus=SLOTS // NODES + 1)
+        with TemporaryDirectory() as folder, cluster.started(SLOTS, address=nodes.address) as place:
+            study.TrialRunner = Sleeper  # type: ignore[misc,assignment]
+            study.run_search(
+                SPACE, search_split(load_data("digits"), SplitSpec()),
+                create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
+                classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
+                clock=Clock(None, SLOTS, 1, 1, False, 1.0), slots=place[0],
+                console=Console(file=io.StringIO()),
+            )  # fmt: skip
+            meter.note()
+    finally:
+        nodes.shutdown()
+        study.optuna.Study.ask, OptunaSearcher.suggest = ask, suggest  # type: ignore[method-assign]
+    return meter
+
+
+def quarters(meter: Meter, sampler: str) -> list[dict[str, Any]]:
+    """Return a line for each quarter of the study."""
+    count = len(meter.rows)
+    edges = [round(i * (count - 1) / 4) for i in range(5)]
+    lines = []
+    for first, last in itertools.pairwise(edges):
+        (wall, cpu, sampling, _), (wall2, cpu2, sampling2, memory) = (
+            meter.rows[first],
+            meter.rows[last],
+        )
+        trials = last - first
+        lines.append(
+            {
+                "sampler": sampler,
+                "trials": f"{first} to {last}",
+                "overhead_ms": 1000 * (cpu2 - cpu - (sampling2 - sampling)) / trials,
+                "sampler_ms": 1000 * (sampling2 - sampling) / trials,
+                "driver_mb": memory,
+                "trials_per_second": trials / (wall2 - wall),
+            }
+        )
+    return lines
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    options = parser.parse_args()
+    rows = [
+        line
+        for name in options.samplers
+        for line in quarters(run(options.trials, name), name)
+        if name in samplers.SAMPLERS
+    ]
+    lines = [
+        f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
+        f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "
+        "driver's CPU time a trial outside the sampler.",
+        "",
+        "| sampler | trials | overhead, ms a trial | sampler, ms a trial | driver, MB | trials/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['sampler']} | {r['trials']} | {r['overhead_ms']:.1f} | {r['sampler_ms']:.1f} "
+        f"| {r['driver_mb']:.0f} | {r['trials_per_second']:.1f} |"
+        for r in rows
+    ]
+    print("\n".join(lines))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = {"rows": rows, "hardware": hardware(), "versions": versions()}
+    (RESULTS / "scale.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
