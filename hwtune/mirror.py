@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -13,9 +16,10 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from hwtune.errors import StudyError
 from hwtune.records import StudyFolder
 
-INTERRUPTED_SECONDS = 3.0  # for the last upload of a study that the user ends
-# A state may be older than the journal and the journal older than the epochs, never the reverse:
-# a resume forgets epochs of trials that the journal lacks, and trains from an old state again.
+RETRY_SECONDS = 30.0
+LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 3.0  # for the last upload; when the user ends a study
+# Each is older than the next in a copy: a resume forgets epochs and states of trials that the
+# journal lacks, takes from a state the epochs that the records lack, and trains on from there.
 ORDER = ("checkpoints", "optuna.journal", "epochs.csv")
 
 
@@ -46,6 +50,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         StudyError: when there is no study at the URI, or its name is taken here.
     """
     system, path = open_uri(uri)
+    path = path.rstrip("/")
     target = results / PurePosixPath(path).name
     if target.exists():
         raise StudyError(f"{target} exists already; resume it by its name, or move it away.")
@@ -56,16 +61,28 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     files = [entry.path for entry in entries if entry.type == FileType.File]
     if f"{path}/study.json" not in files:
         raise StudyError(f"{uri!r} holds no study.json; give the URI of a mirrored study.")
-    staging = results / f".fetching-{target.name}"
-    for file in files:
-        local = staging / PurePosixPath(file).relative_to(path)
-        if ".." in local.parts:
-            raise StudyError(f"{uri!r} holds {file!r}, which lies outside of it.")
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with system.open_input_stream(file) as stream:
-            local.write_bytes(stream.read())
-    staging.rename(target)
+    results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
+        copy = Path(staging) / target.name
+        for entry in entries:
+            if entry.type == FileType.File:
+                _fetch_file(system, entry, copy / PurePosixPath(entry.path).relative_to(path))
+        copy.rename(target)
     return StudyFolder(target)
+
+
+def _fetch_file(system: FileSystem, entry: Any, local: Path) -> None:
+    """Copy one file with its time of change, which tells a resume how long the study ran."""
+    if ".." in local.parts:
+        raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
+    local.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with system.open_input_stream(entry.path) as stream:
+            local.write_bytes(stream.read())
+    except OSError as error:
+        raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
+    if entry.mtime_ns is not None:
+        os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 class Mirror:
@@ -110,9 +127,11 @@ class Mirror:
                 yield path
 
     def _work(self) -> None:
-        while not self._ending:
-            self._wanted.wait()
+        ending = False
+        while not ending:
+            self._wanted.wait(RETRY_SECONDS if self.failing else None)
             self._wanted.clear()
+            ending = self._ending  # read before the upload, which is then the last
             try:
                 self.upload()
                 self.failing = False
@@ -126,7 +145,7 @@ class Mirror:
         """Upload in the background inside the block, and everything at its end."""
         self._thread.start()
         self.request()
-        patience: float | None = None
+        patience = LAST_SECONDS
         try:
             yield
         except KeyboardInterrupt:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import calendar
+import errno
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +20,7 @@ from hwtune.cluster import Slots
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import DataError, HwtuneFailure, StudyError
+from hwtune.errors import ClusterError, DataError, HwtuneFailure, StudyError
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror, open_uri
@@ -32,7 +34,7 @@ from hwtune.records import (
     ranked,
 )
 from hwtune.report.report import write_report
-from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel
 from hwtune.search.feasible import cost_of, survey
 from hwtune.search.forecast import forecast, probe
 from hwtune.search.interrupts import Halt
@@ -40,6 +42,7 @@ from hwtune.search.settings import Settings, settings_of
 from hwtune.search.study import longest, run_search
 from hwtune.space import SearchSpace, load_space, space_from_json
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 FAILED, INTERRUPTED = 1, 130  # exit codes
 
 
@@ -167,7 +170,12 @@ def search(
         folder, about, space, dataset, split, settings, budget, retraining,
         place, shlex.join(command), began, console,
     )  # fmt: skip
-    return folder, run_session(session)
+    with folder.locked():
+        try:
+            return folder, run_session(session)
+        except ClusterError:
+            shutil.rmtree(folder.path)
+            raise
 
 
 def resume(
@@ -192,36 +200,61 @@ def resume(
         HwtuneFailure: when the study's files cannot be written any more.
     """
     began = time.monotonic()
-    about = folder.read_study()
-    extended = any(value is not None for value in (trials, time_budget, target))
-    if about["status"] == "complete" and not extended:
-        raise StudyError(
-            f"Study {folder.name!r} is complete; extend it: resume {folder.name} --trials "
-            f"{2 * max(len(folder.read_trials()), 1)}, or --time-budget 10m."
+    with folder.locked():
+        about = folder.read_study()
+        extended = any(value is not None for value in (trials, time_budget, target))
+        done = sum(t.epochs > 0 for t in folder.read_trials())
+        if about["status"] == "complete" and not extended:
+            raise StudyError(
+                f"Study {folder.name!r} is complete; extend it: resume {folder.name} --trials "
+                f"{2 * max(done, 1)}, or --time-budget 10m."
+            )
+        dataset = same_data(folder, about)
+        close_last_run(folder, about)
+        old = Budget(**about["budget"])
+        spent = sum(run["seconds"] for run in about["runs"])
+        budget = extended_budget(
+            old, trials=trials, time_budget=time_budget, target=target, done=done, spent=spent
         )
-    space = space_from_json(about["space"])
-    dataset = same_data(folder, about)
-    close_last_run(folder, about)
-    spent = sum(run["seconds"] for run in about["runs"])
-    old = about["budget"]
-    seconds = old["seconds"] if not extended or trials is None else None
-    if time_budget is not None:
-        seconds = spent + time_budget
-    budget = Budget(
-        trials=trials if trials is not None else old["trials"],
-        epochs=old["epochs"],
+        if extended:
+            about.pop("search_seconds", None)
+        about |= {"budget": asdict(budget)}
+        split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
+        session = Session(
+            folder, about, space_from_json(about["space"]), dataset, split, settings_of(about),
+            budget, Retraining(**about.get("retraining", {})), place, shlex.join(command), began,
+            console,
+        )  # fmt: skip
+        return run_session(session)
+
+
+def extended_budget(
+    old: Budget,
+    *,
+    trials: int | None,
+    time_budget: float | None,
+    target: float | None,
+    done: int,
+    spent: float,
+) -> Budget:
+    """Return what the whole study may spend; without a wish the old budget.
+
+    A time or a target alone lifts the old number of trials where that is reached; a number of
+    trials alone lifts the old time.
+    """
+    if trials is time_budget is target is None:
+        return old
+    seconds = None if time_budget is None else spent + time_budget
+    limit = old.trials or DEFAULT_TRIALS
+    if trials is None and done >= limit:
+        trials = done + DEFAULT_TRIALS
+    reached = target is None and done >= limit
+    return Budget(
+        trials=trials if trials is not None else old.trials,
+        epochs=old.epochs,
         seconds=seconds,
-        target=target if extended else old.get("target"),
+        target=None if reached else target if target is not None else old.target,
     )
-    if extended:
-        about.pop("search_seconds", None)
-    about |= {"budget": asdict(budget), "status": "running"}
-    split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
-    session = Session(
-        folder, about, space, dataset, split, settings_of(about), budget,
-        Retraining(**about.get("retraining", {})), place, shlex.join(command), began, console,
-    )  # fmt: skip
-    return run_session(session)
 
 
 def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
@@ -252,41 +285,43 @@ def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
 
 
 def run_session(session: Session) -> int:
-    """Search, retrain, report; return the exit code."""
+    """Search, retrain, report, with the study's lock held; return the exit code."""
     folder, about, console, place = session.folder, session.about, session.console, session.place
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": place.parallel}
-    with folder.locked():
+    cluster.catch_sigterm()
+    try:
         folder.repair()
-        try:
-            with (
-                mirrored(folder, about.get("mirror"), console) as changed,
-                reported(folder),
-                recorded(folder, about, command=session.command, began=session.began),
-            ):
-                search = None if about.get("search_seconds") is not None else Search(session)
-                with cluster.started(
-                    place.parallel,
-                    address=place.address,
-                    gpu_share=place.gpu_share,
-                    gpu_bytes=search.gpu_bytes if search else 0,
-                ) as (slots, address):
-                    about["hardware"]["parallel"] = slots.parallel
-                    introduce(folder, about, address, console)
-                    if search and not search.run(slots, changed):
-                        about["runs"][-1]["status"] = "failed"
-                        return FAILED
-                    _retrain(
-                        folder, session.space, session.dataset, session.split, slots,
-                        **asdict(session.retraining), command=session.command, console=console,
-                    )  # fmt: skip
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except Halt as halt:
-            raise HwtuneFailure(
-                f"{folder.path} cannot be written ({halt}); nothing recorded is lost. Free space, "
-                f"then: python -m hwtune resume {folder.name}"
-            ) from None
+        with (
+            mirrored(folder, about.get("mirror"), console) as changed,
+            reported(folder),
+            recorded(folder, about, command=session.command, began=session.began),
+        ):
+            search = None if about.get("search_seconds") is not None else Search(session)
+            with cluster.started(
+                place.parallel,
+                address=place.address,
+                gpu_share=place.gpu_share,
+                gpu_bytes=search.gpu_bytes if search else 0,
+            ) as (slots, address):
+                about["hardware"]["parallel"] = slots.parallel
+                introduce(folder, about, address, console)
+                if search and not search.run(slots, changed):
+                    about["runs"][-1]["status"] = "failed"
+                    return FAILED
+                _retrain(
+                    folder, session.space, session.dataset, session.split, slots,
+                    **asdict(session.retraining), command=session.command, console=console,
+                )  # fmt: skip
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (Halt, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in FULL:
+            raise
+        raise HwtuneFailure(
+            f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, "
+            f"then: python -m hwtune resume {folder.name}"
+        ) from None
     return 0
 
 
@@ -317,10 +352,12 @@ class Search:
             budget=session.budget, clock=clock, slots=slots, changed=changed,
             console=session.console,
         )  # fmt: skip
+        if ledger.best is None:
+            return False
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(session.settings.objectives) > 1:
             about["pareto"] = pareto_front(ledger.trials.values(), session.settings.objectives)
-        return ledger.best is not None
+        return True
 
     def forecast(self, clock: Clock) -> None:
         """Say and record what the command will cost."""
@@ -336,7 +373,7 @@ class Search:
             epochs=longest(space),
             stops=session.settings.scheduler != "none",
             learns=session.settings.sampler != "random",
-            done=len(session.folder.read_trials()),
+            done=sum(t.epochs > 0 for t in session.folder.read_trials()),
         )
         session.about["runs"][-1]["forecast"] = expected.describe()
         session.folder.write_study(session.about)
@@ -359,7 +396,8 @@ def reported(folder: StudyFolder) -> Iterator[None]:
     except Halt:
         raise  # there is no room for a page either
     except BaseException:
-        write_report(folder)
+        with suppress(OSError):
+            write_report(folder)
         raise
     write_report(folder)
 

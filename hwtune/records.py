@@ -208,7 +208,8 @@ class StudyFolder:
                 path.unlink()
             for path in self.path.glob(".[0-9]*-*"):  # of write_atomic
                 path.unlink()
-            self.checkpoints.mkdir(exist_ok=True)
+            for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise _not_writable(self.path, error) from None
 
@@ -268,10 +269,13 @@ class StudyFolder:
         return (self.path / "epochs.csv").stat().st_mtime
 
     def forget_unknown(self, known: set[int]) -> None:
-        """Drop the epochs of trials that the journal lacks; their numbers will be given again.
+        """Drop epochs and states of trials that the journal lacks; their numbers come again.
 
         A study of one machine has none; a mirror is copied file by file, the journal first.
         """
+        for path in self.checkpoints.glob("*.pt"):
+            if int(path.stem) not in known:
+                path.unlink()
         epochs = self.read_epochs()
         kept = [epoch for epoch in epochs if epoch.trial in known]
         if len(kept) < len(epochs):

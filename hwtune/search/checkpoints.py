@@ -23,7 +23,10 @@ class CheckpointStore:
         path = checkpoint_file(self.folder, trial)
         temporary = path.with_suffix(f".{os.getpid()}")
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # an epoch that is recorded must not lack its state
             temporary.replace(path)
         except OSError as error:
             return error.strerror or str(error)
@@ -48,7 +51,9 @@ def start_store(folder: Path) -> Any:
     """Return a handle of the store that every trial of the cluster can call."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(CheckpointStore)
-    return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(str(folder))
+    return actor.options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote(str(folder))
 
 
 class Retention:

@@ -96,9 +96,9 @@ class Ledger:
         """Take over what the journal and `epochs.csv` hold of an earlier run."""
         for frozen in trials:
             attributes = frozen.user_attrs
-            if frozen.state == TrialState.WAITING or SAME_AS in attributes:
+            if COST not in attributes:  # waiting, the repeat of another, or not yet begun
                 continue
-            cost = Cost(*attributes.get(COST, (0, 0)))
+            cost = Cost(*attributes[COST])
             ended = attributes.get(ENDED, {"state": "running", "reason": ""})
             self.costs[frozen.number] = cost
             self.trials[frozen.number] = TrialRecord(
@@ -109,7 +109,7 @@ class Ledger:
                 config=frozen.params,
                 parameters=cost.parameters,
             )
-            if "infeasible" in frozen.constraints:
+            if ENDED in attributes and "infeasible" in frozen.constraints:
                 self.rejected.add(frozen.number)
         for epoch in epochs:
             self._count(epoch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -21,14 +21,22 @@ class EarlyStopping(FIFOScheduler):
         rule: None stops nothing early.
         scores: what the rule judges of a result.
         over: returns why the search must end now, or "".
+        decided: by trial and epoch, what a resumed study had decided before.
 
     Attributes:
         reasons: why each stopped trial was stopped, by trial.
     """
 
-    def __init__(self, rule: StoppingRule | None, scores: Scores, over: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        rule: StoppingRule | None,
+        scores: Scores,
+        over: Callable[[], str],
+        decided: Mapping[tuple[int, int], str] | None = None,
+    ) -> None:
         super().__init__()
         self.rule, self.scores, self.over = rule, scores, over
+        self.decided = decided or {}
         self.reasons: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,4 +63,6 @@ class EarlyStopping(FIFOScheduler):
     def _judge(self, number: int, result: dict[str, Any]) -> str:
         if self.rule is None or not math.isfinite(result.get("val_accuracy", math.nan)):
             return ""
+        if (known := self.decided.get((number, result["epoch"]))) is not None:
+            return known
         return self.rule.judge(number, result["epoch"], self.scores(number, result))

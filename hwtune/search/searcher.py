@@ -126,7 +126,7 @@ class OptunaSearcher(Searcher):
         except SpaceError as error:
             cost, reason = Cost(0, 0), str(error)
         trial.set_user_attr(COST, [cost.parameters, cost.macs])
-        record = self.ledger.start(trial.number, trial.params, baseline=baseline, cost=cost)
+        self.ledger.start(trial.number, trial.params, baseline=baseline, cost=cost)
         if reason:
             self.ledger.rejected.add(trial.number)
             self._tell(trial, TrialState.PRUNED, "failed", reason, violates=("infeasible", 1.0))
@@ -135,7 +135,6 @@ class OptunaSearcher(Searcher):
             "trial": trial.number,
             "baseline": baseline,
             "seed": self.seed * 100_003 + trial.number,
-            "recorded": record.epochs,
             "config": config.to_dict(),
         }
 
@@ -251,7 +250,7 @@ def point(values: Hyperparameters) -> tuple[Any, ...]:
 def points(space: SearchSpace) -> Iterator[Hyperparameters]:
     """Yield every point of a finite space."""
     values = [
-        getattr(d, "choices", None) or range(d.low, d.high + 1, d.step)  # type: ignore[attr-defined]
+        getattr(d, "choices", None) or ([d.low] if d.single() else range(d.low, d.high + 1, d.step))  # type: ignore[attr-defined]
         for d in space.search.values()
     ]
     for each in itertools.product(*values):

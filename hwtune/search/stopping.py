@@ -59,8 +59,8 @@ class Rung:
         if dominators[-1] <= allowed:
             return ""
         return (
-            f"epoch {self.epoch}: {dominators[-1]} trials are better in every objective, at most "
-            f"{allowed} allowed ({share})"
+            f"epoch {self.epoch}: {dominators[-1]} trials dominate it, at most {allowed} may "
+            f"({share})"
         )
 
 

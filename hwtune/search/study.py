@@ -17,13 +17,14 @@ from rich.console import Console
 
 from hwtune.cluster import Slots
 from hwtune.data.splits import SearchSplit
+from hwtune.errors import StudyError
 from hwtune.models import Cost
 from hwtune.records import EpochRecord, StudyFolder, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, start_store
 from hwtune.search.feasible import cost_of, too_large
-from hwtune.search.interrupts import interruptible
-from hwtune.search.ledger import BASELINE, Ledger, settle
+from hwtune.search.interrupts import halting, interruptible
+from hwtune.search.ledger import BASELINE, COST, Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
@@ -40,11 +41,21 @@ START = "start"  # the user attribute of a point known to work
 
 
 def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
-    """Return the Optuna study in the journal of a study folder, made if it is not there."""
+    """Return the one Optuna study in the journal of a study folder, made if it is not there.
+
+    Raises:
+        StudyError: when epochs are recorded, but the journal that explains them is gone.
+    """
     journal = str(folder.journal)
+    storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
+    there = storage.get_all_studies()
+    if not there and folder.read_epochs():
+        raise StudyError(
+            f"{folder.path} has lost {folder.journal.name} and cannot go on; search anew."
+        )
     return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal))),
-        study_name=folder.name,
+        storage=storage,
+        study_name=there[0].study_name if there else folder.name,  # a folder may be renamed
         directions=objectives.directions,
         load_if_exists=True,
     )
@@ -94,13 +105,12 @@ def run_search(
     settle(study)
     ledger = Ledger(folder, space.search)
     told = study.get_trials(deepcopy=False)
-    folder.forget_unknown({trial.number for trial in told})
+    folder.forget_unknown({trial.number for trial in told if COST in trial.user_attrs})
     recorded = folder.read_epochs()
     ledger.restore(told, recorded)
     enqueue_known_points(study, space)
     rule = settings.rule(epochs=epochs)
-    if rule is not None:
-        rebuild(rule, ledger, recorded, objectives)
+    decided = {} if rule is None else rebuild(rule, ledger, recorded, objectives)
     for epoch in recorded:
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
     pace = Pace(budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs)
@@ -108,6 +118,7 @@ def run_search(
         rule,
         lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
         pace.over,
+        decided,
     )
     parallel = slots.parallel > 1
     searcher = OptunaSearcher(
@@ -147,23 +158,30 @@ def run_search(
         data = {"data": arrays_of(split, classes), "store": start_store(folder.checkpoints)}
         try:
             fit(TrialRunner, searcher, stopping, callback, data, slots)
-        finally:
+            interrupts.check()
+        except KeyboardInterrupt:
             ledger.write(now=True)
+            raise
+        halting(ledger.write)(now=True)
     return ledger
 
 
 def rebuild(
     rule: StoppingRule, ledger: Ledger, recorded: Sequence[EpochRecord], objectives: Objectives
-) -> None:
+) -> dict[tuple[int, int], str]:
     """Let a rule hear the recorded epochs again.
 
-    The last epoch of a trial that runs on is left out: the trial reports it again, and is judged.
+    Returns, by trial and epoch, what it decided on the last epoch of each trial that runs on: the
+    trial will report that epoch once more.
     """
+    decided = {}
     for epoch in recorded:
         trial = ledger.trials[epoch.trial]
-        if trial.state != "running" or epoch.epoch < trial.epochs:
-            scores = objectives.scores(vars(epoch), parameters=trial.parameters)
-            rule.judge(epoch.trial, epoch.epoch, scores)
+        scores = objectives.scores(vars(epoch), parameters=trial.parameters)
+        verdict = rule.judge(epoch.trial, epoch.epoch, scores)
+        if trial.state == "running" and epoch.epoch == trial.epochs:
+            decided[epoch.trial, epoch.epoch] = verdict
+    return decided
 
 
 def longest(space: SearchSpace) -> int:

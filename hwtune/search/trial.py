@@ -29,7 +29,7 @@ class TrialRunner(tune.Trainable):
     """Trains `config["config"]` and reports each epoch; its actor is used again and again.
 
     The state of training is on the driver's disk before an epoch is reported. A trial that was cut
-    off, by a lost process or an ended study, goes on from there and reports its last epoch again.
+    off, by a lost process or an ended study, goes on from there and reports its epochs again.
     """
 
     def setup(self, config: dict[str, Any], data: Arrays, store: Any) -> None:
@@ -46,11 +46,12 @@ class TrialRunner(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Forget the last configuration and take the next; its first step builds it."""
         self.number: int = new_config["trial"]
-        self.recorded: int = new_config["recorded"]  # epochs that the study has of it
         self.values: TrialConfig = trial_config(new_config["config"])
         self.seed: int = new_config["seed"]
         self.state: TrainState | None = None
         self.results: Iterator[EpochResult] = iter(())
+        self.reports: list[Report] = []
+        self.known: list[Report] = []  # of an earlier process: reported again, not trained again
         if self.fast.device == "cuda":
             torch.cuda.empty_cache()
         return True
@@ -58,26 +59,24 @@ class TrialRunner(tune.Trainable):
     def step(self) -> Report:
         """Train one epoch; an expected failure is a result, since an exception costs the actor."""
         try:
-            if self.state is None and (last := self.begin()):
-                return last
-            return self.train_epoch()
+            if self.state is None:
+                self.begin()
+            return self.known.pop(0) if self.known else self.train_epoch()
         except TrainingDiverged as error:
             return self.failed(f"diverged at {error}", diverged=True)
         except MemoryError:
             return self.failed("out of memory")
+        except ray.exceptions.RayError:
+            raise  # not the configuration's fault: it goes on in another process
         except Exception as error:
-            if "memory" in str(error):  # torch reports a failed allocation as a RuntimeError
-                return self.failed("out of memory")
-            if self.fast.device == "cuda":
+            if isinstance(error, RuntimeError) and "allocate" in str(error):
+                return self.failed("out of memory")  # torch has no better class on a CPU
+            if isinstance(error, RuntimeError) and self.fast.device == "cuda":
                 raise  # the process may not be able to use its GPU any more
             return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
 
-    def begin(self) -> Report | None:
-        """Build the network, or take up the state on disk and return the last epoch's report.
-
-        Raises:
-            RuntimeError: when the study has epochs of this trial, but their state is lost.
-        """
+    def begin(self) -> None:
+        """Build the network, or take up the state on disk."""
         data = self.data
         self.state, train_batches, val_batches = start_training(
             self.values,
@@ -87,20 +86,22 @@ class TrialRunner(tune.Trainable):
             seed=self.seed,
             fast=self.fast,
         )
-        last = self.take_up(self.state)
+        self.take_up(self.state)
         self.results = train_config(self.state, train_batches, val_batches, self.values)
-        return last
 
-    def take_up(self, state: TrainState) -> Report | None:
-        """Go on from the state on disk; return its report, or None where there is none."""
+    def take_up(self, state: TrainState) -> None:
+        """Go on from the state on disk, where there is one of this configuration.
+
+        Its epochs are reported again, since the study may lack the last; it leaves out what it has.
+        """
         saved: bytes | None = ray.get(self.store.load.remote(self.number))
         if saved is None:
-            if self.recorded:
-                raise RuntimeError(f"its state after epoch {self.recorded} is lost")
-            return None
-        content = torch.load(io.BytesIO(saved), map_location=state.fast.device, weights_only=True)
-        state.take(content["state"])
-        return dict(content["report"])
+            return
+        device = state.fast.device
+        content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
+        if content["config"] == self.values.to_dict():  # else of another trial of this number
+            state.take(content["state"])
+            self.reports, self.known = list(content["reports"]), list(content["reports"])
 
     def train_epoch(self) -> Report:
         """Train an epoch and return its report, once the state is on disk."""
@@ -117,9 +118,13 @@ class TrialRunner(tune.Trainable):
             "done": full_length,
         }  # fmt: skip
         buffer = io.BytesIO()
-        torch.save({"state": self.state.to_dict(), "report": report}, buffer)
+        self.reports.append(report)
+        content = {
+            "config": self.values.to_dict(), "state": self.state.to_dict(), "reports": self.reports,
+        }  # fmt: skip
+        torch.save(content, buffer)
         if problem := ray.get(self.store.save.remote(self.number, buffer.getvalue())):
-            report["halt"] = problem
+            return {**report, "halt": problem}
         return report
 
     def failed(self, reason: str, *, diverged: bool = False, traceback: str = "") -> Report:

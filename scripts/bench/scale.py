@@ -29,8 +29,9 @@ from hwtune.data.splits import SplitSpec, search_split
 from hwtune.hardware import hardware, versions
 from hwtune.models import Cost
 from hwtune.records import create_study
-from hwtune.search import samplers, study
+from hwtune.search import study
 from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
@@ -159,14 +160,9 @@ def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"], choices=SAMPLERS)
     options = parser.parse_args()
-    rows = [
-        line
-        for name in options.samplers
-        for line in quarters(run(options.trials, name), name)
-        if name in samplers.SAMPLERS
-    ]
+    rows = [line for name in options.samplers for line in quarters(run(options.trials, name), name)]
     lines = [
         f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
         f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "

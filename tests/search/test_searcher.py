@@ -203,6 +203,11 @@ def quality(config):
     return 0.9 - 0.1 * abs(math.log10(config["lr"] / 3e-3)) - abs(config["translation"] - 0.2)
 
 
+def rounded(accuracy):
+    """Return an accuracy with the digits of epochs.csv."""
+    return float(f"{accuracy:.6g}")
+
+
 def run_trials(bridge, count):
     """Train `count` trials, every third stopped, every seventh lost; return the proposals."""
     seen = []
@@ -210,7 +215,7 @@ def run_trials(bridge, count):
         config = bridge.begin()
         seen.append((config["trial"], config["config"]))
         for epoch in (1, 2, 3)[: 1 if index % 3 == 1 else 3]:
-            bridge.epoch(epoch, quality(config["config"]) * epoch / 3)
+            bridge.epoch(epoch, rounded(quality(config["config"]) * epoch / 3))
         bridge.end(error=index % 7 == 6, full_length=index % 3 != 1)
     return seen
 
@@ -239,7 +244,7 @@ def test_every_sampler_goes_on_after_a_resume_as_if_nothing_had_happened(tmp_pat
         config = again.begin()
         rest.append((config["trial"], config["config"]))
         for epoch in (1, 2, 3):
-            again.epoch(epoch, quality(config["config"]) * epoch / 3)
+            again.epoch(epoch, rounded(quality(config["config"]) * epoch / 3))
         again.end(full_length=True)
     assert first + rest == undisturbed
 
@@ -266,7 +271,7 @@ def test_a_trial_left_running_goes_on_under_its_number(tmp_path):
     first.epoch(1, 0.5)
     again = Bridge(tmp_path, again=True)
     config = again.begin()
-    assert config == {**cut_off, "recorded": 1}
+    assert config == cut_off
     again.epoch(1, 0.5)  # reported again
     again.epoch(2, 0.6)
     again.epoch(3, 0.7)

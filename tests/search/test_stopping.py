@@ -102,7 +102,7 @@ def test_several_objectives_stop_what_many_trials_dominate():
     for number, scores in enumerate([(0.9, -100), (0.8, -50), (0.7, -10)]):
         assert rungs.judge(number, 1, scores) == ""  # none dominates another
     assert rungs.judge(3, 1, (0.75, -200)) == (
-        "epoch 1: 2 trials are better in every objective, at most 0 allowed (top third of 4)"
+        "epoch 1: 2 trials dominate it, at most 0 may (top third of 4)"
     )
     assert rungs.judge(4, 1, (0.6, -5)) == ""
 
