@@ -83,19 +83,22 @@ def ray_here(tmp_path_factory):
     del os.environ["HWTUNE_TEST_FLAG"]
 
 
-def searched(path, digits, runner, slots=None, *, trials=6, space=SPACE, **settings):
+def searched(
+    path, digits, runner, *, trials=6, space=SPACE, before=lambda folder: None, **settings
+):
     """Run one search in this process and return its folder and ledger."""
     folder = create_study(path, None, "s")
-    study_module.TrialRunner, before = runner, study_module.TrialRunner
+    before(folder)
+    study_module.TrialRunner, usual = runner, study_module.TrialRunner
     try:
         ledger = run_search(
             space, search_split(digits, SplitSpec()), folder, Settings(**settings),
             classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
-            clock=Clock(None, 2, 1, 1, False, 1.0), slots=slots or Slots(2),
+            clock=Clock(None, 2, 1, 1, False, 1.0), slots=Slots(2),
             console=Console(file=io.StringIO()),
         )  # fmt: skip
     finally:
-        study_module.TrialRunner = before
+        study_module.TrialRunner = usual
     return folder, ledger
 
 
@@ -122,6 +125,21 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, di
     assert told[faulty.NAN].constraints == {"diverged": 1.0}
     left = {int(path.stem) for path in folder.checkpoints.iterdir()}
     assert left == {0, faulty.KILLED_ONCE}  # failed trials keep no state
+
+
+def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):
+    first, _ = searched(tmp_path / "a", digits, study_module.TrialRunner, trials=1, seed=1)
+    foreign = (first.checkpoints / "0.pt").read_bytes()
+    plain, _ = searched(tmp_path / "b", digits, study_module.TrialRunner, trials=1)
+    mixed, _ = searched(
+        tmp_path / "c", digits, study_module.TrialRunner, trials=1,
+        before=lambda folder: (folder.checkpoints / "0.pt").write_bytes(foreign),
+    )  # fmt: skip
+    seen = [
+        [(e.epoch, e.val_accuracy, e.lr) for e in folder.read_epochs()]
+        for folder in (first, plain, mixed)
+    ]
+    assert seen[2] == seen[1] != seen[0]
 
 
 @pytest.mark.slow

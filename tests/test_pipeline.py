@@ -5,8 +5,9 @@ import pytest
 from rich.console import Console
 
 from hwtune.errors import DataError
-from hwtune.pipeline import choose_data, recorded, reported
-from hwtune.records import create_study
+from hwtune.pipeline import choose_data, close_last_run, extended_budget, recorded, reported
+from hwtune.records import EpochRecord, create_study
+from hwtune.search.budget import Budget
 from hwtune.space import load_space
 from tests.data.archives import members, write_zip
 
@@ -81,6 +82,36 @@ def test_a_study_that_broke_at_once_still_has_a_report(tmp_path):
     with pytest.raises(ZeroDivisionError), reported(folder):
         raise ZeroDivisionError
     assert "This search is failed" in folder.report.read_text(encoding="utf-8")
+
+
+OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
+
+
+@pytest.mark.parametrize(
+    ("old", "done", "wish", "expected"),
+    [
+        (OLD, 7, {}, OLD),
+        (OLD, 7, {"trials": 400}, Budget(trials=400, epochs=9, target=0.9)),
+        (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9)),
+        (OLD, 50, {"time_budget": 60.0}, Budget(trials=100, epochs=9, seconds=160.0)),
+        (Budget(trials=8), 8, {"target": 0.99}, Budget(trials=58, target=0.99)),
+        (Budget(trials=8), 3, {"target": 0.99}, Budget(trials=8, target=0.99)),
+    ],
+)
+def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
+    wishes = {"trials": None, "time_budget": None, "target": None, **wish}
+    assert extended_budget(old, **wishes, done=done, spent=100.0) == expected
+
+
+def test_a_killed_run_lasted_until_its_last_epoch(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.9, 0.1, 1.0))
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 100))
+    run = {"command": "hwtune search", "started": started, "seconds": None, "status": "running"}
+    about = {"runs": [run]}
+    close_last_run(folder, about)
+    assert about["runs"][0]["seconds"] == pytest.approx(100, abs=3)
+    assert about["runs"][0]["status"] == "killed"
 
 
 STUDY = {

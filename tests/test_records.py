@@ -10,6 +10,7 @@ from hwtune.records import (
     create_study,
     dump,
     find_study,
+    pareto_front,
     ranked,
 )
 
@@ -117,3 +118,50 @@ def test_writing_leaves_no_temporary_file(tmp_path):
     folder = create_study(tmp_path, None, "s")
     folder.write_study({"format": 1})
     assert not [p.name for p in folder.path.iterdir() if p.name.startswith(".")]
+
+
+def test_what_the_journal_does_not_know_is_forgotten(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    for trial in (0, 1, 0):
+        folder.append_epoch(EpochRecord(trial, 1, 0.1, 0.2, 0.123457, 0.1, 1.0))
+        (folder.checkpoints / f"{trial}.pt").touch()
+    folder.forget_unknown({0})
+    assert [epoch.trial for epoch in folder.read_epochs()] == [0, 0]
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["0.pt"]
+
+
+def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    head = (folder.path / "epochs.csv").read_text()
+    (folder.path / "epochs.csv").write_text(head + "0,1,0.5")
+    folder.journal.write_text("x" * 100_000)  # one line, never ended
+    leavings = [
+        folder.path / ".123-trials.csv", folder.path / "optuna.journal.lock",
+        folder.checkpoints / "3.77",
+    ]  # fmt: skip
+    for path in leavings:
+        path.touch()
+    folder.repair()
+    assert (folder.path / "epochs.csv").read_text() == head
+    assert folder.journal.read_text() == ""
+    assert not any(path.exists() for path in leavings)
+
+
+def test_a_study_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(TypeError):
+        create_study(tmp_path, "s", "s", about={"format": object()})
+    assert not list(tmp_path.iterdir())
+    folder = create_study(tmp_path, "s", "s", about={"format": 1}, source="SPACE\n")
+    assert folder.read_study() == {"format": 1, "study": "s"}
+    assert (folder.path / "space.py").read_text() == "SPACE\n"
+
+
+def test_the_pareto_front_is_what_no_trial_beats():
+    trials = []
+    for number, (accuracy, parameters) in enumerate(
+        [(0.9, 100), (0.8, 10), (0.85, 100), (0.7, 10)]
+    ):
+        trials.append(TrialRecord(number, parameters=parameters))
+        trials[-1].add(EpochRecord(number, 1, 0.1, 0.2, accuracy, 0.1, 1.0))
+    assert pareto_front(trials, ("val_accuracy", "parameters")) == [0, 1]
+    assert pareto_front(trials, ("val_accuracy",)) == [0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("search", "test", "check", "setup", "results_table")
+NAMES = ("search", "test", "check", "setup", "results_table", "slurm")
 
 
 @pytest.mark.parametrize("name", NAMES)

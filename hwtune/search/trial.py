@@ -90,7 +90,7 @@ class TrialRunner(tune.Trainable):
         self.results = train_config(self.state, train_batches, val_batches, self.values)
 
     def take_up(self, state: TrainState) -> None:
-        """Go on from the state on disk, where there is one of this configuration.
+        """Go on from the state on disk, where there is one.
 
         Its epochs are reported again, since the study may lack the last; it leaves out what it has.
         """
@@ -99,9 +99,8 @@ class TrialRunner(tune.Trainable):
             return
         device = state.fast.device
         content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
-        if content["config"] == self.values.to_dict():  # else of another trial of this number
-            state.take(content["state"])
-            self.reports, self.known = list(content["reports"]), list(content["reports"])
+        state.take(content["state"])
+        self.reports, self.known = list(content["reports"]), list(content["reports"])
 
     def train_epoch(self) -> Report:
         """Train an epoch and return its report, once the state is on disk."""
@@ -119,10 +118,7 @@ class TrialRunner(tune.Trainable):
         }  # fmt: skip
         buffer = io.BytesIO()
         self.reports.append(report)
-        content = {
-            "config": self.values.to_dict(), "state": self.state.to_dict(), "reports": self.reports,
-        }  # fmt: skip
-        torch.save(content, buffer)
+        torch.save({"state": self.state.to_dict(), "reports": self.reports}, buffer)
         if problem := ray.get(self.store.save.remote(self.number, buffer.getvalue())):
             return {**report, "halt": problem}
         return report

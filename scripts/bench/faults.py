@@ -3,7 +3,7 @@
 Each fault really happens: processes are killed, disks fill up, nodes vanish. The tests run the same
 functions (`tests/test_faults.py`); this writes the table results/faults.md:
 
-    python scripts/bench/faults.py
+    python -m scripts.bench.faults
 """
 
 import csv
@@ -285,7 +285,7 @@ def main() -> None:
     lines = [
         "# What was tried on running studies, and what was lost",
         "",
-        "Made by `python scripts/bench/faults.py`; the tests do the same.",
+        "Made by `python -m scripts.bench.faults`; the tests do the same.",
         "",
         "| fault | done | epochs recorded | lost | recorded twice | trials, of |",
         "|---|---|---|---|---|---|",

@@ -1,9 +1,9 @@
 """Train a grid of chinese_cnn at half resolution and keep every learning curve.
 
 Writes results/curves/chinese_cnn.csv, a line an epoch. Run it again after an interruption: what is
-in the file is not trained twice. `search_quality.py` replays searches over the table.
+in the file is not trained twice. `search_quality` replays searches over the table.
 
-    python scripts/bench/learning_curves.py --processes 2
+    python -m scripts.bench.learning_curves --processes 2
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Everything but training is hwtune's own. Writes results/bench/scale.json and .md:
 
-    python scripts/bench/scale.py --trials 1000
+    python -m scripts.bench.scale --trials 1000
 
 The table shows a study in quarters: figures that do not grow from line to line do not grow with
 the number of trials.

@@ -3,7 +3,7 @@
 The searcher, the samplers and the schedulers are hwtune's own; only training is looked up in
 results/curves/chinese_cnn.csv. Writes results/bench/search_quality.json, .md and .png:
 
-    python scripts/bench/search_quality.py
+    python -m scripts.bench.search_quality
 
 The plot needs matplotlib (pip install --group bench).
 """
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_curves import EPOCHS, GRID, REST, TABLE, key
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
@@ -39,9 +38,11 @@ from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.search.study import enqueue_known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
+from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 SEEDS, DRAWS, SLOTS = 20, 50, 2
+FLOOR = 0.05  # points of regret at which the plot ends
 Curve = list[tuple[float, float]]  # of (accuracy, seconds), an epoch each
 
 # The points of the grid nearest to what chinese_cnn knows.
@@ -161,7 +162,8 @@ def replay(method: Method, seed: int, until: float) -> list[tuple[float, float]]
     settings = Settings(
         sampler=method.sampler, scheduler=method.scheduler, brackets=method.brackets, seed=seed
     )
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+    memory = Path("/dev/shm")  # Optuna's journal waits for the disk at every line
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         study_folder = create_study(Path(folder), "s", "s")
         objectives = Objectives(("val_accuracy",), images=1)
         study = open_optuna_study(study_folder, objectives)
@@ -288,13 +290,15 @@ def plot(curves: dict[str, np.ndarray], times: list[float], goal: float, full: f
         spread = 1.96 * regret.std(0, ddof=1) / math.sqrt(len(regret))
         minutes = [time / 60 for time in times]
         (line,) = axes.plot(minutes, mean, label=name)
-        low = np.maximum(mean - spread, 1e-3)
+        low = np.maximum(mean - spread, FLOOR)
         axes.fill_between(minutes, low, mean + spread, alpha=0.15, color=line.get_color())
     axes.axhline(100 * goal, color="grey", linestyle=":", linewidth=1)
     axes.axvline(full / 600, color="grey", linestyle=":", linewidth=1)
-    axes.text(full / 600, axes.get_ylim()[1], " a tenth of the time", va="top", color="grey")
+    axes.text(full / 600, FLOOR, " a tenth of the time", va="bottom", color="grey")
+    axes.text(times[0] / 60, 100 * goal, " random search after 50 draws", va="bottom", color="grey")
     axes.set(
-        xscale="log", yscale="log", xlabel="simulated minutes on two cores",
+        xscale="log", yscale="log", xlim=(times[0] / 60, full / 120), ylim=(FLOOR, 100),
+        xlabel="simulated minutes on two cores",
         ylabel="regret in validation accuracy, points",
         title=f"Searching {len(read_curves())} real learning curves of chinese_cnn, "
         f"mean of {len(next(iter(curves.values())))} seeds, 95 % interval",

@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from hwtune.errors import StudyError
 from hwtune.models import Cost
 from hwtune.records import EpochRecord, StudyFolder, create_study
 from hwtune.search.feasible import cost_of, too_large
@@ -173,6 +174,25 @@ def test_a_space_with_nothing_left_ends_the_study(tmp_path):
     bridge = Bridge(tmp_path, space, accept=lambda cost, config: "too much")
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
     assert not bridge.ledger.trained
+
+
+def test_a_renamed_folder_goes_on(tmp_path):
+    run_trials(Bridge(tmp_path / "old"), 3)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "s").rename(tmp_path / "new" / "renamed")
+    again = open_optuna_study(
+        StudyFolder(tmp_path / "new" / "renamed"), Objectives(("val_accuracy",), 1)
+    )
+    assert len(again.trials) == 3
+
+
+def test_a_study_without_its_journal_is_refused_and_left_as_it_is(tmp_path):
+    folder = Bridge(tmp_path).folder
+    folder.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.5, 0.1, 1.0))
+    folder.journal.unlink()
+    with pytest.raises(StudyError, match="has lost optuna.journal"):
+        open_optuna_study(folder, Objectives(("val_accuracy",), 1))
+    assert len(folder.read_epochs()) == 1
 
 
 def divergent_share(path, *, learn):
