@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,10 +79,8 @@ def probe(space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: i
                     config, part, None, classes=classes, seed=0, fast=choose_device(gpu=gpu)
                 )
                 began = time.perf_counter()
-                try:
+                with suppress(TrainingDiverged):
                     next(train_config(state, batches, None, config))
-                except TrainingDiverged:
-                    break
                 seconds = time.perf_counter() - began
             cost.observe(macs=network.macs, images=count, seconds=seconds)
             if time.monotonic() > deadline:
