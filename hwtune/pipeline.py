@@ -209,6 +209,11 @@ def resume(
                 f"Study {folder.name!r} is complete; extend it: resume {folder.name} --trials "
                 f"{2 * max(done, 1)}, or --time-budget 10m."
             )
+        if done and not folder.journal.is_file():
+            raise StudyError(
+                f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
+                "study, and cannot go on; search anew."
+            )
         dataset = same_data(folder, about)
         close_last_run(folder, about)
         old = Budget(**about["budget"])

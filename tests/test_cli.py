@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -16,6 +18,7 @@ from hwtune.space import load_space
 from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 
+ROOT = Path(__file__).parent.parent
 QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
 
 
@@ -182,3 +185,36 @@ def test_the_installed_command_is_there():
 def test_a_picture_of_the_wrong_kind_is_refused(hwtune, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     assert_refused(hwtune("predict", tmp_path, tmp_path / "a.png"), "Unknown study")
+
+
+def test_a_reference_study_without_its_journal_cannot_go_on_and_is_left_as_it_is(hwtune, tmp_path):
+    study = tmp_path / "results" / "chinese_cnn-random"
+    shutil.copytree(ROOT / "results" / "chinese_cnn-random", study)
+    before = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
+    assert_refused(hwtune("resume", "chinese_cnn-random"), "is complete", "--trials")
+    assert_refused(hwtune("resume", "chinese_cnn-random", "--trials", 90), "no optuna.journal")
+    after = {path.name: path.read_bytes() for path in study.iterdir() if path.name in before}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--objective", "speed"], ["'speed'", "val_accuracy"]),
+        (["--objective", "parameters"], ["'parameters'", "--objective val_accuracy"]),
+        (["--objective", "val_accuracy", "--objective", "val_accuracy"], ["twice"]),
+        (["--brackets", "2", "--scheduler", "median"], ["--brackets 2", "median"]),
+        (["--sampler", "cmaes", "--objective", "val_accuracy", "--objective", "val_loss"],
+         ["'cmaes'", "one objective"]),
+        (["--scheduler", "median", "--objective", "val_accuracy", "--objective", "parameters"],
+         ["'median'", "one objective"]),
+        (["--target", "99.8"], ["99.8", "0.998"]),
+        (["--disk-limit", "much"], ["much", "500MB"]),
+        (["--gpus-per-trial", "2"], ["2", "0.25"]),
+        (["--sampler", "best"], ["best"]),
+        (["--mirror", "nowhere://x"], ["nowhere://x", "s3://"]),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_named_and_leave_nothing_behind(hwtune, tmp_path, words, named):
+    assert_refused(hwtune("search", "digits_cnn", *words), *named)
+    assert not (tmp_path / "results").exists()
