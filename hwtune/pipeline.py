@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ def search(
         **settings.describe(),
         "retraining": asdict(retraining),
         "mirror": mirror,
+        "parallel": place.parallel,
         "command": shlex.join(command),
         "started": now(),
         "seconds": None,
@@ -194,6 +195,7 @@ def resume(
         trials: how many the whole study shall have; None: as before.
         time_budget: seconds from now on; None: what is left.
         target: the validation accuracy that is enough; None: as before.
+        place: where to train; trainings at once are as many as before, unless it says otherwise.
 
     Raises:
         HwtuneError: when there is nothing left to do, or the data is another.
@@ -225,6 +227,7 @@ def resume(
             about.pop("search_seconds", None)
         about |= {"budget": asdict(budget)}
         split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
+        place = replace(place, parallel=place.parallel or about.get("parallel"))
         session = Session(
             folder, about, space_from_json(about["space"]), dataset, split, settings_of(about),
             budget, Retraining(**about.get("retraining", {})), place, shlex.join(command), began,

@@ -194,8 +194,7 @@ def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
 def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tmp_path):
     outcome = faults.driver_killed(tmp_path / "killed")
     assert whole(outcome), outcome
-    calm = faults.undisturbed(tmp_path / "calm")
-    killed = faults.Study(tmp_path / "killed")
+    calm, killed = faults.Study(tmp_path / "calm"), faults.Study(tmp_path / "killed")
     assert killed.epochs() == calm.epochs()
     kept = [{k: v for k, v in row.items() if k != "seconds"} for row in killed.rows("trials.csv")]
     assert kept == [

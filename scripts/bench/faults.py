@@ -150,7 +150,11 @@ def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
         kill(process)
         study.look()
     study.finish()
-    return study.outcome("SIGKILL of the driver", f"{killed} times at random moments, then resume")
+    calm = undisturbed(results.with_name("calm")).epochs()
+    study.look()
+    study.lost += sum(study.before.get(key) != value for key, value in calm.items())
+    done = f"{killed} times at random moments, then resume; compared with an undisturbed run"
+    return study.outcome("SIGKILL of the driver", done)
 
 
 def undisturbed(results: Path) -> Study:
