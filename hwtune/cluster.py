@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from hwtune.errors import ClusterError
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 GPU_BYTES_PER_TRIAL = 4 * 2**30
 MAX_TRIALS_PER_GPU = 8
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,16 @@ def started(
 def _connect(address: str) -> Any:
     """Join a running cluster and send hwtune itself along."""
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         return ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"py_modules": [str(Path(__file__).parent)], "env_vars": WORKER_VARIABLES},
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ClusterError(
             f"--address {address!r}: no Ray cluster answers ({why}); start one with "
