@@ -68,18 +68,20 @@ def bytes_of(text: str | int) -> int:
 
 def accuracy_of(text: str | float) -> float:
     """Return an accuracy above 0 and at most 1."""
-    with suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise typer.BadParameter(f"{text!r} is no accuracy above 0 and at most 1, such as 0.998.")
+    return fraction(text, name="accuracy", example=0.998)
 
 
 def share_of(text: str | float) -> float:
     """Return a part of a GPU, above 0 and at most 1."""
+    return fraction(text, name="share", example=0.25)
+
+
+def fraction(text: str | float, *, name: str, example: float) -> float:
+    """Return the number above 0 and at most 1 that `text` writes."""
     with suppress(ValueError):
         if 0 < float(text) <= 1:
             return float(text)
-    raise typer.BadParameter(f"{text!r} is no share above 0 and at most 1, such as 0.25.")
+    raise typer.BadParameter(f"{text!r} is no {name} above 0 and at most 1, such as {example}.")
 
 
 def seconds_of(text: str) -> float:

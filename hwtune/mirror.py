@@ -107,11 +107,11 @@ class Mirror:
         for name in sorted(here, key=_rank):
             try:
                 stat = here[name].stat()
+                if self.sent.get(name) == (stat.st_size, stat.st_mtime_ns):
+                    continue
                 content = here[name].read_bytes()
             except FileNotFoundError:
                 continue  # a state that was given up a moment ago
-            if self.sent.get(name) == (stat.st_size, stat.st_mtime_ns):
-                continue
             target = f"{self.path}/{name}"
             self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
             with self.system.open_output_stream(target) as stream:

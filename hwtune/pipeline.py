@@ -226,7 +226,7 @@ def resume(
         if extended:
             about.pop("search_seconds", None)
         about |= {"budget": asdict(budget)}
-        split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
+        split = split_of(about)
         place = replace(place, parallel=place.parallel or about.get("parallel"))
         session = Session(
             folder, about, space_from_json(about["space"]), dataset, split, settings_of(about),
@@ -278,6 +278,11 @@ def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
             "put the original into the data folder."
         )
     return dataset
+
+
+def split_of(about: dict[str, Any]) -> SplitSpec:
+    """Return the split that `study.json` holds."""
+    return SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
 
 
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
@@ -487,7 +492,7 @@ def retrain_study(
     about = folder.read_study()
     space = space_from_json(about["space"])
     dataset = same_data(folder, about)
-    split = SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})
+    split = split_of(about)
     with folder.locked():
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")

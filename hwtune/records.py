@@ -268,10 +268,11 @@ class StudyFolder:
         """Return when the last epoch was recorded, in seconds since 1970."""
         return (self.path / "epochs.csv").stat().st_mtime
 
-    def forget_unknown(self, known: set[int]) -> None:
-        """Drop epochs and states of trials that the journal lacks; their numbers come again.
+    def forget_unknown(self, known: set[int]) -> list[EpochRecord]:
+        """Drop epochs and states of trials that the journal lacks; return the epochs that stay.
 
-        A study of one machine has none; a mirror is copied file by file, the journal first.
+        The numbers of those trials will be given again. A study of one machine has none; a mirror is
+        copied file by file, the journal first.
         """
         for path in self.checkpoints.glob("*.pt"):
             if int(path.stem) not in known:
@@ -282,6 +283,7 @@ class StudyFolder:
             lines = [_csv_line(getattr(e, c) for c in EPOCH_COLUMNS) for e in kept]
             text = _csv_line(EPOCH_COLUMNS) + "".join(lines)
             write_atomic(self.path / "epochs.csv", text)
+        return kept
 
     def read_epochs(self) -> list[EpochRecord]:
         """Return `epochs.csv`; a torn last line is left out."""

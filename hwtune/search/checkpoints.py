@@ -74,10 +74,10 @@ class Retention:
         self.kept[record.trial] = (record, self._size(record.trial))
         if record.state == "failed":
             self._delete(record.trial)
-        busy = sum(self._size(each.trial) for each in running)
-        if busy + sum(size for _, size in self.kept.values()) <= self.limit:
+        total = sum(self._size(each.trial) for each in running)
+        total += sum(size for _, size in self.kept.values())
+        if total <= self.limit:
             return
-        total = busy + sum(size for _, size in self.kept.values())
         for worst in reversed(ranked(each for each, _ in self.kept.values())):
             if total <= self.limit:
                 break

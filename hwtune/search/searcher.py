@@ -180,7 +180,7 @@ class OptunaSearcher(Searcher):
     def record(self, trial_id: str, epoch: EpochRecord) -> bool:
         """Write an epoch down, here and in Optuna's study; return whether it was new.
 
-        A trial that was taken up again reports its last epoch once more.
+        A trial that was taken up again reports its epochs once more.
         """
         if new := epoch.epoch > self.ledger.trials[epoch.trial].epochs:
             self.ledger.epoch(epoch)
