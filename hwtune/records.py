@@ -271,8 +271,8 @@ class StudyFolder:
     def forget_unknown(self, known: set[int]) -> list[EpochRecord]:
         """Drop epochs and states of trials that the journal lacks; return the epochs that stay.
 
-        The numbers of those trials will be given again. A study of one machine has none; a mirror is
-        copied file by file, the journal first.
+        The numbers of those trials will be given again. A study of one machine has none; a mirror
+        is copied file by file, the journal first.
         """
         for path in self.checkpoints.glob("*.pt"):
             if int(path.stem) not in known:
