@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from hwtune.errors import ClusterError
 
 # What `os.environ` says above must hold in the processes of other machines, too.
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-GPU_BYTES_PER_TRIAL = 4 * 2**30
 MAX_TRIALS_PER_GPU = 8
+UNMEASURED_PER_GPU = 4  # trainings, where their need of memory is not known
 CONNECT_SECONDS = 10.0
 
 
@@ -43,63 +44,98 @@ class Slots:
     """Where trainings run.
 
     Attributes:
-        parallel: how many at once.
-        cpus, gpus: what each asks Ray for.
+        parallel: how many at once on the fastest kind of device.
+        cpus, gpus: what each of these asks Ray for.
+        plain: how many more run on the CPUs of machines without a GPU, beside those with one.
     """
 
     parallel: int
     cpus: float = 1.0
     gpus: float = 0.0
+    plain: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return how many trainings run at once."""
+        return self.parallel + self.plain
+
+    def request(self, *, gpu: bool) -> dict[str, float]:
+        """Return what a training asks Ray for."""
+        if self.gpus and not gpu:
+            return {"CPU": 1.0, "GPU": 0.0}
+        return {"CPU": self.cpus, "GPU": self.gpus}
+
+
+@dataclass(frozen=True)
+class GpuNeed:
+    """What a training was seen to take of a GPU's memory: bytes, of how many."""
+
+    bytes: int
+    memory: int
+
+    @property
+    def per_gpu(self) -> int:
+        """Return how many trainings a GPU's memory holds."""
+        return self.memory // self.bytes
 
 
 def plan_slots(
-    parallel: int | None, *, gpu_share: float | None = None, gpu_bytes: int = 0
+    parallel: int | None = None,
+    *,
+    gpu_share: float | None = None,
+    need: GpuNeed | None = None,
 ) -> Slots:
-    """Return one slot a CPU, or on a machine with GPUs as many a GPU as its memory holds.
+    """Return the slots of the Ray cluster that this process is connected to.
+
+    One slot a CPU, or in a cluster with GPUs as many a GPU as its memory holds, and one for each
+    CPU of the machines without.
 
     Args:
+        parallel: trainings at once, None for as many as fit.
         gpu_share: the part of a GPU that each training asks for; None: by memory.
-        gpu_bytes: what a training was seen to need; 0: not measured.
+        need: what a training was seen to take of a GPU; None: not measured.
     """
-    import torch
-
-    gpus = torch.cuda.device_count()
-    memory = min((torch.cuda.get_device_properties(i).total_memory for i in range(gpus)), default=0)
-    each = MAX_TRIALS_PER_GPU if not gpus else memory // (gpu_bytes or GPU_BYTES_PER_TRIAL)
+    nodes = [Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    with_gpu = [node for node in nodes if node["GPU"]]
+    every, beside = (int(sum(n["CPU"] for n in group)) for group in (nodes, with_gpu))
     return divide(
-        cpus=usable_cpus(), gpus=gpus, per_gpu=each, parallel=parallel, gpu_share=gpu_share
-    )
-
-
-def cluster_slots(parallel: int | None, *, gpu_share: float | None = None) -> Slots:
-    """Return the slots of the Ray cluster that this process is connected to."""
-    resources = ray.cluster_resources()
-    return divide(
-        cpus=int(resources.get("CPU", 1)),
-        gpus=int(resources.get("GPU", 0)),
-        per_gpu=MAX_TRIALS_PER_GPU,
+        cpus=(beside if with_gpu else every) or 1,
+        gpus=int(sum(node["GPU"] for node in with_gpu)),
+        per_gpu=need.per_gpu if need else UNMEASURED_PER_GPU,
         parallel=parallel,
         gpu_share=gpu_share,
+        plain=every - beside if with_gpu else 0,
     )
 
 
 def divide(
-    *, cpus: int, gpus: int, per_gpu: int, parallel: int | None, gpu_share: float | None = None
+    *,
+    cpus: int,
+    gpus: int,
+    per_gpu: int,
+    parallel: int | None,
+    gpu_share: float | None = None,
+    plain: int = 0,
 ) -> Slots:
     """Return slots that all fit at once; `per_gpu` is how many trainings a GPU's memory holds.
 
     Shares are cut after four digits, as Ray counts them: rounded up, the last slot never starts.
+    A number of trainings that is asked for runs on the GPUs alone. Where CPU trainings run beside,
+    those on a GPU ask for no CPU, since Ray may put the others on any machine.
     """
     if not gpus:
         slots = parallel or cpus
         return Slots(slots, cpus=share(cpus, slots))
+    plain = 0 if parallel else plain
     if gpu_share is not None:
         each = max(1, math.floor(1 / gpu_share + 1e-9))
         slots = min(parallel or each * gpus, each * gpus)
-        return Slots(slots, cpus=share(cpus, slots), gpus=gpu_share)
-    each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
-    slots = parallel or each * gpus
-    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, math.ceil(slots / gpus)))
+        gpu = gpu_share
+    else:
+        each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
+        slots = parallel or each * gpus
+        gpu = share(1, math.ceil(slots / gpus))
+    return Slots(slots, cpus=0.0 if plain else share(cpus, slots), gpus=gpu, plain=plain)
 
 
 def share(whole: int, parts: int) -> float:
@@ -119,33 +155,25 @@ def usable_cpus() -> int:
 
 
 @contextmanager
-def started(
-    parallel: int | None,
-    *,
-    address: str | None = None,
-    gpu_share: float | None = None,
-    gpu_bytes: int = 0,
-) -> Iterator[tuple[Slots, str]]:
+def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
     """Hold a Ray cluster while the block runs: one of this machine alone, or the one at `address`.
 
-    Yields its slots and the dashboard's address, "" where there is none. A process that is in a
-    cluster already stays in it.
+    Yields the dashboard's address, "" where there is none. A process that is in a cluster already
+    stays in it.
+
+    Args:
+        cpus: of this machine's cluster; 0: those that the process may use.
 
     Raises:
         HwtuneError: when there is no cluster at `address`.
     """
     if ray.is_initialized():
-        yield cluster_slots(parallel, gpu_share=gpu_share), ""
+        yield ""
         return
-    if address:
-        context = _connect(address)
-        slots = cluster_slots(parallel, gpu_share=gpu_share)
-    else:
-        slots = plan_slots(parallel, gpu_share=gpu_share, gpu_bytes=gpu_bytes)
-        context = _start_here(slots)
+    context = _connect(address) if address else _start_here(cpus or usable_cpus())
     catch_sigterm()  # Ray has put its own handler
     try:
-        yield slots, f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
@@ -180,13 +208,13 @@ def catch_sigterm() -> None:
         signal.signal(signal.SIGTERM, interrupt)
 
 
-def _start_here(slots: Slots) -> Any:
+def _start_here(cpus: int) -> Any:
     """Start Ray on this machine, reachable from this machine alone."""
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     return ray.init(
         address="local",  # a bare call could attach to a leftover cluster
-        num_cpus=max(1, math.ceil(slots.cpus * slots.parallel)),
+        num_cpus=cpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         log_to_driver=False,

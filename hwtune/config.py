@@ -32,7 +32,7 @@ class TrialConfig:
     translation: float = 0.0  # fraction of the side
     scaling: float = 0.0  # fraction: 0.1 draws from 0.9..1.1
 
-    # Architecture. `filters` and `strides` are dash-joined lists, the rest as in build_cnn.
+    # Architecture. `filters` and `strides` are dash-joined lists, the rest as in cnn_layers.
     model: Literal["cnn", "resnet"] = "cnn"
     filters: str = "32-64"
     convs_per_stage: int = 1

@@ -36,8 +36,9 @@ from hwtune.records import (
 from hwtune.report.report import write_report
 from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel
 from hwtune.search.feasible import cost_of, survey
-from hwtune.search.forecast import forecast, probe
+from hwtune.search.forecast import forecast
 from hwtune.search.interrupts import Halt
+from hwtune.search.probe import probe
 from hwtune.search.settings import Settings, settings_of
 from hwtune.search.study import longest, run_search
 from hwtune.space import SearchSpace, load_space, space_from_json
@@ -309,23 +310,20 @@ def run_session(session: Session) -> int:
             mirrored(folder, about.get("mirror"), console) as changed,
             reported(folder),
             recorded(folder, about, command=session.command, began=session.began),
+            cluster.started(place.address) as dashboard,
         ):
             search = None if about.get("search_seconds") is not None else Search(session)
-            with cluster.started(
-                place.parallel,
-                address=place.address,
-                gpu_share=place.gpu_share,
-                gpu_bytes=search.gpu_bytes if search else 0,
-            ) as (slots, address):
-                about["hardware"]["parallel"] = slots.parallel
-                introduce(folder, about, address, console)
-                if search and not search.run(slots, changed):
-                    about["runs"][-1]["status"] = "failed"
-                    return FAILED
-                _retrain(
-                    folder, session.space, session.dataset, session.split, slots,
-                    **asdict(session.retraining), command=session.command, console=console,
-                )  # fmt: skip
+            need = search.need if search else None
+            slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
+            about["hardware"]["parallel"] = slots.total
+            introduce(folder, about, dashboard, console)
+            if search and not search.run(slots, changed):
+                about["runs"][-1]["status"] = "failed"
+                return FAILED
+            _retrain(
+                folder, session.space, session.dataset, session.split, slots,
+                **asdict(session.retraining), command=session.command, console=console,
+            )  # fmt: skip
     except KeyboardInterrupt:
         return INTERRUPTED
     except (Halt, OSError) as error:
@@ -339,7 +337,7 @@ def run_session(session: Session) -> int:
 
 
 class Search:
-    """The search of a session: measured first, then forecast and run."""
+    """The search of a session in a running Ray cluster: measured first, then forecast and run."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -347,14 +345,14 @@ class Search:
         self.parts = search_split(dataset, session.split)
         self.shape = {"classes": len(dataset.classes), "side": dataset.side}
         self.typical, self.cost = survey(space, **self.shape), CostModel()
-        self.gpu_bytes = probe(space, self.parts, self.cost, classes=len(dataset.classes))
+        self.need = probe(space, self.parts, self.cost, classes=len(dataset.classes))
 
     def run(self, slots: Slots, changed: Callable[[], None]) -> bool:
         """Search until the budget is met; return whether there is something to retrain."""
         session, about, folder = self.session, self.session.about, self.session.folder
         counts, retraining = about["split"]["counts"], session.retraining
         clock = Clock(
-            session.budget.seconds, slots.parallel, retraining.top, retraining.seeds,
+            session.budget.seconds, slots.total, retraining.top, retraining.seeds,
             retraining.baselines, (counts["train"] + counts["validation"]) / counts["train"],
             session.began - session.spent,
         )  # fmt: skip
@@ -496,8 +494,8 @@ def retrain_study(
     with folder.locked():
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
-        started = cluster.started(place.parallel, address=place.address, gpu_share=place.gpu_share)
-        with reported(folder), started as (slots, _):
+        with reported(folder), cluster.started(place.address):
+            slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             _retrain(
                 folder, space, dataset, split, slots,
                 top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),

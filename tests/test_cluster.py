@@ -1,6 +1,6 @@
 import pytest
 
-from hwtune.cluster import Slots, divide, plan_slots, usable_cpus
+from hwtune.cluster import GpuNeed, Slots, divide
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from hwtune.cluster import Slots, divide, plan_slots, usable_cpus
         ({"cpus": 4, "gpus": 2, "per_gpu": 20}, None, Slots(4, gpus=0.5)),
         ({"cpus": 8, "gpus": 2, "per_gpu": 20}, 3, Slots(3, gpus=0.5)),
         ({"cpus": 8, "gpus": 4, "per_gpu": 20}, 2, Slots(2, gpus=1.0)),
+        ({"cpus": 8, "gpus": 1, "per_gpu": 4, "plain": 6}, None, Slots(4, 0.0, 0.25, plain=6)),
+        ({"cpus": 8, "gpus": 1, "per_gpu": 4, "plain": 6}, 3, Slots(3, gpus=0.3333)),
     ],
 )
 def test_slots_are_divided_so_that_all_fit_at_once(machine, parallel, expected):
@@ -32,6 +34,13 @@ def test_a_share_of_a_gpu_can_be_asked_for(asked, slots):
     assert divide(cpus=16, gpus=2, per_gpu=99, parallel=None, gpu_share=asked) == expected
 
 
-def test_this_machine_gets_a_slot_a_cpu():
-    assert usable_cpus() >= 1
-    assert plan_slots(None).parallel >= 1
+def test_the_trainings_beside_the_gpus_ask_for_a_cpu_and_those_on_them_for_none():
+    slots = Slots(4, 0.0, 0.25, plain=6)
+    assert slots.total == 10
+    assert slots.request(gpu=True) == {"CPU": 0.0, "GPU": 0.25}
+    assert slots.request(gpu=False) == {"CPU": 1.0, "GPU": 0.0}
+    assert Slots(2, cpus=0.5).request(gpu=False) == {"CPU": 0.5, "GPU": 0.0}
+
+
+def test_a_gpu_holds_what_its_memory_holds():
+    assert GpuNeed(bytes=3 * 2**30, memory=10 * 2**30).per_gpu == 3

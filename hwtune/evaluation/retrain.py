@@ -53,8 +53,8 @@ def train_one(config: Hyperparameters, data: dict[str, Any], seed: int) -> dict[
         TrainingDiverged: when a loss is not finite.
     """
     keep_freed_memory()
-    gpu = bool(ray.get_gpu_ids())
-    if not gpu:
+    fast = choose_device(gpu=bool(ray.get_gpu_ids()))
+    if fast.device == "cpu":
         torch.set_num_threads(1)
     values = trial_config(config)
     validation = data["validation"]
@@ -64,7 +64,7 @@ def train_one(config: Hyperparameters, data: dict[str, Any], seed: int) -> dict[
         None if validation is None else Part(*validation),
         classes=data["classes"],
         seed=seed,
-        fast=choose_device(gpu=gpu),
+        fast=fast,
     )
     for _ in train_config(state, batches, watched, values):
         pass

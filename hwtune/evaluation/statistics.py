@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 MAX_MATRIX_CLASSES = 100
 
@@ -29,6 +28,8 @@ def class_scores(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, dict[str, float]]:
     """Return precision, recall and F1 of each class, by name, each in [0, 1]."""
+    from sklearn.metrics import precision_recall_fscore_support  # a second, in each process
+
     scores = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0
     )
@@ -46,6 +47,8 @@ def confusion(
 
     Beyond 100 classes only the counts that are not zero, as (true, predicted, count).
     """
+    from sklearn.metrics import confusion_matrix
+
     matrix = confusion_matrix(labels, predicted, labels=range(classes))
     if classes <= MAX_MATRIX_CLASSES:
         return [[int(count) for count in row] for row in matrix]

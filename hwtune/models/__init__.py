@@ -1,59 +1,61 @@
-"""Architectures by name, and what they cost."""
+"""Architectures by name, what they cost, and their networks."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from hwtune.config import TrialConfig
-from hwtune.models.cnn import build_cnn
-from hwtune.models.resnet import build_resnet
+from hwtune.errors import NoPixelError
+from hwtune.models.cnn import cnn_layers
+from hwtune.models.layers import Cost, Layer, count
+from hwtune.models.resnet import RESNET18, resnet_layers
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"cnn": build_cnn, "resnet": build_resnet}
+if TYPE_CHECKING:
+    from torch import nn
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs: its trainable parameters, its multiply-accumulates an image."""
-
-    parameters: int
-    macs: int
+MODELS: dict[str, Callable[..., list[Layer]]] = {"cnn": cnn_layers, "resnet": resnet_layers}
+SHRINKING = ("filters", "kernel", "pool", "strides", "stem_kernel", "stem_stride")
 
 
-def build_model(config: TrialConfig, *, classes: int, side: int) -> nn.Module:
-    """Return the network of a configuration for images of `side` pixels, on torch's current device.
+def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:
+    """Return the layers of a configuration's network for images of `side` pixels.
 
     Raises:
-        SpaceError: when the configuration cannot be built.
+        NoPixelError: when strides and poolings leave no pixel.
+        SpaceError: when the configuration cannot be built for another reason.
     """
-    build = MODELS[config.model]
-    wanted = inspect.signature(build).parameters.keys() - {"classes", "side"}
+    architecture = MODELS[config.model]
+    wanted = inspect.signature(architecture).parameters.keys() - {"classes", "side"}
     values = {name: getattr(config, name) for name in wanted}
-    return build(**values, classes=classes, side=side)
+    try:
+        return architecture(**values, classes=classes, side=side)
+    except NoPixelError:
+        shown = ", ".join(f"{name}={values[name]}" for name in SHRINKING if name in values)
+        raise NoPixelError(
+            f"{shown} leave no pixel of a {side}x{side} image; use fewer stages or poolings."
+        ) from None
 
 
 def measure_cost(config: TrialConfig, *, classes: int, side: int) -> Cost:
-    """Return what a configuration's network costs, without allocating it.
+    """Return what a configuration's network costs, without building it.
 
     Raises:
         SpaceError: when the configuration cannot be built.
     """
-    with torch.device("meta"), torch.no_grad():
-        model = build_model(config, classes=classes, side=side).eval()
-        macs = 0
+    return count(layers_of(config, classes=classes, side=side), side=side)
 
-        def count(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            nonlocal macs
-            assert isinstance(layer.weight, torch.Tensor)
-            macs += layer.weight[0].numel() * output.numel()
 
-        for layer in model.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                layer.register_forward_hook(count)
-        model(torch.empty(1, 1, side, side))
-    return Cost(sum(p.numel() for p in model.parameters()), macs)
+def build_model(config: TrialConfig, *, classes: int, side: int) -> nn.Module:
+    """Return the network of a configuration: (N, 1, side, side) floats -> (N, classes) logits.
+
+    Raises:
+        SpaceError: when the configuration cannot be built.
+    """
+    from hwtune.models.modules import sequence, torchvision_resnet18
+
+    layers = layers_of(config, classes=classes, side=side)
+    if config.model == "resnet" and config.filters == RESNET18:
+        return torchvision_resnet18(classes=classes)
+    return sequence(layers)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
-
 from hwtune.config import numbers, per_stage
-from hwtune.errors import NoPixelError, SpaceError
+from hwtune.errors import SpaceError
+from hwtune.models.layers import Conv, Dropout, Flatten, Layer, Linear, Norm, Pool, Relu, shrink
 
-POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
-HEADS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+POOLS = {"max", "avg", "none"}
 
 
-def build_cnn(
+def cnn_layers(
     *,
     filters: str,
     convs_per_stage: int,
@@ -32,7 +30,7 @@ def build_cnn(
     output_norm: bool,
     classes: int,
     side: int,
-) -> nn.Sequential:
+) -> list[Layer]:
     """Return a network for (N, 1, side, side) floats that gives (N, classes) logits.
 
     A stage is `convs_per_stage` times [convolution, batch norm if norm is "before", activation],
@@ -58,13 +56,13 @@ def build_cnn(
         side=side,
     )
     if head != "flatten":
-        stages.append(HEADS[head](1))
+        stages.append(Pool(head, 0))
         size = 1
     layers, features = _hidden(channels * size * size, hidden, dropout, norm=hidden_norm)
-    layers.append(nn.Linear(features, classes, bias=not output_norm))
+    layers.append(Linear(features, classes, bias=not output_norm))
     if output_norm:
-        layers.append(nn.BatchNorm1d(classes))
-    return nn.Sequential(*stages, nn.Flatten(), *layers)
+        layers.append(Norm(classes, flat=True))
+    return [*stages, Flatten(), *layers]
 
 
 def _stages(
@@ -80,57 +78,49 @@ def _stages(
     pool: str,
     spatial_dropout: str,
     side: int,
-) -> tuple[list[nn.Module], int, int]:
+) -> tuple[list[Layer], int, int]:
     """Return the convolutional part, its channels, and the side of what it leaves."""
     widths = numbers(filters, name="filters")
     if not widths:
         raise SpaceError(f"filters={filters!r} names no stage; give a list such as '16-32'.")
     kernels = per_stage(numbers(kernel, name="kernel"), len(widths), name="kernel")
     pools = per_stage(pool.split("-"), len(widths), name="pool")
-    if not set(pools) <= {"none", *POOLS}:
+    if not set(pools) <= POOLS:
         raise SpaceError(f"pool={pool!r} is made of max, avg and none alone.")
     drops = numbers(spatial_dropout, name="spatial_dropout", kind=float)
     drops = per_stage(drops, len(widths), name="spatial_dropout")
-    layers: list[nn.Module] = []
+    layers: list[Layer] = []
     channels, size = 1, side
     for width, k, pooling, drop in zip(widths, kernels, pools, drops, strict=True):
         pad = k // 2 if padding == "same" else 0
         for _ in range(convs_per_stage):
             stride = 1 if layers else stem_stride
-            size = (size + 2 * pad - k) // stride + 1
-            layers.append(nn.Conv2d(channels, width, k, stride, pad, bias=conv_bias))
+            layers.append(conv := Conv(channels, width, k, stride, pad, conv_bias))
+            size, channels = shrink(size, conv), width
             if norm == "before":
-                layers.append(nn.BatchNorm2d(width))
+                layers.append(Norm(width))
             if activation == "relu":
-                layers.append(nn.ReLU(inplace=True))
-            channels = width
+                layers.append(Relu())
         if drop:
-            layers.append(nn.Dropout2d(drop))
+            layers.append(Dropout(drop, channels=True))
         if pooling != "none":
-            size //= 2
-            layers.append(POOLS[pooling](2))
+            layers.append(pooled := Pool(pooling))
+            size = shrink(size, pooled)
         if norm == "after":
-            layers.append(nn.BatchNorm2d(width))
-        if size < 1:
-            raise NoPixelError(no_pixel(side, f"filters={filters}, kernel={kernel}, pool={pool}"))
+            layers.append(Norm(width))
     return layers, channels, size
 
 
-def _hidden(features: int, hidden: str, dropout: str, *, norm: bool) -> tuple[list[nn.Module], int]:
+def _hidden(features: int, hidden: str, dropout: str, *, norm: bool) -> tuple[list[Layer], int]:
     """Return the hidden layers for so many features, and the features that they leave."""
     widths = numbers(hidden, name="hidden")
     drops = numbers(dropout, name="dropout", kind=float)
-    layers: list[nn.Module] = []
+    layers: list[Layer] = []
     for width, drop in zip(widths, per_stage(drops, len(widths), name="dropout"), strict=True):
-        layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
+        layers += [Linear(features, width), Relu()]
         if drop:
-            layers.append(nn.Dropout(drop))
+            layers.append(Dropout(drop))
         if norm:
-            layers.append(nn.BatchNorm1d(width))
+            layers.append(Norm(width, flat=True))
         features = width
     return layers, features
-
-
-def no_pixel(side: int, values: str) -> str:
-    """Return the sentence for an image of `side` pixels that shrinks to nothing."""
-    return f"{values} leave no pixel of a {side}x{side} image; use fewer stages or poolings."

@@ -5,38 +5,14 @@ He et al., Deep Residual Learning for Image Recognition, arXiv 1512.03385.
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
 from hwtune.config import numbers, per_stage
-from hwtune.errors import NoPixelError, SpaceError
-from hwtune.models.cnn import no_pixel
+from hwtune.errors import SpaceError
+from hwtune.models.layers import Conv, Flatten, Layer, Linear, Norm, Pool, Relu, Residual, shrink
+
+RESNET18 = "resnet18"  # in place of widths
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
-
-    def __init__(self, channels: int, width: int, stride: int, *, bias: bool) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride, 1, bias=bias),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, 1, 1, bias=bias),
-            nn.BatchNorm2d(width),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != width:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, width, 1, stride, bias=bias), nn.BatchNorm2d(width)
-            )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (N, width, S / stride, S / stride) for (N, channels, S, S)."""
-        return torch.relu(self.body(images) + self.shortcut(images))
-
-
-def build_resnet(
+def resnet_layers(
     *,
     filters: str,
     strides: str,
@@ -45,7 +21,7 @@ def build_resnet(
     conv_bias: bool,
     classes: int,
     side: int,
-) -> nn.Module:
+) -> list[Layer]:
     """Return a residual network for (N, 1, side, side) floats that gives (N, classes) logits.
 
     `filters` is "resnet18" for torchvision's with a stem of one channel, or the width of the stem
@@ -55,26 +31,58 @@ def build_resnet(
         NoPixelError: when the strides leave no pixel.
         SpaceError: when a list does not fit the number of blocks.
     """
-    if filters == "resnet18":
-        from torchvision.models import resnet18  # seconds to import, rarely needed
-
-        network = resnet18(num_classes=classes)
-        network.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        return network
+    if filters == RESNET18:
+        return resnet18_layers(classes=classes)
     widths = numbers(filters, name="filters")
     if len(widths) < 2:
         raise SpaceError(f"filters={filters!r} needs a stem and a block, such as '32-64'.")
     steps = per_stage(numbers(strides, name="strides"), len(widths) - 1, name="strides")
-    if (side - stem_kernel) // stem_stride < 0:
-        raise NoPixelError(no_pixel(side, f"stem_kernel={stem_kernel}"))
-    channels = widths[0]
-    layers: list[nn.Module] = [
-        nn.Conv2d(1, channels, stem_kernel, stem_stride, bias=conv_bias),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
+    stem = Conv(1, widths[0], stem_kernel, stem_stride, 0, conv_bias)
+    shrink(side, stem)  # later layers leave a pixel of whatever the stem leaves
+    return [
+        stem,
+        Norm(widths[0]),
+        Relu(),
+        *residuals(widths, steps, bias=conv_bias),
+        Pool("avg", 0),
+        Flatten(),
+        Linear(widths[-1], classes),
     ]
-    for width, stride in zip(widths[1:], steps, strict=True):
-        layers.append(BasicBlock(channels, width, stride, bias=conv_bias))
-        channels = width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    return nn.Sequential(*layers)
+
+
+def resnet18_layers(*, classes: int) -> list[Layer]:
+    """Return the layers of torchvision's ResNet-18 for one channel."""
+    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
+    return [
+        Conv(1, 64, 7, 2, 3, bias=False),
+        Norm(64),
+        Relu(),
+        Pool("max", 3, 2, 1),
+        *residuals(widths, [1, 1, 2, 1, 2, 1, 2, 1], bias=False),
+        Pool("avg", 0),
+        Flatten(),
+        Linear(512, classes),
+    ]
+
+
+def residuals(widths: list[int], strides: list[int], *, bias: bool) -> list[Layer]:
+    """Return one basic block a stride; its shortcut is a 1x1 convolution where the shape changes.
+
+    Args:
+        widths: what the first block gets, and what each block gives.
+    """
+    return [
+        Residual(
+            body=(
+                Conv(channels, width, 3, stride, 1, bias),
+                Norm(width),
+                Relu(),
+                Conv(width, width, 3, 1, 1, bias),
+                Norm(width),
+            ),
+            shortcut=(Conv(channels, width, 1, stride, 0, bias), Norm(width))
+            if stride != 1 or channels != width
+            else (),
+        )
+        for channels, width, stride in zip(widths, widths[1:], strides, strict=False)
+    ]

@@ -6,7 +6,8 @@ import optuna
 
 from hwtune.config import Hyperparameters
 from hwtune.errors import NoPixelError, SpaceError
-from hwtune.models import Cost, measure_cost
+from hwtune.models import measure_cost
+from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
 
 SAMPLES = 64

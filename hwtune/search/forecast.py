@@ -1,20 +1,13 @@
-"""What a study will cost: before it starts, from a few measured steps and ASHA's survival."""
+"""What a study will cost: before it starts, from measured speed and ASHA's survival."""
 
 from __future__ import annotations
 
-import itertools
 import math
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from hwtune.data.splits import Part, SearchSplit
-from hwtune.errors import SpaceError, TrainingDiverged
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.search.budget import (
     CLOSING_SECONDS,
     DEFAULT_TRIALS,
@@ -23,18 +16,9 @@ from hwtune.search.budget import (
     CostModel,
     expected_epochs,
 )
-from hwtune.search.feasible import cost_of, random_points, too_large
 from hwtune.search.samplers import STARTUP_TRIALS
 from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
-from hwtune.space import SearchSpace
-from hwtune.training.device import choose_device
-from hwtune.training.loop import train_config
-from hwtune.training.state import start_training
 
-PROBED = 4  # random points, beside the known ones
-PROBE_BATCHES = 5
-PROBE_SECONDS = 12.0  # for all probes
-GPU_CONTEXT_BYTES = 600 * 2**20  # that CUDA takes for each process
 STARTUP_SECONDS = 12.0  # until the first trial trains
 
 
@@ -49,45 +33,6 @@ class Forecast:
     def describe(self) -> dict[str, Any]:
         """Return it for `study.json`."""
         return {**asdict(self), "seconds": round(self.seconds, 1)}
-
-
-def probe(space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: int) -> int:
-    """Teach the cost model this machine: train a few batches of the known and of random points.
-
-    Returns the bytes of GPU memory that a training needs at most, 0 without a GPU.
-    """
-    gpu = torch.cuda.is_available()
-    side = split.train.images.shape[1]
-    threads = torch.get_num_threads()
-    if not gpu:
-        torch.set_num_threads(1)  # as a trial
-    deadline = time.monotonic() + PROBE_SECONDS
-    known = [*space.baselines.values(), *space.starts.values()]
-    try:
-        for values in itertools.chain(known, random_points(space)[:PROBED]):
-            try:
-                network = cost_of(space, values, classes=classes, side=side)
-                if too_large(space, network):
-                    continue
-            except SpaceError:
-                continue
-            config = space.config(values)
-            count = min(len(split.train.labels), PROBE_BATCHES * config.batch_size)
-            part = Part(split.train.images[:count], split.train.labels[:count])
-            for _ in range(2):  # the first pass warms up
-                state, batches, _ = start_training(
-                    config, part, None, classes=classes, seed=0, fast=choose_device(gpu=gpu)
-                )
-                began = time.perf_counter()
-                with suppress(TrainingDiverged):
-                    next(train_config(state, batches, None, config))
-                seconds = time.perf_counter() - began
-            cost.observe(macs=network.macs, images=count, seconds=seconds)
-            if time.monotonic() > deadline:
-                break
-    finally:
-        torch.set_num_threads(threads)
-    return int(1.2 * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES if gpu else 0
 
 
 def forecast(

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hwtune.config import Hyperparameters
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, StudyFolder, TrialRecord, ranked
 
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take

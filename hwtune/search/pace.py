@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.search.budget import (
     DEFAULT_TRIALS,
     SLOWEST_SHARE,

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.errors import SpaceError
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
 from hwtune.search.ledger import BASELINE, COST, ENDED, SAME_AS, Ledger, unfinished
@@ -47,6 +47,7 @@ class OptunaSearcher(Searcher):
         accept: returns why a configuration costs this study too much, or "".
         finished: returns whether no further trial should start.
         reasons: why each stopped trial was stopped, filled by the scheduler.
+        gpu_slots: how many trials may ask for a GPU at once.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class OptunaSearcher(Searcher):
         accept: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         reasons: dict[int, str],
+        gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
         self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
         self.seed, self.sampler = seed, sampler
         self.measure, self.accept, self.finished = measure, accept, finished
-        self.reasons = reasons
+        self.reasons, self.gpu_slots = reasons, gpu_slots
+        self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
         self.seen = {
@@ -111,7 +114,9 @@ class OptunaSearcher(Searcher):
                 rejected += 1
                 continue
             self.asked[trial_id] = trial
-            return config
+            if gpu := len(self.on_gpu) < self.gpu_slots:
+                self.on_gpu.add(trial_id)
+            return {**config, "gpu": gpu}
         return Searcher.FINISHED
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
@@ -197,6 +202,7 @@ class OptunaSearcher(Searcher):
     ) -> None:
         """Tell Optuna how the trial ended."""
         trial = self.asked.pop(trial_id, None)
+        self.on_gpu.discard(trial_id)
         if trial is None:
             return
         result, record = result or {}, self.ledger.trials[trial.number]

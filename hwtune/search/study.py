@@ -12,13 +12,20 @@ from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import (
+    CheckpointConfig,
+    FailureConfig,
+    PlacementGroupFactory,
+    RunConfig,
+    TuneConfig,
+    Tuner,
+)
 from rich.console import Console
 
 from hwtune.cluster import Slots
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import StudyError
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, StudyFolder, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, start_store
@@ -119,7 +126,6 @@ def run_search(
         pace.over,
         decided,
     )
-    parallel = slots.parallel > 1
     searcher = OptunaSearcher(
         study,
         space,
@@ -127,12 +133,13 @@ def run_search(
         objectives,
         seed=settings.seed,
         sampler=lambda number: make_sampler(
-            settings.sampler, seed=settings.seed, trial=number, parallel=parallel
+            settings.sampler, seed=settings.seed, trial=number, parallel=slots.total > 1
         ),
         measure=partial(cost_of, space, classes=classes, side=side),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
         finished=pace.finished,
         reasons=stopping.reasons,
+        gpu_slots=slots.parallel if slots.gpus else 0,
     )
     retention = Retention(folder.checkpoints, settings.disk_limit)
     for trial in ledger.trials.values():
@@ -213,9 +220,11 @@ def fit(
     slots: Slots,
 ) -> None:
     """Let Ray Tune run trials until the searcher has finished; `data` goes to each `runner`."""
-    trainable = tune.with_resources(
-        tune.with_parameters(runner, **data), {"cpu": slots.cpus, "gpu": slots.gpus}
-    )
+
+    def request(config: dict[str, Any]) -> PlacementGroupFactory:
+        return PlacementGroupFactory([slots.request(gpu=config["gpu"])])
+
+    trainable = tune.with_resources(tune.with_parameters(runner, **data), request)
     with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
         Tuner(
             trainable,
@@ -225,7 +234,7 @@ def fit(
                 search_alg=searcher,
                 scheduler=stopping,
                 num_samples=1_000_000,  # the searcher says when it has finished
-                max_concurrent_trials=slots.parallel,
+                max_concurrent_trials=slots.total,
                 reuse_actors=True,
             ),
             run_config=RunConfig(

@@ -35,11 +35,10 @@ class TrialRunner(tune.Trainable):
     def setup(self, config: dict[str, Any], data: Arrays, store: Any) -> None:
         """Prepare this process; `data` lies in the object store, `store` keeps the states."""
         keep_freed_memory()
-        gpu = bool(ray.get_gpu_ids())
-        if not gpu:
+        self.fast = choose_device(gpu=bool(ray.get_gpu_ids()))
+        if self.fast.device == "cpu":
             torch.set_num_threads(1)
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        self.fast = choose_device(gpu=gpu)
         self.data, self.store = data, store
         self.reset_config(config)
 

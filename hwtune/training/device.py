@@ -40,12 +40,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose_device(*, gpu: bool | None = None) -> Fast:
-    """Return the fastest way to compute here; `gpu` forces or forbids a GPU.
+def choose_device(*, gpu: bool = True) -> Fast:
+    """Return the fastest way to compute here; `gpu` says whether one may be used.
 
     bf16 is used where the hardware multiplies in it: with emulation it would be slower.
     """
-    if gpu if gpu is not None else torch.cuda.is_available():
+    if gpu and torch.cuda.is_available():
         return Fast("cuda", torch.cuda.is_bf16_supported(including_emulation=False))
     return Fast("cpu", cpu_has_bf16())
 

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import lr_scheduler
+from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
 
 ScheduleName = Literal["constant", "onecycle", "exponential", "plateau"]
 Schedule = lr_scheduler.LRScheduler
+
+
+def plain(method: Any) -> Any:
+    """Return a method of torch's optimisers without its guard against torch's compiler.
+
+    The guard imports the compiler at its first use, which costs each process seconds and 160 MB,
+    for what hwtune never compiles.
+    """
+    return getattr(method, "__wrapped__", method)
+
+
+class LeanSGD(SGD):
+    """SGD without the compiler."""
+
+    step = torch.no_grad()(plain(SGD.step))
+
+
+class LeanAdam(Adam):
+    """Adam without the compiler."""
+
+    step = torch.no_grad()(plain(Adam.step))
+
+
+class LeanAdamW(AdamW):
+    """AdamW without the compiler."""
+
+    step = torch.no_grad()(plain(AdamW.step))
+
+
+for _guarded in (
+    Optimizer.add_param_group,
+    Optimizer.load_state_dict,
+    Optimizer.state_dict,
+    Optimizer.zero_grad,
+):
+    plain(_guarded).__dynamo_disable = plain(_guarded)  # where torch looks before it imports
 
 
 def build_optimizer(
@@ -19,19 +55,19 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     momentum: float,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """Return the optimiser; Adam and SGD take `weight_decay` as an L2 penalty, AdamW decoupled."""
     parameters = model.parameters()
     if optimizer == "sgd":
-        return torch.optim.SGD(
+        return LeanSGD(
             parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True
         )
-    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+    kind = LeanAdamW if optimizer == "adamw" else LeanAdam
     return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     *,
     lr_schedule: ScheduleName,
     lr: float,

@@ -27,7 +27,7 @@ from hwtune import cluster
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.hardware import hardware, versions
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import create_study
 from hwtune.search import study
 from hwtune.search.budget import Budget, Clock, CostModel
@@ -116,13 +116,13 @@ def run(trials: int, sampler: str) -> Meter:
     try:
         for _ in range(NODES - 1):
             nodes.add_node(num_cpus=SLOTS // NODES + 1)
-        with TemporaryDirectory() as folder, cluster.started(SLOTS, address=nodes.address) as place:
+        with TemporaryDirectory() as folder, cluster.started(nodes.address):
             study.TrialRunner = Sleeper  # type: ignore[misc,assignment]
             study.run_search(
                 SPACE, search_split(load_data("digits"), SplitSpec()),
                 create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
                 classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
-                clock=Clock(None, SLOTS, 1, 1, False, 1.0), slots=place[0],
+                clock=Clock(None, SLOTS, 1, 1, False, 1.0), slots=cluster.plan_slots(SLOTS),
                 console=Console(file=io.StringIO()),
             )  # fmt: skip
             meter.note()

@@ -28,7 +28,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
 from hwtune.hardware import git_commit, versions
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, create_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives

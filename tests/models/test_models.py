@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,7 @@ from torch import nn
 from hwtune.config import TrialConfig
 from hwtune.errors import NoPixelError, SpaceError
 from hwtune.models import MODELS, build_model, measure_cost
+from hwtune.models.layers import Cost
 
 PUBLISHED = {
     "oafarih": (4_222_831, 64, 15, {
@@ -48,8 +52,9 @@ def test_a_published_network_has_its_parameters_to_the_digit(name):
     parameters, side, classes, values = PUBLISHED[name]
     config = TrialConfig(**values)
     assert measure_cost(config, classes=classes, side=side).parameters == parameters
-    logits = build_model(config, classes=classes, side=side).eval()(torch.zeros(2, 1, side, side))
-    assert logits.shape == (2, classes)
+    model = build_model(config, classes=classes, side=side).eval()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model(torch.zeros(2, 1, side, side)).shape == (2, classes)
 
 
 def test_every_model_has_a_choice_in_the_config():
@@ -60,6 +65,36 @@ def test_multiply_accumulates_are_counted():
     config = TrialConfig(filters="4", kernel="3", pool="none")
     # 64 places x 4 filters x 9 weights, then 256 features x 10 classes
     assert measure_cost(config, classes=10, side=8).macs == 64 * 4 * 9 + 256 * 10
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "resnet18"])
+def test_the_cost_is_that_of_the_network_that_is_built(name):
+    _, side, classes, values = PUBLISHED.get(
+        name, (0, 64, 15, {"model": "resnet", "filters": "resnet18"})
+    )
+    config = TrialConfig(**values)
+    model = build_model(config, classes=classes, side=side).eval()
+    macs = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(
+                lambda layer, _, output: macs.append(layer.weight[0].numel() * output.numel())
+            )
+    model(torch.zeros(1, 1, side, side))
+    parameters = sum(p.numel() for p in model.parameters())
+    assert measure_cost(config, classes=classes, side=side) == Cost(parameters, sum(macs))
+
+
+def test_counting_needs_no_torch():
+    code = (
+        "import sys\n"
+        "from hwtune.config import TrialConfig\n"
+        "from hwtune.models import measure_cost\n"
+        "measure_cost(TrialConfig(), classes=10, side=8)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_stage_has_its_layers_in_order():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, create_study
 from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
 from hwtune.search.ledger import Ledger

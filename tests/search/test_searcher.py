@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from hwtune.errors import StudyError
-from hwtune.models import Cost
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, StudyFolder, create_study
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.ledger import Ledger, settle

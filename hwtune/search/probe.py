@@ -1,0 +1,118 @@
+"""What training costs on the machines at hand: a few batches of some configurations, measured."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from hwtune.cluster import GpuNeed
+from hwtune.config import Hyperparameters, TrialConfig, trial_config
+from hwtune.data.splits import Part, SearchSplit
+from hwtune.errors import SpaceError, TrainingDiverged
+from hwtune.models.layers import Cost
+from hwtune.search.budget import CostModel
+from hwtune.search.feasible import cost_of, random_points, too_large
+from hwtune.space import SearchSpace
+
+RANDOM_POINTS = 4  # beside the known ones
+BATCHES = 5
+SECONDS = 12.0  # for all points of a process
+PROCESSES = 2  # at most
+GPU_CONTEXT_BYTES = 600 * 2**20  # that CUDA takes for each process
+GPU_HEADROOM = 1.2  # over what was seen
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What one process measured.
+
+    Attributes:
+        epochs: (multiply-accumulates an image, images, seconds) of each configuration.
+        need: of a GPU's memory, None on a CPU.
+    """
+
+    epochs: list[tuple[int, int, float]]
+    need: GpuNeed | None
+
+
+def probe(
+    space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: int
+) -> GpuNeed | None:
+    """Teach a cost model the machines of the running Ray cluster.
+
+    On CPUs two processes measure at once, as trials will run; with GPUs one process on one GPU.
+
+    Returns what the hungriest configuration takes of a GPU's memory, None without GPUs.
+    """
+    resources = ray.cluster_resources()
+    gpu = resources.get("GPU", 0) >= 1
+    processes = 1 if gpu else min(PROCESSES, int(resources["CPU"]))
+    jobs = probed_points(space, classes=classes, side=split.train.images.shape[1])
+    largest = max((config.batch_size for config, _ in jobs), default=0)
+    part = (split.train.images[: BATCHES * largest], split.train.labels[: BATCHES * largest])
+    stored = ray.put(part)
+    task = ray.remote(num_cpus=1, num_gpus=int(gpu))(measure)
+    shares = [jobs[first::processes] for first in range(processes)]
+    waiting = [
+        task.remote([(c.to_dict(), each.macs) for c, each in share], stored, classes)
+        for share in shares
+    ]
+    results: list[Probed] = ray.get(waiting)
+    for macs, images, seconds in itertools.chain.from_iterable(each.epochs for each in results):
+        cost.observe(macs=macs, images=images, seconds=seconds)
+    return results[0].need
+
+
+def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:
+    """Return the known and some random points of a space that can be trained, with their costs."""
+    known = [*space.baselines.values(), *space.starts.values()]
+    found = []
+    for values in [*known, *random_points(space)[:RANDOM_POINTS]]:
+        with suppress(SpaceError):
+            cost = cost_of(space, values, classes=classes, side=side)
+            if not too_large(space, cost):
+                found.append((space.config(values), cost))
+    return found
+
+
+def measure(
+    jobs: Sequence[tuple[Hyperparameters, int]], part: tuple[Any, Any], classes: int
+) -> Probed:
+    """Train a few batches of each configuration in this process."""
+    import torch
+
+    from hwtune.training.device import choose_device, keep_freed_memory
+    from hwtune.training.loop import train_config
+    from hwtune.training.state import start_training
+
+    keep_freed_memory()
+    fast = choose_device(gpu=bool(ray.get_gpu_ids()))
+    if fast.device == "cpu":
+        torch.set_num_threads(1)  # as a trial
+    deadline = time.monotonic() + SECONDS
+    epochs = []
+    for values, macs in jobs:
+        config = trial_config(values)
+        count = min(len(part[1]), BATCHES * config.batch_size)
+        few = Part(part[0][:count], part[1][:count])
+        for _ in range(2):  # the first pass warms up
+            state, batches, _ = start_training(
+                config, few, None, classes=classes, seed=0, fast=fast
+            )
+            began = time.perf_counter()
+            with suppress(TrainingDiverged):
+                next(train_config(state, batches, None, config))
+            seconds = time.perf_counter() - began
+        epochs.append((macs, count, seconds))
+        if time.monotonic() > deadline:
+            break
+    if fast.device == "cpu":
+        return Probed(epochs, None)
+    seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES
+    return Probed(epochs, GpuNeed(seen, torch.cuda.get_device_properties(0).total_memory))
