@@ -11,6 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
 from hwtune.errors import StudyError
+from hwtune.search.history import Bounded
 
 STARTUP_TRIALS = 10  # random ones before a model is fitted
 
@@ -45,6 +46,9 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
     "cmaes": _cmaes,
 }
 
+# Trials that a sampler learns from. Random needs none, CMA-ES keeps its own state.
+SEEN = {"tpe": 500, "gp": 200}
+
 
 def check_sampler(name: str, *, objectives: int) -> None:
     """Check that a sampler can be used.
@@ -69,4 +73,5 @@ def make_sampler(name: str, *, seed: int, trial: int, parallel: bool) -> BaseSam
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel)
+        sampler = SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel)
+    return Bounded(sampler, SEEN[name]) if name in SEEN else sampler

@@ -133,7 +133,10 @@ def run_search(
         objectives,
         seed=settings.seed,
         sampler=lambda number: make_sampler(
-            settings.sampler, seed=settings.seed, trial=number, parallel=slots.total > 1
+            settings.sampler,
+            seed=settings.seed,
+            trial=number,
+            parallel=slots.total > 1,
         ),
         measure=partial(cost_of, space, classes=classes, side=side),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
