@@ -68,20 +68,24 @@ class Retention:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         self.kept: dict[int, tuple[TrialRecord, int]] = {}
+        self.total = 0  # bytes of what is kept
 
-    def ended(self, record: TrialRecord, running: list[TrialRecord]) -> None:
-        """Count the state of a trial that ended, and delete the worst while there are too many."""
-        self.kept[record.trial] = (record, self._size(record.trial))
+    def ended(self, record: TrialRecord) -> None:
+        """Count the state of a trial that ended; one that failed leaves none."""
+        size = self._size(record.trial)
+        self.kept[record.trial] = (record, size)
+        self.total += size
         if record.state == "failed":
             self._delete(record.trial)
-        total = sum(self._size(each.trial) for each in running)
-        total += sum(size for _, size in self.kept.values())
-        if total <= self.limit:
+
+    def trim(self, running: list[TrialRecord]) -> None:
+        """Delete the worst states of ended trials while all states together are too large."""
+        live = sum(self._size(each.trial) for each in running)
+        if self.total + live <= self.limit:
             return
         for worst in reversed(ranked(each for each, _ in self.kept.values())):
-            if total <= self.limit:
+            if self.total + live <= self.limit:
                 break
-            total -= self.kept[worst.trial][1]
             self._delete(worst.trial)
 
     def _size(self, trial: int) -> int:
@@ -92,4 +96,5 @@ class Retention:
 
     def _delete(self, trial: int) -> None:
         checkpoint_file(self.folder, trial).unlink(missing_ok=True)
-        del self.kept[trial]
+        _, size = self.kept.pop(trial)
+        self.total -= size

@@ -26,6 +26,7 @@ class Ledger:
         self.trials: dict[int, TrialRecord] = {}
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # infeasible: never trained, and no part of a budget
+        self.live: dict[int, TrialRecord] = {}
         self.leader: TrialRecord | None = None
         self._quiet_until = 0.0
 
@@ -37,7 +38,7 @@ class Ledger:
     @property
     def running(self) -> list[TrialRecord]:
         """Return the trials that are not over."""
-        return [t for t in self.trials.values() if t.state == "running"]
+        return list(self.live.values())
 
     @property
     def best(self) -> TrialRecord | None:
@@ -53,10 +54,11 @@ class Ledger:
         self.costs[number] = cost
         record = self.trials.get(number)
         if record is not None and record.epochs:
+            self.live[number] = record
             self.folder.log(number, f"taken up again after epoch {record.epochs}")
             return record
         record = TrialRecord(number, baseline, config=config, parameters=cost.parameters)
-        self.trials[number] = record
+        self.trials[number] = self.live[number] = record
         self.folder.log(number, f"start {baseline} {config}")
         self.write()
         return record
@@ -75,6 +77,7 @@ class Ledger:
         """End a trial as complete, stopped or failed."""
         record = self.trials[number]
         record.state, record.reason = state, reason  # type: ignore[assignment]
+        self.live.pop(number, None)
         self.folder.log(number, f"{state} {reason}".rstrip())
         self.write()
         return record
@@ -109,6 +112,8 @@ class Ledger:
                 config=frozen.params,
                 parameters=cost.parameters,
             )
+            if ended["state"] == "running":
+                self.live[frozen.number] = self.trials[frozen.number]
             if ENDED in attributes and "infeasible" in frozen.constraints:
                 self.rejected.add(frozen.number)
         for epoch in epochs:

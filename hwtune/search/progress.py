@@ -26,6 +26,7 @@ class StudyCallback(tune.Callback):
     Args:
         images: training images of an epoch, for the cost model.
         seconds_left: of the search, infinite without a time budget.
+        recorded: called after each epoch.
         ended: called with each trial that is over.
         interrupts: ends the study between two events when a signal came.
     """
@@ -38,12 +39,14 @@ class StudyCallback(tune.Callback):
         *,
         images: int,
         seconds_left: Callable[[], float],
+        recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
         interrupts: Interrupts,
         console: Console,
     ) -> None:
         self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
-        self.seconds_left, self.ended, self.interrupts = seconds_left, ended, interrupts
+        self.seconds_left, self.interrupts = seconds_left, interrupts
+        self.recorded, self.ended = recorded, ended
         self.console = console
         self.spoke = time.monotonic()
 
@@ -74,6 +77,7 @@ class StudyCallback(tune.Callback):
         if not self.searcher.record(trial.trial_id, epoch):
             return
         self.board.epoch(epoch, ledger.trials[number])
+        self.recorded()
         self.cost.observe(macs=ledger.costs[number].macs, images=self.images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
@@ -111,6 +115,8 @@ class StudyCallback(tune.Callback):
     def _ended(self, trial: Trial) -> None:
         ledger = self.searcher.ledger
         record = ledger.trials[trial.config["trial"]]
+        trial.run_metadata.metric_analysis.clear()  # 30 KB a trial, which nobody reads
+        trial.run_metadata.metric_n_steps.clear()
         self.board.close(record)
         self.ended(record)
         title = f" ({record.baseline})" if record.baseline else ""

@@ -147,10 +147,10 @@ def run_search(
     retention = Retention(folder.checkpoints, settings.disk_limit)
     for trial in ledger.trials.values():
         if trial.state != "running":
-            retention.ended(trial, ledger.running)
+            retention.ended(trial)
 
     def ended(trial: TrialRecord) -> None:
-        retention.ended(trial, ledger.running)
+        retention.ended(trial)
         changed()
 
     with interruptible() as interrupts:
@@ -160,6 +160,7 @@ def run_search(
             TensorBoard(folder.tensorboard),
             images=images,
             seconds_left=lambda: pace.seconds_left,
+            recorded=lambda: retention.trim(ledger.running),
             ended=ended,
             interrupts=interrupts,
             console=console,

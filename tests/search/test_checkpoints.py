@@ -37,7 +37,8 @@ def test_the_best_states_are_kept_under_the_limit(store, tmp_path):
     retention = Retention(tmp_path, 350)
     for number, accuracy in enumerate([0.5, 0.9, 0.7, 0.8, 0.6]):
         store.save(number, bytes(100))
-        retention.ended(trial(number, accuracy), [])
+        retention.ended(trial(number, accuracy))
+        retention.trim([])
     assert kept(tmp_path) == [1, 2, 3]
 
 
@@ -46,11 +47,14 @@ def test_running_trials_keep_theirs_and_count(store, tmp_path):
     store.save(9, bytes(300))
     retention = Retention(tmp_path, 350)
     store.save(0, bytes(100))
-    retention.ended(trial(0, 0.99), [running])
+    retention.ended(trial(0, 0.99))
+    retention.trim([running])
     assert kept(tmp_path) == [9]
 
 
 def test_a_failed_trial_keeps_none(store, tmp_path):
     store.save(0, bytes(100))
-    Retention(tmp_path, 350).ended(trial(0, 0.99, "failed"), [])
+    retention = Retention(tmp_path, 350)
+    retention.ended(trial(0, 0.99, "failed"))
     assert not checkpoint_file(tmp_path, 0).exists()
+    assert retention.total == 0
