@@ -259,10 +259,12 @@ class StudyFolder:
             file.write(f"{now()} {line}\n")
 
     def append_epoch(self, epoch: EpochRecord) -> None:
-        """Add a line to `epochs.csv`."""
+        """Add a line to `epochs.csv`, which is on the disk when this returns."""
         line = _csv_line(getattr(epoch, column) for column in EPOCH_COLUMNS)
         with (self.path / "epochs.csv").open("a", encoding="utf-8") as file:
             file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
     def last_epoch_time(self) -> float:
         """Return when the last epoch was recorded, in seconds since 1970."""

@@ -1,6 +1,13 @@
-import pytest
+import json
+import os
 
+import pytest
+from ray.cluster_utils import Cluster
+
+from hwtune import cluster
 from hwtune.cluster import GpuNeed, Slots, divide
+from hwtune.search.trial import TrialRunner
+from tests.search.runs import searched
 
 
 @pytest.mark.parametrize(
@@ -44,3 +51,46 @@ def test_the_trainings_beside_the_gpus_ask_for_a_cpu_and_those_on_them_for_none(
 
 def test_a_gpu_holds_what_its_memory_holds():
     assert GpuNeed(bytes=3 * 2**30, memory=10 * 2**30).per_gpu == 3
+
+
+class PlacedRunner(TrialRunner):
+    """Notes which machine trains, with which GPU, by which copy of hwtune."""
+
+    def train_epoch(self):
+        """Train after taking a note."""
+        import ray
+
+        import hwtune
+
+        note = {
+            "node": ray.get_runtime_context().get_node_id(),
+            "gpus": ray.get_gpu_ids(),
+            "hwtune": hwtune.__file__,
+        }
+        with open(os.environ["HWTUNE_TEST_NOTES"], "a", encoding="utf-8") as file:
+            file.write(json.dumps(note) + "\n")
+        return super().train_epoch()
+
+
+@pytest.mark.cluster
+def test_a_cluster_of_cpus_and_gpus_trains_on_both_by_the_drivers_hwtune(
+    tmp_path, digits, monkeypatch
+):
+    """The GPU is one for Ray alone; training on it falls back to the CPU."""
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("HWTUNE_TEST_NOTES", str(notes))
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    try:
+        nodes.add_node(num_cpus=1, num_gpus=1)
+        with cluster.started(nodes.address):
+            slots = cluster.plan_slots()
+            assert slots == Slots(1, cpus=0.0, gpus=1.0, plain=1)
+            _, ledger = searched(tmp_path, digits, PlacedRunner, slots=slots, scheduler="none")
+    finally:
+        nodes.shutdown()
+    assert all(t.state == "complete" for t in ledger.trials.values())
+    seen = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert len(seen) == 6 * 3
+    by_gpu = {bool(note["gpus"]): note["node"] for note in seen}
+    assert len(by_gpu) == len(set(by_gpu.values())) == 2
+    assert all("runtime_resources" in note["hwtune"] for note in seen)

@@ -1,6 +1,5 @@
 """Studies that are broken while they run, by the functions of scripts/bench/faults.py."""
 
-import io
 import json
 import os
 import signal
@@ -9,28 +8,17 @@ import sys
 
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
 from hwtune import cluster
-from hwtune.cluster import Slots
-from hwtune.data.splits import SplitSpec, search_split
-from hwtune.records import StudyFolder, create_study
+from hwtune.records import StudyFolder
 from hwtune.search import study as study_module
-from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.objectives import Objectives
-from hwtune.search.settings import Settings
-from hwtune.search.study import open_optuna_study, run_search
+from hwtune.search.study import open_optuna_study
 from hwtune.space import SearchSpace, choice, log_uniform
 from scripts.bench import faults
 from tests.conftest import assert_refused
 from tests.search import faulty
-
-SPACE = SearchSpace(
-    question="?",
-    data="digits",
-    search={"lr": log_uniform(1e-4, 1e-2)},
-    fixed={"epochs": 3, "filters": "8"},
-)
+from tests.search.runs import searched
 
 
 def whole(outcome):
@@ -81,25 +69,6 @@ def ray_here(tmp_path_factory):
     with cluster.started(cpus=2):
         yield
     del os.environ["HWTUNE_TEST_FLAG"]
-
-
-def searched(
-    path, digits, runner, *, trials=6, space=SPACE, before=lambda folder: None, **settings
-):
-    """Run one search in this process and return its folder and ledger."""
-    folder = create_study(path, None, "s")
-    before(folder)
-    study_module.TrialRunner, usual = runner, study_module.TrialRunner
-    try:
-        ledger = run_search(
-            space, search_split(digits, SplitSpec()), folder, Settings(**settings),
-            classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
-            clock=Clock(None, 2, 1, 1, False, 1.0), slots=Slots(2),
-            console=Console(file=io.StringIO()),
-        )  # fmt: skip
-    finally:
-        study_module.TrialRunner = usual
-    return folder, ledger
 
 
 def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, digits, ray_here):
