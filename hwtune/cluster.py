@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,26 @@ class Slots:
         parallel: how many at once on the fastest kind of device.
         cpus, gpus: what each of these asks Ray for.
         plain: how many more run on the CPUs of machines without a GPU, beside those with one.
+        plain_nodes: Ray's ids of these machines.
     """
 
     parallel: int
     cpus: float = 1.0
     gpus: float = 0.0
     plain: int = 0
+    plain_nodes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """Return how many trainings run at once."""
         return self.parallel + self.plain
 
-    def request(self, *, gpu: bool) -> dict[str, float]:
-        """Return what a training asks Ray for."""
+    def placement(self, *, gpu: bool) -> dict[str, list[Any]]:
+        """Return the keywords of the placement group of a training."""
         if self.gpus and not gpu:
-            return {"CPU": 1.0, "GPU": 0.0}
-        return {"CPU": self.cpus, "GPU": self.gpus}
+            here = {"ray.io/node-id": f"in({','.join(self.plain_nodes)})"}
+            return {"bundles": [{"CPU": 1.0}], "bundle_label_selector": [here]}
+        return {"bundles": [{"CPU": self.cpus, "GPU": self.gpus}]}
 
 
 @dataclass(frozen=True)
@@ -91,51 +94,42 @@ def plan_slots(
     CPU of the machines without.
 
     Args:
-        parallel: trainings at once, None for as many as fit.
+        parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
         gpu_share: the part of a GPU that each training asks for; None: by memory.
         need: what a training was seen to take of a GPU; None: not measured.
     """
-    nodes = [Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    with_gpu = [node for node in nodes if node["GPU"]]
-    every, beside = (int(sum(n["CPU"] for n in group)) for group in (nodes, with_gpu))
-    return divide(
-        cpus=(beside if with_gpu else every) or 1,
-        gpus=int(sum(node["GPU"] for node in with_gpu)),
+    nodes = {node["NodeID"]: Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+    gpus = int(sum(node["GPU"] for node in nodes.values()))
+    plain = {name: int(n["CPU"]) for name, n in nodes.items() if not n["GPU"]} if gpus else {}
+    slots = divide(
+        cpus=int(sum(node["CPU"] for name, node in nodes.items() if name not in plain)) or 1,
+        gpus=gpus,
         per_gpu=need.per_gpu if need else UNMEASURED_PER_GPU,
         parallel=parallel,
         gpu_share=gpu_share,
-        plain=every - beside if with_gpu else 0,
     )
+    if parallel or not sum(plain.values()):
+        return slots
+    return replace(slots, plain=sum(plain.values()), plain_nodes=tuple(plain))
 
 
 def divide(
-    *,
-    cpus: int,
-    gpus: int,
-    per_gpu: int,
-    parallel: int | None,
-    gpu_share: float | None = None,
-    plain: int = 0,
+    *, cpus: int, gpus: int, per_gpu: int, parallel: int | None, gpu_share: float | None = None
 ) -> Slots:
     """Return slots that all fit at once; `per_gpu` is how many trainings a GPU's memory holds.
 
     Shares are cut after four digits, as Ray counts them: rounded up, the last slot never starts.
-    A number of trainings that is asked for runs on the GPUs alone. Where CPU trainings run beside,
-    those on a GPU ask for no CPU, since Ray may put the others on any machine.
     """
     if not gpus:
         slots = parallel or cpus
         return Slots(slots, cpus=share(cpus, slots))
-    plain = 0 if parallel else plain
     if gpu_share is not None:
         each = max(1, math.floor(1 / gpu_share + 1e-9))
         slots = min(parallel or each * gpus, each * gpus)
-        gpu = gpu_share
-    else:
-        each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
-        slots = parallel or each * gpus
-        gpu = share(1, math.ceil(slots / gpus))
-    return Slots(slots, cpus=0.0 if plain else share(cpus, slots), gpus=gpu, plain=plain)
+        return Slots(slots, cpus=share(cpus, slots), gpus=gpu_share)
+    each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
+    slots = parallel or each * gpus
+    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, math.ceil(slots / gpus)))
 
 
 def share(whole: int, parts: int) -> float:

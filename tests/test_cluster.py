@@ -1,7 +1,17 @@
 import json
 import os
+import secrets
+import signal
+import site
+import socket
+import subprocess
+import sys
+import time
+import venv
+from contextlib import contextmanager
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from hwtune import cluster
@@ -22,8 +32,6 @@ from tests.search.runs import searched
         ({"cpus": 4, "gpus": 2, "per_gpu": 20}, None, Slots(4, gpus=0.5)),
         ({"cpus": 8, "gpus": 2, "per_gpu": 20}, 3, Slots(3, gpus=0.5)),
         ({"cpus": 8, "gpus": 4, "per_gpu": 20}, 2, Slots(2, gpus=1.0)),
-        ({"cpus": 8, "gpus": 1, "per_gpu": 4, "plain": 6}, None, Slots(4, 0.0, 0.25, plain=6)),
-        ({"cpus": 8, "gpus": 1, "per_gpu": 4, "plain": 6}, 3, Slots(3, gpus=0.3333)),
     ],
 )
 def test_slots_are_divided_so_that_all_fit_at_once(machine, parallel, expected):
@@ -41,12 +49,15 @@ def test_a_share_of_a_gpu_can_be_asked_for(asked, slots):
     assert divide(cpus=16, gpus=2, per_gpu=99, parallel=None, gpu_share=asked) == expected
 
 
-def test_the_trainings_beside_the_gpus_ask_for_a_cpu_and_those_on_them_for_none():
-    slots = Slots(4, 0.0, 0.25, plain=6)
+def test_the_trainings_beside_the_gpus_ask_for_a_cpu_of_other_machines():
+    slots = Slots(4, 1.0, 0.25, plain=6, plain_nodes=("a", "b"))
     assert slots.total == 10
-    assert slots.request(gpu=True) == {"CPU": 0.0, "GPU": 0.25}
-    assert slots.request(gpu=False) == {"CPU": 1.0, "GPU": 0.0}
-    assert Slots(2, cpus=0.5).request(gpu=False) == {"CPU": 0.5, "GPU": 0.0}
+    assert slots.placement(gpu=True) == {"bundles": [{"CPU": 1.0, "GPU": 0.25}]}
+    assert slots.placement(gpu=False) == {
+        "bundles": [{"CPU": 1.0}],
+        "bundle_label_selector": [{"ray.io/node-id": "in(a,b)"}],
+    }
+    assert Slots(2, cpus=0.5).placement(gpu=False) == {"bundles": [{"CPU": 0.5, "GPU": 0.0}]}
 
 
 def test_a_gpu_holds_what_its_memory_holds():
@@ -54,28 +65,18 @@ def test_a_gpu_holds_what_its_memory_holds():
 
 
 class PlacedRunner(TrialRunner):
-    """Notes which machine trains, with which GPU, by which copy of hwtune."""
+    """Notes which machine trains, with which GPU."""
 
     def train_epoch(self):
         """Train after taking a note."""
-        import ray
-
-        import hwtune
-
-        note = {
-            "node": ray.get_runtime_context().get_node_id(),
-            "gpus": ray.get_gpu_ids(),
-            "hwtune": hwtune.__file__,
-        }
+        note = {"node": ray.get_runtime_context().get_node_id(), "gpus": ray.get_gpu_ids()}
         with open(os.environ["HWTUNE_TEST_NOTES"], "a", encoding="utf-8") as file:
             file.write(json.dumps(note) + "\n")
         return super().train_epoch()
 
 
 @pytest.mark.cluster
-def test_a_cluster_of_cpus_and_gpus_trains_on_both_by_the_drivers_hwtune(
-    tmp_path, digits, monkeypatch
-):
+def test_a_cluster_of_cpus_and_gpus_trains_on_both(tmp_path, digits, monkeypatch):
     """The GPU is one for Ray alone; training on it falls back to the CPU."""
     notes = tmp_path / "notes"
     monkeypatch.setenv("HWTUNE_TEST_NOTES", str(notes))
@@ -84,7 +85,7 @@ def test_a_cluster_of_cpus_and_gpus_trains_on_both_by_the_drivers_hwtune(
         nodes.add_node(num_cpus=1, num_gpus=1)
         with cluster.started(nodes.address):
             slots = cluster.plan_slots()
-            assert slots == Slots(1, cpus=0.0, gpus=1.0, plain=1)
+            assert (slots.parallel, slots.plain, slots.gpus) == (1, 1, 1.0)
             _, ledger = searched(tmp_path, digits, PlacedRunner, slots=slots, scheduler="none")
     finally:
         nodes.shutdown()
@@ -93,4 +94,59 @@ def test_a_cluster_of_cpus_and_gpus_trains_on_both_by_the_drivers_hwtune(
     assert len(seen) == 6 * 3
     by_gpu = {bool(note["gpus"]): note["node"] for note in seen}
     assert len(by_gpu) == len(set(by_gpu.values())) == 2
-    assert all("runtime_resources" in note["hwtune"] for note in seen)
+
+
+@contextmanager
+def machine(python, log, environment, *words):
+    """Run `ray start` as docs/clusters.md says, in a process group that ends with the block."""
+    command = [python, "-m", "ray.scripts.scripts", "start", "--num-cpus", "1", "--block", *words]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env=environment, cwd=log.parent,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.cluster
+def test_hwtune_travels_to_machines_that_lack_it(tmp_path):
+    """Two nodes started by hand, whose Python has every package but hwtune."""
+    venv.create(tmp_path / "bare")
+    python = tmp_path / "bare" / "bin" / "python"
+    shared = next((tmp_path / "bare" / "lib").glob("python*")) / "site-packages" / "shared.pth"
+    shared.write_text("\n".join(site.getsitepackages()))
+    lacks = subprocess.run([python, "-c", "import hwtune.cli"], capture_output=True, cwd=tmp_path)
+    assert b"No module named" in lacks.stderr
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        "HWTUNE_RESULTS": str(tmp_path / "results"),
+    }
+    head = ("--head", "--port", str(port), "--include-dashboard", "false")
+    search = [sys.executable, "-m", "hwtune", "search", "digits_cnn", "--trials", "3"]
+    search += ["--seeds", "1", "--name", "s", "--address", f"127.0.0.1:{port}"]
+    with (
+        machine(python, tmp_path / "head.log", environment, *head),
+        machine(python, tmp_path / "node.log", environment, "--address", f"127.0.0.1:{port}"),
+    ):
+        done = subprocess.run(
+            search, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 trials at once" in done.stdout
+    assert (tmp_path / "results" / "s" / "report.html").is_file()

@@ -226,7 +226,7 @@ def fit(
     """Let Ray Tune run trials until the searcher has finished; `data` goes to each `runner`."""
 
     def request(config: dict[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([slots.request(gpu=config["gpu"])])
+        return PlacementGroupFactory(**slots.placement(gpu=config["gpu"]))
 
     trainable = tune.with_resources(tune.with_parameters(runner, **data), request)
     with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
