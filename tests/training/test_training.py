@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hwtune.data.splits import Part, SplitSpec, search_split
 from hwtune.errors import TrainingDiverged
 from hwtune.training.device import Fast, choose_device, keep_freed_memory
 from hwtune.training.loop import evaluate, train_config
+from hwtune.training.optim import build_optimizer
 from hwtune.training.state import plain_batches, start_training
 
 PLAIN = Fast("cpu", bf16=False)
@@ -194,3 +197,45 @@ def test_a_gpu_gives_the_losses_of_the_cpu_within_five_percent(parts):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     assert losses(parts, fast=choose_device(gpu=True)) == pytest.approx(losses(parts), rel=0.05)
+
+
+def test_training_imports_no_compiler():
+    code = (
+        "import sys, torch\n"
+        "from hwtune.training.optim import build_optimizer\n"
+        "for name in ('adam', 'adamw', 'sgd'):\n"
+        "    layer = torch.nn.Linear(2, 2)\n"
+        "    optimizer = build_optimizer(\n"
+        "        layer, optimizer=name, lr=0.1, weight_decay=0.0, momentum=0.9)\n"
+        "    layer(torch.ones(1, 2)).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    optimizer.zero_grad()\n"
+        "    optimizer.load_state_dict(optimizer.state_dict())\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_the_lean_optimisers_step_as_torchs_do(name):
+    def weights(build):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 3)
+        optimizer = build(layer)
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(torch.ones(2, 4)).pow(2).sum().backward()
+            optimizer.step()
+        return layer.weight.detach()
+
+    def torchs(layer):
+        if name == "sgd":
+            return torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+        return kind(layer.parameters(), lr=0.1, weight_decay=0.01)
+
+    def ours(layer):
+        return build_optimizer(layer, optimizer=name, lr=0.1, weight_decay=0.01, momentum=0.9)
+
+    torch.testing.assert_close(weights(ours), weights(torchs))
