@@ -151,6 +151,12 @@ Target = Annotated[
         parser=accuracy_of, metavar="ACCURACY", help="Validation accuracy that is enough: 0.998."
     ),
 ]
+Data = Annotated[
+    str, typer.Option(help="A data set, or auto: the space's own, else drawn characters.")
+]
+Kind = Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")]
+SplitSeed = Annotated[int, typer.Option(parser=seed_of, metavar="N", help="Seed of the split.")]
+Name = Annotated[str | None, typer.Option(help="Name of the folder; default: SPACE, SPACE-2, ...")]
 DEFAULT_RESULTS = Path("results")
 
 
@@ -187,15 +193,9 @@ def root(
 @app.command()
 def search(
     space: Annotated[str, typer.Argument(help="A name in search_spaces/, or a .py file.")],
-    data: Annotated[
-        str, typer.Option(help="A data set, or auto: the space's own, else drawn characters.")
-    ] = "auto",
-    split: Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")] = (
-        SplitKind.random
-    ),
-    split_seed: Annotated[
-        int, typer.Option(parser=seed_of, metavar="N", help="Seed of the split.")
-    ] = 0,
+    data: Data = "auto",
+    split: Kind = SplitKind.random,
+    split_seed: SplitSeed = 0,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -254,9 +254,7 @@ def search(
         str | None,
         typer.Option(metavar="URI", help="Copy the study there as it grows: s3://BUCKET/FOLDER."),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the study; default: SPACE, SPACE-2, ...")
-    ] = None,
+    name: Name = None,
     top: Top = 1,
     seeds: Seeds = 3,
     baselines: Baselines = False,
@@ -357,10 +355,27 @@ def say_end(folder: StudyFolder, code: int, console: Console) -> None:
 
 @app.command()
 def retrain(
-    study: Study,
+    study: Annotated[
+        str, typer.Argument(help="A study's name or path; with --baseline a space's.")
+    ],
     top: Top = 1,
     seeds: Seeds = 3,
     baselines: Baselines = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Train this published system of a space, as its authors did."),
+    ] = None,
+    honest: Annotated[
+        bool, typer.Option("--honest", help="A baseline on the split of hwtune's own studies.")
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(parser=positive, metavar="N", help="Of a baseline; default: as published."),
+    ] = None,
+    data: Data = "auto",
+    split: Kind = SplitKind.random,
+    split_seed: SplitSeed = 0,
+    name: Name = None,
     parallel: Parallel = None,
     address: Address = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -369,22 +384,33 @@ def retrain(
     """Retrain the best of a study on several seeds and test them once.
 
     Example: `python -m hwtune retrain chinese_cnn --top 3 --seeds 5`
+
+    With --baseline, train a published system of a space instead:
+    `python -m hwtune retrain chinese_cnn --baseline oafarih --honest`
     """
     reach_out(address)
     from hwtune import pipeline
     from hwtune.records import find_study
 
     console = Console(soft_wrap=True, highlight=False)
-    folder = find_study(results.absolute(), study)
-    pipeline.retrain_study(
-        folder,
-        top=top,
-        seeds=seeds,
-        baselines=baselines,
-        place=place_of(parallel, address, gpus_per_trial),
-        command=command_line(),
-        console=console,
-    )
+    place = place_of(parallel, address, gpus_per_trial)
+    if baseline is None:
+        if honest or epochs or name:
+            raise HwtuneError("--honest, --epochs and --name belong to --baseline NAME; add it.")
+        folder = find_study(results.absolute(), study)
+        pipeline.retrain_study(
+            folder, top=top, seeds=seeds, baselines=baselines, place=place,
+            command=command_line(), console=console,
+        )  # fmt: skip
+    else:
+        from hwtune.data.splits import SplitSpec
+        from hwtune.published import retrain_baseline
+
+        folder = retrain_baseline(
+            study, baseline, honest=honest, epochs=epochs, data=data,
+            split=SplitSpec(kind=split.value, seed=split_seed), seeds=seeds, place=place,
+            name=name, results=results.absolute(), command=command_line(), console=console,
+        )  # fmt: skip
     console.print(f"Report: {folder.report}")
 
 

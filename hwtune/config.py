@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from hwtune.errors import SpaceError
+from hwtune.errors import MisfitError, SpaceError
 
 Hyperparameters = dict[str, Any]  # name -> bool, int, float or str: what JSON and Optuna can hold
 
@@ -51,14 +51,17 @@ class TrialConfig:
     output_norm: bool = False
     strides: str = "1-2-2-2"  # of the residual stages (resnet)
     stem_kernel: int = 3  # pixels (resnet)
+    init: Literal["torch", "glorot"] = "torch"  # of the weights; glorot also sets biases to 0
 
     # Optimisation.
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9  # sgd
+    eps: float = 1e-8  # adam, adamw
     batch_size: int = 64
     epochs: int = 12
+    max_steps: int = 0  # batches after which training ends within its last epoch; 0 is off
     lr_schedule: Literal["constant", "onecycle", "exponential", "plateau"] = "constant"
     lr_decay: float = 0.98  # exponential: the factor of an epoch; plateau: the factor of a drop
     lr_patience: int = 5  # plateau: epochs without a lower validation loss
@@ -144,12 +147,12 @@ def per_stage(values: list[Any], stages: int, *, name: str) -> list[Any]:
     """Return one value a stage, repeating a single one.
 
     Raises:
-        SpaceError: when there are several, but not one a stage.
+        MisfitError: when there are several, but not one a stage.
     """
     if len(values) == 1:
         return values * stages
     if len(values) != stages:
-        raise SpaceError(
+        raise MisfitError(
             f"{name} has {len(values)} values for {stages} stages; give 1 or {stages}."
         )
     return values

@@ -2,7 +2,8 @@
 
 HwtuneError                 a user's mistake: one line with the value and the remedy, exit code 2
 ├── SpaceError              a search space, a hyperparameter, or a config that cannot be built
-│   └── NoPixelError        strides and poolings leave nothing of the image
+│   └── MisfitError         values that are right alone and make no network together
+│       └── NoPixelError    strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
 ├── StudyError              a study folder that is absent, taken, locked or not writable
 └── ClusterError            a Ray cluster that does not answer
@@ -19,7 +20,11 @@ class SpaceError(HwtuneError):
     """A search space, a hyperparameter or a configuration is wrong."""
 
 
-class NoPixelError(SpaceError):
+class MisfitError(SpaceError):
+    """Values that are right alone make no network together."""
+
+
+class NoPixelError(MisfitError):
     """A configuration shrinks the image to nothing."""
 
 

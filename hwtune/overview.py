@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution
 
 from hwtune.data import find_data, load_data, source_of
 from hwtune.data.images import Dataset
-from hwtune.errors import DataError, NoPixelError
+from hwtune.errors import DataError, MisfitError
 from hwtune.search.feasible import cost_of, survey, too_large
 from hwtune.space import SearchSpace, load_space, space_files
 
@@ -56,7 +56,7 @@ def point(space: SearchSpace, name: str, values: Any, build: Any) -> dict[str, A
     """Return the cost of one point and whether a study would train it."""
     try:
         cost = build(values)
-    except NoPixelError as error:
+    except MisfitError as error:
         return {"name": name, "parameters": 0, "macs": 0, "trained": f"no: {error}"}
     reason = too_large(space, cost)
     if name in space.baselines:

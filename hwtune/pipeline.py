@@ -533,6 +533,11 @@ def _retrain(
         seeds=list(range(seeds)), slots=slots, command=command,
         tell=console.print,
     )  # fmt: skip
+    say_tested(entries, console)
+
+
+def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
+    """Say how each configuration did on the test set."""
     for entry in entries:
         accuracy = entry["test_accuracy"]
         spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""

@@ -7,7 +7,7 @@ import math
 import runpy
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,23 @@ def _ranged(kind: Any, low: float, high: float, **options: bool) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """How the authors of a baseline trained it, where that is no part of its point of the space.
+
+    Attributes:
+        headline: the accuracy in [0, 1] that they report, None where there is none.
+        really: what that figure is, in a line.
+        values: hyperparameters of their run, above all its length.
+        split: the fields of their split, as `hwtune.data.splits.SplitSpec` has them.
+    """
+
+    headline: float | None
+    really: str
+    values: Hyperparameters
+    split: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """The values that a study may try.
 
@@ -64,6 +81,7 @@ class SearchSpace:
         fixed: hyperparameters that all trials share.
         search: hyperparameters that vary, as Optuna's distributions.
         baselines: published configurations, each a point of `search`; run first, never stopped.
+        published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines as ordinary trials.
         max_parameters: a larger network is not trained.
         max_macs: a network with more multiply-accumulates an image is not trained.
@@ -78,6 +96,7 @@ class SearchSpace:
     model: str = "cnn"
     fixed: Hyperparameters = field(default_factory=dict)
     baselines: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
     starts: Mapping[str, Hyperparameters] = field(default_factory=dict)
     max_parameters: int = 5_000_000
     max_macs: int = 2_000_000_000
@@ -98,6 +117,11 @@ class SearchSpace:
         for kind, points in (("Baseline", self.baselines), ("Start", self.starts)):
             for name, values in points.items():
                 self._check_point(f"{kind} {name!r}", values)
+
+        for name, published in self.published.items():
+            if name not in self.baselines:
+                raise SpaceError(f"published[{name!r}] is no baseline.")
+            self.config({**self.baselines[name], **published.values})
 
     def _check_values(self) -> None:
         """Build a trial config from each choice and each end of a range."""
@@ -162,6 +186,7 @@ class SearchSpace:
     def to_json(self) -> dict[str, Any]:
         """Return the space as JSON data, the inverse of `space_from_json`."""
         data = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        data["published"] = {name: asdict(each) for name, each in self.published.items()}
         data["search"] = {k: json.loads(distribution_to_json(d)) for k, d in self.search.items()}
         return data
 
@@ -203,7 +228,8 @@ def parse_value(key: str, distribution: BaseDistribution, text: str) -> Any:
 def space_from_json(data: dict[str, Any]) -> SearchSpace:
     """Return the space that `SearchSpace.to_json` described; no code is executed."""
     search = {k: json_to_distribution(json.dumps(d)) for k, d in data["search"].items()}
-    return SearchSpace(**{**data, "search": search})
+    published = {k: Published(**each) for k, each in data.get("published", {}).items()}
+    return SearchSpace(**{**data, "search": search, "published": published})
 
 
 def space_folders() -> list[Path]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hwtune.data import DATASETS
 from hwtune.data.splits import Part
-from hwtune.errors import NoPixelError, SpaceError
+from hwtune.errors import MisfitError, SpaceError
 from hwtune.search.feasible import cost_of, survey, too_large
 from hwtune.space import (
     SearchSpace,
@@ -43,18 +43,14 @@ def shape(space):
 
 
 def test_the_spaces_of_the_issue_are_there():
-    assert {"chinese_cnn", "digits_cnn"} <= SPACES.keys()
+    assert {
+        "chinese_cnn", "chinese_resnet", "digits_cnn", "mnist_cnn", "mnist_m3"
+    } <= SPACES.keys()  # fmt: skip
 
 
 @EVERY_SPACE
 def test_every_space_has_points_that_can_be_trained(space):
     assert survey(space, **shape(space))
-
-
-@EVERY_SPACE
-def test_every_baseline_is_trained_whatever_the_limits(space):
-    for values in space.baselines.values():
-        assert not too_large(space, cost_of(space, values, **shape(space)))
 
 
 @EVERY_SPACE
@@ -71,7 +67,7 @@ def test_every_point_builds_a_network_and_trains_a_step(space, data):
     try:
         if too_large(space, cost_of(space, values, **dimensions)):
             return
-    except NoPixelError:
+    except MisfitError:
         return
     count = 8
     generator = torch.Generator().manual_seed(0)

@@ -20,13 +20,15 @@ class SplitSpec:
     """How a data set is divided.
 
     Attributes:
-        kind: "random" within each class, or "writer": no writer on two sides.
+        kind: "random" within each class, or "writer": no writer on two sides; two that published
+            systems use on a data set with a test part of its own: "ordered": the last of the other
+            images validate; "halved": the first half of the test part validates.
         seed: of the shuffle.
         validation, test: fractions of the images of each class, or of the writers. A data set
             with a test part of its own keeps it under "random"; `test` is not used then.
     """
 
-    kind: Literal["random", "writer"] = "random"
+    kind: Literal["random", "writer", "ordered", "halved"] = "random"
     seed: int = 0
     validation: float = 0.1
     test: float = 0.1
@@ -34,13 +36,6 @@ class SplitSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the values as plain JSON data."""
         return asdict(self)
-
-
-# The published splits that have no validation part; every other reference system fits the default.
-PUBLISHED_SPLITS = {
-    "oafarih": SplitSpec(validation=0.1, test=0.1),  # 12,000 / 1,500 / 1,500
-    "lazhili8": SplitSpec(validation=0.0, test=0.1),  # 13,500 / 1,500, the 1,500 watched
-}
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,8 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
     Raises:
         DataError: when the writers are unknown but asked for, or a part stays empty.
     """
+    if spec.kind in ("ordered", "halved"):
+        return _in_order(dataset, spec)
     rng = np.random.default_rng(spec.seed)
     if spec.kind == "writer":
         if dataset.writers is None:
@@ -111,6 +108,22 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
     if not len(indices.train):
         raise DataError(f"{dataset.name} has too few images to split ({len(dataset.labels)}).")
     return indices
+
+
+def _in_order(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
+    """Return the parts of a split that shuffles nothing.
+
+    Raises:
+        DataError: when the data set has no test part of its own.
+    """
+    if dataset.test_from is None:
+        raise DataError(f"{dataset.name} has no test part of its own, which this split needs.")
+    every, own_test = np.arange(len(dataset.labels)), dataset.test_from
+    if spec.kind == "halved":
+        middle = (own_test + len(every)) // 2
+        return SplitIndices(every[:own_test], every[own_test:middle], every[middle:])
+    begin = own_test - round(own_test * spec.validation)
+    return SplitIndices(every[:begin], every[begin:own_test], every[own_test:])
 
 
 def take(dataset: Dataset, indices: Integers) -> Part:

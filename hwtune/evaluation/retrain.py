@@ -79,6 +79,7 @@ def retrain(
     *,
     seeds: list[int],
     slots: Slots,
+    join_validation: bool = True,
     command: str,
     tell: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -87,11 +88,16 @@ def retrain(
     Each opening of the test set is on disk before a test pixel is read. Must run inside a Ray
     cluster.
 
+    Args:
+        join_validation: whether configurations that do not watch the validation images train on
+            them, too.
+
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
     """
     weights: dict[tuple[int, int], Weights] = {}
-    for job, outcome in _train_all(candidates, dataset, spec, seeds=seeds, slots=slots):
+    data = _stored_data(dataset, spec, candidates, join_validation=join_validation)
+    for job, outcome in _train_all(candidates, data, seeds=seeds, slots=slots):
         title = f"{candidates[job[0]].name}, seed {job[1]}"
         if isinstance(outcome, str):
             tell(f"Retraining {title} failed: {outcome}")
@@ -125,14 +131,12 @@ def retrain(
 
 def _train_all(
     candidates: list[Candidate],
-    dataset: Dataset,
-    spec: SplitSpec,
+    data: dict[bool, ray.ObjectRef],
     *,
     seeds: list[int],
     slots: Slots,
 ) -> Iterator[tuple[tuple[int, int], Weights | str]]:
     """Yield (candidate, seed) with the weights, or why there are none, as each training ends."""
-    data = _stored_data(dataset, spec, candidates)
     remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
     jobs = {
         remote.remote(each.config.to_dict(), data[each.config.needs_validation], seed): (i, seed)
@@ -153,14 +157,15 @@ def _train_all(
 
 
 def _stored_data(
-    dataset: Dataset, spec: SplitSpec, candidates: list[Candidate]
+    dataset: Dataset, spec: SplitSpec, candidates: list[Candidate], *, join_validation: bool
 ) -> dict[bool, ray.ObjectRef]:
     """Put the training data into the object store, by whether validation is kept apart."""
     indices = split_indices(dataset, spec)
     stored = {}
     for watches in {each.config.needs_validation for each in candidates}:
+        apart = watches or not join_validation
         both = np.sort(np.concatenate([indices.train, indices.validation]))
-        train = take(dataset, indices.train if watches else both)
+        train = take(dataset, indices.train if apart else both)
         validation = take(dataset, indices.validation) if watches else None
         stored[watches] = ray.put(
             {

@@ -18,7 +18,7 @@ def write_report(folder: StudyFolder) -> None:
     Raises:
         StudyError: when the study's files do not read.
     """
-    about = folder.read_study()
+    about = {"baseline": None, **folder.read_study()}
     trials, epochs = folder.read_trials(), folder.read_epochs()
     tested = folder.read_retrain()
     order = ranked(trials)
@@ -70,13 +70,26 @@ def answer(about: dict[str, Any], order: list[TrialRecord], winner: Any) -> str:
     if winner is None:
         return "No configuration was retrained and tested yet."
     test = winner["test_accuracy"]
+    if published := about["baseline"]:
+        title = (
+            f"{winner['name']}, trained {'by hwtune' if published['honest'] else 'as published'}"
+        )
+    else:
+        title = f"The best of {len(order)} trained configurations, {winner['name']}"
     return (
-        f"The best of {len(order)} trained configurations, {winner['name']}, reads "
+        f"{title}, reads "
         f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
         f"{about['data']['name']} correctly: the mean of {len(winner['seeds'])} trainings, 95 % "
         f"interval {percent(test['low'])} to {percent(test['high'])}, with "
-        f"{winner['parameters']:,} parameters."
+        f"{winner['parameters']:,} parameters.{reported_by(published)}"
     )
+
+
+def reported_by(published: dict[str, Any] | None) -> str:
+    """Return what the authors of a baseline report, as a sentence, or ""."""
+    if not published or published["headline"] is None:
+        return ""
+    return f" Its authors report {percent(published['headline'])}: {published['really']}."
 
 
 def gains(order: list[TrialRecord]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 
 from hwtune.config import Hyperparameters
-from hwtune.errors import NoPixelError, SpaceError
+from hwtune.errors import MisfitError, SpaceError
 from hwtune.models import measure_cost
 from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
@@ -17,7 +17,7 @@ def cost_of(space: SearchSpace, values: Hyperparameters, *, classes: int, side: 
     """Return the cost of a point of `space` on images of `side` pixels.
 
     Raises:
-        NoPixelError: when nothing of the image is left.
+        MisfitError: when the values make no network together.
         SpaceError: when it cannot be built for another reason.
     """
     config = space.config(values)
@@ -52,7 +52,7 @@ def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
         try:
             cost = cost_of(space, values, classes=classes, side=side)
             reason = too_large(space, cost)
-        except NoPixelError as error:
+        except MisfitError as error:
             reason = str(error)
         if reason:
             why = reason

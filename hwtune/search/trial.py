@@ -18,7 +18,7 @@ from hwtune.config import TrialConfig, trial_config
 from hwtune.data.splits import Part
 from hwtune.errors import TrainingDiverged
 from hwtune.training.device import choose_device, keep_freed_memory
-from hwtune.training.loop import EpochResult, train_config
+from hwtune.training.loop import EpochResult, is_over, train_config
 from hwtune.training.state import TrainState, start_training
 
 Arrays = dict[str, Any]  # of a SearchSplit: what crosses the process border
@@ -105,10 +105,7 @@ class TrialRunner(tune.Trainable):
         """Train an epoch and return its report, once the state is on disk."""
         assert self.state is not None
         result = next(self.results)
-        stop = self.values.early_stop
-        full_length = result.epoch >= self.values.epochs or (
-            bool(stop) and self.state.epochs_since_best >= stop
-        )
+        full_length = is_over(self.state, self.values)
         # With the digits of epochs.csv, so that a resumed study decides as an undisturbed one.
         epoch = {name: float(f"{value:.6g}") for name, value in asdict(result).items()}
         report = {

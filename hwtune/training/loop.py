@@ -41,6 +41,7 @@ def train(
     val_batches: Batches | None,
     *,
     epochs: int,
+    max_steps: int = 0,
     softmax: bool = False,
     label_smoothing: float = 0.0,
     clip_value: float = 0.0,
@@ -48,15 +49,17 @@ def train(
 ) -> Iterator[EpochResult]:
     """Train `state` in place, yielding after each epoch; the caller reports, saves or stops.
 
-    `softmax` is applied before the cross-entropy, as one published system does. Gradients are
-    clipped to +- `clip_value`; 0 is off. After `early_stop` epochs without a lower validation
-    loss training ends and the weights of the best epoch are restored; 0 is off.
+    Training ends after `epochs`, or within an epoch after `max_steps` batches; 0 is off. `softmax`
+    is applied before the cross-entropy, as one published system does. Gradients are clipped to +-
+    `clip_value`; 0 is off. After `early_stop` epochs without a lower validation loss training ends
+    and the weights of the best epoch are restored; 0 is off.
 
     Raises:
         TrainingDiverged: when an epoch's mean training loss is not finite.
     """
     fast = state.fast
-    while state.epoch < epochs:
+    last_step = max_steps or math.inf
+    while state.epoch < epochs and state.step < last_step:
         started = time.perf_counter()
         losses = []
         rate = 0.0
@@ -78,6 +81,9 @@ def train(
             if state.ema is not None:
                 state.ema.update_parameters(state.model)
             losses.append(loss.detach())  # .item() here would wait for the GPU
+            state.step += 1
+            if state.step >= last_step:
+                break
         train_loss = torch.stack(losses).mean().item()
         state.epoch += 1
         if not math.isfinite(train_loss):
@@ -108,10 +114,20 @@ def train_config(
         train_batches,
         val_batches,
         epochs=config.epochs,
+        max_steps=config.max_steps,
         softmax=config.softmax,
         label_smoothing=config.label_smoothing,
         clip_value=config.clip_value,
         early_stop=config.early_stop,
+    )
+
+
+def is_over(state: TrainState, config: TrialConfig) -> bool:
+    """Return whether a configuration has been trained for as long as it wants."""
+    return (
+        state.epoch >= config.epochs
+        or 0 < config.max_steps <= state.step
+        or 0 < config.early_stop <= state.epochs_since_best
     )
 
 

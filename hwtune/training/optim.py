@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -55,6 +56,7 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     momentum: float,
+    eps: float,
 ) -> Optimizer:
     """Return the optimiser; Adam and SGD take `weight_decay` as an L2 penalty, AdamW decoupled."""
     parameters = model.parameters()
@@ -63,7 +65,7 @@ def build_optimizer(
             parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True
         )
     kind = LeanAdamW if optimizer == "adamw" else LeanAdam
-    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return kind(parameters, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
 
 
 def build_schedule(
@@ -75,14 +77,16 @@ def build_schedule(
     lr_patience: int,
     epochs: int,
     steps: int,
+    max_steps: int,
 ) -> Schedule:
-    """Return the lr schedule for `epochs` epochs of `steps` steps.
+    """Return the lr schedule for at most `epochs` epochs of `steps` steps, `max_steps` in all.
 
     OneCycle (Smith and Topin, arXiv 1708.07120) warms up over 30 % of all steps, then falls along
     a cosine. Plateau multiplies by `lr_decay` after `lr_patience` epochs without progress.
     """
     if lr_schedule == "onecycle":
-        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps)
+        total = min(epochs * steps, max_steps or math.inf)
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=int(total))
     if lr_schedule == "exponential":
         return lr_scheduler.ExponentialLR(optimizer, lr_decay)
     if lr_schedule == "plateau":

@@ -30,6 +30,7 @@ class TrainState:
         ema: the weight average that is evaluated instead of `model`, or None.
         random: the generator of the order of the images and of the augmentation.
         epoch: how many are done.
+        step: batches that are done.
         best_loss: the lowest validation loss so far, when early stopping watches it.
         best_weights: the evaluated weights at that epoch.
         epochs_since_best: epochs without progress.
@@ -42,6 +43,7 @@ class TrainState:
     random: torch.Generator
     fast: Fast
     epoch: int = 0
+    step: int = 0
     best_loss: float = float("inf")
     best_weights: Weights | None = None
     epochs_since_best: int = 0
@@ -62,6 +64,7 @@ class TrainState:
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state() if self.fast.device == "cuda" else None,
             "epoch": self.epoch,
+            "step": self.step,
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
             "epochs_since_best": self.epochs_since_best,
@@ -78,7 +81,7 @@ class TrainState:
         torch.set_rng_state(content["torch_random"].cpu())
         if content["cuda_random"] is not None and self.fast.device == "cuda":
             torch.cuda.set_rng_state(content["cuda_random"].cpu())
-        for name in ("epoch", "best_loss", "best_weights", "epochs_since_best"):
+        for name in ("epoch", "step", "best_loss", "best_weights", "epochs_since_best"):
             setattr(self, name, content[name])
 
     def remember_best(self, loss: float) -> None:
@@ -106,6 +109,8 @@ def start_training(
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     model = build_model(config, classes=classes, side=config.side or train.images.shape[1])
+    if config.init == "glorot":
+        glorot(model)
     model = model.to(fast.device).to(memory_format=torch.channels_last)
     batches = Batches(
         train,
@@ -124,6 +129,7 @@ def start_training(
         lr=config.lr,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
+        eps=config.eps,
     )
     schedule = build_schedule(
         optimizer,
@@ -133,11 +139,25 @@ def start_training(
         lr_patience=config.lr_patience,
         epochs=config.epochs,
         steps=len(batches),
+        max_steps=config.max_steps,
     )
     ema = build_ema(model, config.ema) if config.ema else None
     state = TrainState(model, optimizer, schedule, ema, random, fast)
     watched = None if validation is None else plain_batches(validation, config, fast=fast)
     return state, batches, watched
+
+
+def glorot(model: nn.Module) -> None:
+    """Draw the weights of all convolutions and linear layers anew, their biases 0.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks,
+    2010; Keras's default.
+    """
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:

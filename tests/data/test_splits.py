@@ -3,7 +3,7 @@ import pytest
 
 from hwtune.data.images import Dataset
 from hwtune.data.sealed import open_test
-from hwtune.data.splits import PUBLISHED_SPLITS, SplitSpec, search_split, split_indices
+from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import DataError
 
 
@@ -83,12 +83,19 @@ def test_a_split_without_validation_is_refused_for_a_search():
         search_split(dataset(), SplitSpec(validation=0.0))
 
 
-def test_the_published_splits_have_the_published_sizes(real_data):
-    from hwtune.data import load_data
+def test_the_last_images_or_half_of_the_test_part_can_validate():
+    data = dataset(test_from=2700)
+    parts = split_indices(data, SplitSpec(kind="ordered", validation=0.1))
+    assert parts.train.tolist() == list(range(2430))
+    assert parts.validation.tolist() == list(range(2430, 2700))
+    assert parts.test.tolist() == list(range(2700, 3000))
+    parts = split_indices(data, SplitSpec(kind="halved"))
+    assert parts.train.tolist() == list(range(2700))
+    assert parts.validation.tolist() == list(range(2700, 2850))
+    assert parts.test.tolist() == list(range(2850, 3000))
 
-    data = load_data("chinese_mnist")
-    sizes = {
-        name: tuple(split_indices(data, spec).counts().values())
-        for name, spec in PUBLISHED_SPLITS.items()
-    }
-    assert sizes == {"oafarih": (12000, 1500, 1500), "lazhili8": (13500, 0, 1500)}
+
+@pytest.mark.parametrize("kind", ["ordered", "halved"])
+def test_a_split_in_order_needs_a_test_part(kind):
+    with pytest.raises(DataError, match="no test part of its own"):
+        split_indices(dataset(), SplitSpec(kind=kind))

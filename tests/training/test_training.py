@@ -206,7 +206,7 @@ def test_training_imports_no_compiler():
         "for name in ('adam', 'adamw', 'sgd'):\n"
         "    layer = torch.nn.Linear(2, 2)\n"
         "    optimizer = build_optimizer(\n"
-        "        layer, optimizer=name, lr=0.1, weight_decay=0.0, momentum=0.9)\n"
+        "        layer, optimizer=name, lr=0.1, weight_decay=0.0, momentum=0.9, eps=1e-8)\n"
         "    layer(torch.ones(1, 2)).sum().backward()\n"
         "    optimizer.step()\n"
         "    optimizer.zero_grad()\n"
@@ -236,6 +236,32 @@ def test_the_lean_optimisers_step_as_torchs_do(name):
         return kind(layer.parameters(), lr=0.1, weight_decay=0.01)
 
     def ours(layer):
-        return build_optimizer(layer, optimizer=name, lr=0.1, weight_decay=0.01, momentum=0.9)
+        return build_optimizer(
+            layer, optimizer=name, lr=0.1, weight_decay=0.01, momentum=0.9, eps=1e-8
+        )
 
     torch.testing.assert_close(weights(ours), weights(torchs))
+
+
+def test_training_ends_within_an_epoch_after_so_many_steps(parts):
+    state, results = start(parts, epochs=9, max_steps=len_of_epoch(parts) + 2)
+    epochs = [result.epoch for result in results]
+    assert epochs == [1, 2]
+    assert state.step == len_of_epoch(parts) + 2
+
+
+def len_of_epoch(parts):
+    state, results = start(parts, epochs=1)
+    list(results)
+    return state.step
+
+
+def test_glorot_weights_have_the_spread_of_their_fans_and_no_bias(parts):
+    state, _ = start(parts, init="glorot", hidden="400")
+    linears = [m for m in state.model.modules() if isinstance(m, torch.nn.Linear)]
+    for layer in linears:
+        bound = math.sqrt(6 / (layer.in_features + layer.out_features))
+        weight = layer.weight.detach()
+        assert weight.abs().max() <= bound
+        assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+        assert not layer.bias.any()

@@ -1,0 +1,121 @@
+"""Train a published system as its authors did, or under hwtune's own protocol, and test it once."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hwtune import cluster
+from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.errors import SpaceError
+from hwtune.evaluation.retrain import Candidate, retrain
+from hwtune.hardware import git_commit, hardware, versions
+from hwtune.models import measure_cost
+from hwtune.pipeline import Place, choose_data, recorded, reported, say_tested
+from hwtune.records import FORMAT, StudyFolder, create_study, now
+from hwtune.space import Published, SearchSpace, load_space
+
+
+def published_run(space: SearchSpace, baseline: str) -> Published:
+    """Return how a baseline of a space was published.
+
+    Raises:
+        SpaceError: when the space has no such baseline.
+    """
+    if baseline not in space.baselines:
+        known = ", ".join(space.baselines) or "none"
+        raise SpaceError(f"Space {space.name!r} has no baseline {baseline!r}; it has {known}.")
+    unknown = Published(headline=None, really="", values={}, split={})
+    return space.published.get(baseline, unknown)
+
+
+def retrain_baseline(
+    space_name: str,
+    baseline: str,
+    *,
+    honest: bool,
+    epochs: int | None,
+    data: str,
+    split: SplitSpec,
+    seeds: int,
+    place: Place,
+    name: str | None,
+    results: Path,
+    command: Sequence[str],
+    console: Console,
+) -> StudyFolder:
+    """Train one baseline on several seeds, test it, and return the folder with its records.
+
+    Args:
+        honest: train on train and validation of `split`; otherwise on the authors' own split, on
+            its train part alone.
+        epochs: instead of the authors' own length.
+
+    Raises:
+        HwtuneError: when something the user gave is wrong; nothing is left behind then.
+    """
+    began = time.monotonic()
+    space, file = load_space(space_name)
+    published = published_run(space, baseline)
+    config = space.config({**space.baselines[baseline], **published.values})
+    if epochs is not None:
+        config = replace(config, epochs=epochs)
+    dataset = choose_data(data, space, console)
+    cost = measure_cost(config, classes=len(dataset.classes), side=config.side or dataset.side)
+    spec = split if honest else SplitSpec(**published.split)
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "space": space.to_json(),
+        "data": dataset.describe(),
+        "split": {**spec.to_dict(), "counts": split_indices(dataset, spec).counts()},
+        "baseline": {
+            "name": baseline,
+            "honest": honest,
+            "epochs": config.epochs,
+            "headline": published.headline,
+            "really": published.really,
+        },
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "hardware": {**hardware(), "parallel": None},
+        "command": shlex.join(command),
+        "started": now(),
+        "seconds": None,
+        "status": "running",
+        "runs": [],
+    }
+    ending = "-honest" if honest else ""
+    source = file.read_text(encoding="utf-8")
+    folder = create_study(
+        results, name, f"{space.name}-{baseline}{ending}", about=about, source=source
+    )
+    about["study"] = folder.name
+    with (
+        folder.locked(),
+        reported(folder),
+        recorded(folder, about, command=shlex.join(command), began=began),
+        cluster.started(place.address),
+    ):
+        slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
+        about["hardware"]["parallel"] = slots.total
+        counts = about["split"]["counts"]
+        console.print(
+            f"{folder.name}: {cost.parameters:,} parameters; {dataset.name}, {counts['train']:,} "
+            f"images to train on, {counts['validation']:,} to validate, {counts['test']:,} to test "
+            f"(split {spec.kind}); {seeds} seeds, at most {config.epochs} epochs each."
+        )
+        entries = retrain(
+            [Candidate(baseline, baseline, config)], dataset, spec, folder,
+            seeds=list(range(seeds)), slots=slots, join_validation=honest,
+            command=shlex.join(command), tell=console.print,
+        )  # fmt: skip
+        say_tested(entries, console)
+        if published.headline is not None:
+            console.print(f"Its authors report {published.headline:.2%}: {published.really}.")
+    return folder
