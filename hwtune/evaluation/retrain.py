@@ -26,6 +26,8 @@ from hwtune.training.device import choose_device, keep_freed_memory
 from hwtune.training.loop import train_config
 from hwtune.training.state import Weights, start_training, weights_of
 
+SILENCE = 30.0  # seconds after which a line says how far the trainings are
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -46,7 +48,31 @@ def candidate(trial: TrialRecord, config: TrialConfig) -> Candidate:
     return Candidate(trial.baseline or f"trial {trial.trial}", trial.baseline, config)
 
 
-def train_one(config: Hyperparameters, data: dict[str, Any], seed: int) -> dict[str, NDArray[Any]]:
+class Watch:
+    """Knows how far each training is; runs as an actor."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+        self.ended: set[str] = set()
+
+    def note(self, title: str, epoch: int) -> None:
+        """Take down the last epoch of a training."""
+        if title not in self.ended:
+            self.epochs[title] = epoch
+
+    def words(self) -> str:
+        """Return what runs, for people."""
+        return "; ".join(f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
+
+    def over(self, title: str) -> None:
+        """Forget a training, and what it may still say."""
+        self.ended.add(title)
+        self.epochs.pop(title, None)
+
+
+def train_one(
+    config: Hyperparameters, data: dict[str, Any], seed: int, watch: Any, title: str
+) -> dict[str, NDArray[Any]]:
     """Train one configuration in this process and return its weights as arrays.
 
     Raises:
@@ -66,8 +92,8 @@ def train_one(config: Hyperparameters, data: dict[str, Any], seed: int) -> dict[
         seed=seed,
         fast=fast,
     )
-    for _ in train_config(state, batches, watched, values):
-        pass
+    for result in train_config(state, batches, watched, values):
+        watch.note.remote(title, result.epoch)
     return {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
 
 
@@ -97,8 +123,8 @@ def retrain(
     """
     weights: dict[tuple[int, int], Weights] = {}
     data = _stored_data(dataset, spec, candidates, join_validation=join_validation)
-    for job, outcome in _train_all(candidates, data, seeds=seeds, slots=slots):
-        title = f"{candidates[job[0]].name}, seed {job[1]}"
+    for job, outcome in _train_all(candidates, data, seeds=seeds, slots=slots, tell=tell):
+        title = title_of(candidates[job[0]], job[1])
         if isinstance(outcome, str):
             tell(f"Retraining {title} failed: {outcome}")
             continue
@@ -129,24 +155,39 @@ def retrain(
     return entries
 
 
+def title_of(each: Candidate, seed: int) -> str:
+    """Return the name of one training."""
+    return f"{each.name}, seed {seed}"
+
+
 def _train_all(
     candidates: list[Candidate],
     data: dict[bool, ray.ObjectRef],
     *,
     seeds: list[int],
     slots: Slots,
+    tell: Callable[[str], None],
 ) -> Iterator[tuple[tuple[int, int], Weights | str]]:
     """Yield (candidate, seed) with the weights, or why there are none, as each training ends."""
     remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
+    actor: Any = ray.remote(num_cpus=0)(Watch)
+    watch = actor.remote()
     jobs = {
-        remote.remote(each.config.to_dict(), data[each.config.needs_validation], seed): (i, seed)
+        remote.remote(
+            each.config.to_dict(), data[each.config.needs_validation], seed, watch,
+            title_of(each, seed),
+        ): (i, seed)
         for i, each in enumerate(candidates)
         for seed in seeds
-    }
+    }  # fmt: skip
     waiting = list(jobs)
     while waiting:
-        done, waiting = ray.wait(waiting)
+        done, waiting = ray.wait(waiting, timeout=SILENCE)
+        if not done and (words := ray.get(watch.words.remote())):
+            tell(f"retraining: {words}")
         for reference in done:
+            index, seed = jobs[reference]
+            watch.over.remote(title_of(candidates[index], seed))
             try:
                 arrays = ray.get(reference)
             except ray.exceptions.RayError as error:
