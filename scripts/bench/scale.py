@@ -111,13 +111,14 @@ def run(trials: int, sampler: str) -> Meter:
         meter.note()
         return suggest(self, trial_id)
 
+    runner = study.TrialRunner
+    study.TrialRunner = Sleeper  # type: ignore[misc,assignment]
     study.optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": SLOTS // NODES})
     try:
         for _ in range(NODES - 1):
             nodes.add_node(num_cpus=SLOTS // NODES + 1)
         with TemporaryDirectory() as folder, cluster.started(nodes.address):
-            study.TrialRunner = Sleeper  # type: ignore[misc,assignment]
             study.run_search(
                 SPACE, search_split(load_data("digits"), SplitSpec()),
                 create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
@@ -128,6 +129,7 @@ def run(trials: int, sampler: str) -> Meter:
             meter.note()
     finally:
         nodes.shutdown()
+        study.TrialRunner = runner  # type: ignore[misc]
         study.optuna.Study.ask, OptunaSearcher.suggest = ask, suggest  # type: ignore[method-assign]
     return meter
 
