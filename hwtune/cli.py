@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -161,9 +162,26 @@ DEFAULT_RESULTS = Path("results")
 
 
 def reach_out(address: str | None) -> None:
-    """Let Ray leave the loopback interface for a cluster; it reads this when it is imported."""
-    if address:
+    """Let Ray leave the loopback interface for a cluster that does; it reads this when imported."""
+    if address and not on_loopback_alone(address):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+
+
+def on_loopback_alone(address: str) -> bool:
+    """Return whether a cluster at 127.0.0.1:PORT cannot be reached under this machine's own address.
+
+    Ray would look for it there.
+    """
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdecimal():
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        try:
+            route.connect(("192.0.2.1", 9))  # sends nothing, but chooses an interface
+            socket.create_connection((route.getsockname()[0], int(port)), timeout=2).close()
+        except OSError:
+            return True
+    return False
 
 
 def place_of(parallel: int | None, address: str | None, gpu_share: float | None) -> Place:
@@ -395,14 +413,19 @@ def retrain(
     console = Console(soft_wrap=True, highlight=False)
     place = place_of(parallel, address, gpus_per_trial)
     if baseline is None:
-        if honest or epochs or name:
-            raise HwtuneError("--honest, --epochs and --name belong to --baseline NAME; add it.")
+        if honest or epochs or name or split_seed or split != "random" or data != "auto":
+            raise HwtuneError(
+                "--honest, --epochs, --data, --split, --split-seed and --name belong to --baseline "
+                "NAME; add it."
+            )
         folder = find_study(results.absolute(), study)
         pipeline.retrain_study(
             folder, top=top, seeds=seeds, baselines=baselines, place=place,
             command=command_line(), console=console,
         )  # fmt: skip
     else:
+        if not honest and (split_seed or split != "random"):
+            raise HwtuneError("--split and --split-seed belong to --honest; add it.")
         from hwtune.data.splits import SplitSpec
         from hwtune.published import retrain_baseline
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+import queue
 import secrets
 import signal
 import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,8 @@ from hwtune.errors import ClusterError
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 MAX_TRIALS_PER_GPU = 8
 UNMEASURED_PER_GPU = 4  # trainings, where their need of memory is not known
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0  # until somebody listens
+INIT_SECONDS = 90.0  # until this process is part of the cluster
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,16 @@ def _connect(address: str) -> Any:
         host, _, port = address.rpartition(":")
         if port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        return ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": [str(Path(__file__).parent)], "env_vars": WORKER_VARIABLES},
+        return answered(
+            lambda: ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={
+                    "py_modules": [str(Path(__file__).parent)],
+                    "env_vars": WORKER_VARIABLES,
+                },
+            )
         )
     except (OSError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
@@ -190,6 +197,30 @@ def _connect(address: str) -> Any:
             f"--address {address!r}: no Ray cluster answers ({why}); start one with "
             "'ray start --head', or leave the option out."
         ) from None
+
+
+def answered(connect: Callable[[], Any], *, seconds: float = INIT_SECONDS) -> Any:
+    """Return what `connect` returns; Ray itself would go on trying for many minutes.
+
+    Raises:
+        TimeoutError: when it takes longer than `seconds`.
+    """
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    threading.Thread(target=_ask, args=(connect, answers), daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"it did not let this process in within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer
+
+
+def _ask(connect: Callable[[], Any], answers: queue.SimpleQueue[Any]) -> None:
+    try:
+        answers.put((connect(), None))
+    except BaseException as error:  # raised again in the thread that waits
+        answers.put((None, error))
 
 
 def catch_sigterm() -> None:

@@ -85,7 +85,10 @@ class TrialConfig:
         return asdict(self)
 
 
-LOWEST = {"epochs": 1, "batch_size": 2, "stem_stride": 1, "convs_per_stage": 1, "stem_kernel": 1}
+LOWEST = {
+    **dict.fromkeys(("epochs", "stem_stride", "convs_per_stage", "stem_kernel", "lr_patience"), 1),
+    "batch_size": 2,
+}
 HIGHEST = dict.fromkeys(  # these stay below 1
     ("momentum", "ema", "label_smoothing", "translation", "scaling", "lr_decay"), 1.0
 )

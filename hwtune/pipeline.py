@@ -205,6 +205,11 @@ def resume(
     began = time.monotonic()
     with folder.locked():
         about = folder.read_study()
+        if published := about.get("baseline"):
+            raise StudyError(
+                f"{folder.name} is no search and cannot be resumed; train it anew: retrain "
+                f"{about['space']['name']} --baseline {published['name']}."
+            )
         extended = any(value is not None for value in (trials, time_budget, target))
         done = sum(t.epochs > 0 for t in folder.read_trials())
         if about["status"] == "complete" and not extended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,24 +14,30 @@ from rich.console import Console
 
 from hwtune import cluster
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.errors import SpaceError
+from hwtune.errors import ClusterError, SpaceError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.models import measure_cost
+from hwtune.models.layers import Cost
 from hwtune.pipeline import Place, choose_data, recorded, reported, say_tested
 from hwtune.records import FORMAT, StudyFolder, create_study, now
 from hwtune.space import Published, SearchSpace, load_space
 
 
-def published_run(space: SearchSpace, baseline: str) -> Published:
+def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) -> Published:
     """Return how a baseline of a space was published.
 
     Raises:
-        SpaceError: when the space has no such baseline.
+        SpaceError: when the space has no such baseline, or does not say how it was published, which
+            an `honest` run need not know.
     """
     if baseline not in space.baselines:
         known = ", ".join(space.baselines) or "none"
         raise SpaceError(f"Space {space.name!r} has no baseline {baseline!r}; it has {known}.")
+    if not honest and baseline not in space.published:
+        raise SpaceError(
+            f"Space {space.name!r} does not say how {baseline!r} was published; add --honest."
+        )
     unknown = Published(headline=None, really="", values={}, split={})
     return space.published.get(baseline, unknown)
 
@@ -53,8 +60,8 @@ def retrain_baseline(
     """Train one baseline on several seeds, test it, and return the folder with its records.
 
     Args:
-        honest: train on train and validation of `split`; otherwise on the authors' own split, on
-            its train part alone.
+        honest: train on train and validation of `split` (on train alone what watches validation);
+            otherwise on the authors' own split, on its train part alone.
         epochs: instead of the authors' own length.
 
     Raises:
@@ -62,7 +69,7 @@ def retrain_baseline(
     """
     began = time.monotonic()
     space, file = load_space(space_name)
-    published = published_run(space, baseline)
+    published = published_run(space, baseline, honest=honest)
     config = space.config({**space.baselines[baseline], **published.values})
     if epochs is not None:
         config = replace(config, epochs=epochs)
@@ -78,7 +85,7 @@ def retrain_baseline(
             "name": baseline,
             "honest": honest,
             "epochs": config.epochs,
-            "headline": published.headline,
+            "headline": published.headline if dataset.name == space.data else None,
             "really": published.really,
         },
         "versions": versions(),
@@ -96,26 +103,36 @@ def retrain_baseline(
         results, name, f"{space.name}-{baseline}{ending}", about=about, source=source
     )
     about["study"] = folder.name
-    with (
-        folder.locked(),
-        reported(folder),
-        recorded(folder, about, command=shlex.join(command), began=began),
-        cluster.started(place.address),
-    ):
-        slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
-        about["hardware"]["parallel"] = slots.total
-        counts = about["split"]["counts"]
-        console.print(
-            f"{folder.name}: {cost.parameters:,} parameters; {dataset.name}, {counts['train']:,} "
-            f"images to train on, {counts['validation']:,} to validate, {counts['test']:,} to test "
-            f"(split {spec.kind}); {seeds} seeds, at most {config.epochs} epochs each."
-        )
-        entries = retrain(
-            [Candidate(baseline, baseline, config)], dataset, spec, folder,
-            seeds=list(range(seeds)), slots=slots, join_validation=honest,
-            command=shlex.join(command), tell=console.print,
-        )  # fmt: skip
-        say_tested(entries, console)
-        if published.headline is not None:
-            console.print(f"Its authors report {published.headline:.2%}: {published.really}.")
+    try:
+        with (
+            folder.locked(),
+            reported(folder),
+            recorded(folder, about, command=shlex.join(command), began=began),
+            cluster.started(place.address),
+        ):
+            slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
+            about["hardware"]["parallel"] = slots.total
+            introduce(about, cost, console)
+            entries = retrain(
+                [Candidate(baseline, baseline, config)], dataset, spec, folder,
+                seeds=list(range(seeds)), slots=slots, join_validation=honest,
+                command=shlex.join(command), tell=console.print,
+            )  # fmt: skip
+    except ClusterError:
+        shutil.rmtree(folder.path)
+        raise
+    say_tested(entries, console)
+    if about["baseline"]["headline"] is not None:
+        console.print(f"Its authors report {published.headline:.2%}: {published.really}.")
     return folder
+
+
+def introduce(about: dict[str, Any], cost: Cost, console: Console) -> None:
+    """Say what begins."""
+    counts = about["split"]["counts"]
+    console.print(
+        f"{about['study']}: {cost.parameters:,} parameters; {about['data']['name']}, "
+        f"{counts['train']:,} train, {counts['validation']:,} validation and {counts['test']:,} "
+        f"test images (split {about['split']['kind']}); at most "
+        f"{about['baseline']['epochs']} epochs."
+    )

@@ -6,6 +6,7 @@ import site
 import socket
 import subprocess
 import sys
+import threading
 import time
 import venv
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hwtune import cluster
+from hwtune.cli import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.search.trial import TrialRunner
 from tests.search.runs import searched
@@ -150,3 +152,24 @@ def test_hwtune_travels_to_machines_that_lack_it(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 trials at once" in done.stdout
     assert (tmp_path / "results" / "s" / "report.html").is_file()
+
+
+def test_a_connection_that_hangs_is_given_up():
+    assert cluster.answered(lambda: "joined", seconds=5) == "joined"
+    with pytest.raises(OSError, match="refused"):
+        cluster.answered(refuse, seconds=5)
+    with pytest.raises(TimeoutError, match="did not let this process in"):
+        cluster.answered(threading.Event().wait, seconds=0.1)
+
+
+def refuse():
+    raise OSError("refused")
+
+
+def test_a_cluster_on_loopback_alone_is_recognised():
+    with socket.create_server(("127.0.0.1", 0)) as alone:
+        assert on_loopback_alone(f"127.0.0.1:{alone.getsockname()[1]}")
+    with socket.create_server(("0.0.0.0", 0)) as everywhere:
+        assert not on_loopback_alone(f"127.0.0.1:{everywhere.getsockname()[1]}")
+    assert not on_loopback_alone("auto")
+    assert not on_loopback_alone("10.0.0.5:6379")

@@ -83,42 +83,61 @@ def test_a_published_system_trains(space, name):
     assert math.isfinite(results[0].train_loss)
 
 
-def test_every_system_is_a_baseline_of_a_space():
+def test_every_baseline_says_how_it_was_published():
+    described = {"chinese_resnet": {"lazhili8_resnet18"}}  # in words alone, it was not run
     for space, names in SYSTEMS.items():
-        assert set(load_space(space)[0].published) == set(names)
-
-
-def test_the_networks_of_keras_start_as_keras_starts_them():
-    _, _, config = as_published("mnist_cnn", "ahed9x_64")
-    assert (config.eps, config.init, config.lr_decay, config.early_stop) == (
-        1e-7,
-        "glorot",
-        0.5,
-        10,
-    )
+        loaded = load_space(space)[0]
+        assert set(loaded.published) == set(names)
+        assert set(loaded.baselines) == set(names) | described.get(space, set())
 
 
 @pytest.mark.slow
 def test_a_baseline_is_trained_as_published_and_under_our_protocol(tmp_path):
     environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}
-    command = [sys.executable, "-m", "hwtune", "retrain", "digits_cnn", "--baseline", "plain"]
-    for words, folder in (((), "digits_cnn-plain"), (("--honest",), "digits_cnn-plain-honest")):
+    file = tmp_path / "mine.py"
+    file.write_text(SPACE)
+    command = [sys.executable, "-m", "hwtune", "retrain", file, "--baseline", "small"]
+    for words, folder in (((), "mine-small"), (("--honest",), "mine-small-honest")):
         done = subprocess.run(
-            [*command, "--seeds", "2", "--epochs", "3", *words],
-            capture_output=True, text=True, env=environment,
-        )  # fmt: skip
+            [*command, "--seeds", "2", *words], capture_output=True, text=True, env=environment
+        )
         assert done.returncode == 0, done.stderr
+        assert "Its authors report 98.00%: a guess." in done.stdout
         about = json.loads((tmp_path / folder / "study.json").read_text())
         assert (about["status"], about["baseline"]["honest"]) == ("complete", bool(words))
+        assert about["split"]["counts"]["validation"] == (179 if words else 0)
         tested = json.loads((tmp_path / folder / "retrain.json").read_text())
-        assert [c["name"] for c in tested["configurations"]] == ["plain"]
+        assert [c["name"] for c in tested["configurations"]] == ["small"]
         assert tested["configurations"][0]["seeds"] == [0, 1]
         assert tested["configurations"][0]["config"]["epochs"] == 3
         assert len(tested["test_openings"]) == 1
         page = (tmp_path / folder / "report.html").read_text()
-        assert "plain, trained" in page
+        assert "Its authors report 98.00%: a guess." in page
         assert "All trials" not in page
         assert (tmp_path / folder / "model" / "model.safetensors").is_file()
+    resumed = subprocess.run(
+        [sys.executable, "-m", "hwtune", "resume", "mine-small"],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert_refused(resumed, "no search", "retrain mine --baseline small")
+
+
+SPACE = """
+from hwtune.space import Published, SearchSpace, choice
+
+SPACE = SearchSpace(
+    question="?",
+    data="digits",
+    fixed={"filters": "8", "epochs": 2},
+    search={"pool": choice("max", "none")},
+    baselines={"small": {"pool": "max"}},
+    published={
+        "small": Published(
+            headline=0.98, really="a guess", values={"epochs": 3}, split={"validation": 0.0}
+        )
+    },
+)
+"""
 
 
 def test_an_unknown_baseline_is_refused():
@@ -131,10 +150,17 @@ def test_an_unknown_baseline_is_refused():
     [
         (("digits_cnn", "--baseline", "x"), "no baseline 'x'"),
         (("digits_cnn", "--honest"), "belong to --baseline"),
+        (
+            ("digits_cnn", "--baseline", "plain", "--honest", "--address", "127.0.0.1:9"),
+            "no Ray cluster",
+        ),
+        (("digits_cnn", "--baseline", "plain"), "how 'plain' was published; add --honest"),
+        (("digits_cnn", "--split", "writer"), "belong to --baseline"),
+        (("mnist_m3", "--baseline", "modelm3", "--split-seed", "1"), "belong to --honest"),
         (("mnist_m3", "--baseline", "modelm3", "--data", "digits"), "no pixel of a 8x8 image"),
         (("mnist_cnn", "--baseline", "gaurav_base", "--data", "digits"), "no test part of its own"),
     ],
 )
 def test_a_wrong_wish_leaves_nothing_behind(hwtune, tmp_path, words, says):
     assert_refused(hwtune("retrain", *words), says)
-    assert not (tmp_path / "results").exists()
+    assert not list((tmp_path / "results").glob("*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.cluster import Slots
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
@@ -62,7 +64,8 @@ class Watch:
 
     def words(self) -> str:
         """Return what runs, for people."""
-        return "; ".join(f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
+        words = (f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
+        return "; ".join(words) or "the first epochs"
 
     def over(self, title: str) -> None:
         """Forget a training, and what it may still say."""
@@ -170,7 +173,8 @@ def _train_all(
 ) -> Iterator[tuple[tuple[int, int], Weights | str]]:
     """Yield (candidate, seed) with the weights, or why there are none, as each training ends."""
     remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
-    actor: Any = ray.remote(num_cpus=0)(Watch)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Watch)
     watch = actor.remote()
     jobs = {
         remote.remote(
@@ -183,8 +187,9 @@ def _train_all(
     waiting = list(jobs)
     while waiting:
         done, waiting = ray.wait(waiting, timeout=SILENCE)
-        if not done and (words := ray.get(watch.words.remote())):
-            tell(f"retraining: {words}")
+        if not done:
+            with suppress(ray.exceptions.RayError):  # it only speaks; the trainings go on
+                tell(f"retraining: {ray.get(watch.words.remote())}")
         for reference in done:
             index, seed = jobs[reference]
             watch.over.remote(title_of(candidates[index], seed))

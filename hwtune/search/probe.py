@@ -106,7 +106,8 @@ def measure(
                 config, few, None, classes=classes, seed=0, fast=fast
             )
             began = time.perf_counter()
-            with suppress(TrainingDiverged):
+            # What diverges or breaks here will do so in its trial, and be recorded there.
+            with suppress(TrainingDiverged, RuntimeError, MemoryError):
                 next(train_config(state, batches, None, config))
             seconds = time.perf_counter() - began
         epochs.append((macs, count, seconds))

@@ -91,6 +91,11 @@ def build_schedule(
         return lr_scheduler.ExponentialLR(optimizer, lr_decay)
     if lr_schedule == "plateau":
         return lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=lr_decay, patience=lr_patience, min_lr=1e-6
+            optimizer,
+            factor=lr_decay,
+            patience=lr_patience - 1,  # torch counts those that it forgives
+            threshold=1e-4,
+            threshold_mode="abs",
+            min_lr=1e-6,
         )
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)

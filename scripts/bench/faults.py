@@ -102,7 +102,7 @@ class Study:
         wanted, deadline = len(self.rows("epochs.csv")) + more, time.monotonic() + PATIENCE
         while len(self.rows("epochs.csv")) < wanted and process.poll() is None:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"no progress in {PATIENCE} s")
+                raise RuntimeError(f"no progress in {PATIENCE} s: {kill(process)}")
             time.sleep(0.02)
 
     def look(self) -> None:

@@ -11,7 +11,7 @@ from hwtune.data.splits import Part, SplitSpec, search_split
 from hwtune.errors import TrainingDiverged
 from hwtune.training.device import Fast, choose_device, keep_freed_memory
 from hwtune.training.loop import evaluate, train_config
-from hwtune.training.optim import build_optimizer
+from hwtune.training.optim import build_optimizer, build_schedule
 from hwtune.training.state import plain_batches, start_training
 
 PLAIN = Fast("cpu", bf16=False)
@@ -265,3 +265,18 @@ def test_glorot_weights_have_the_spread_of_their_fans_and_no_bias(parts):
         assert weight.abs().max() <= bound
         assert weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
         assert not layer.bias.any()
+
+
+def test_a_plateau_drops_the_rate_after_so_many_epochs_without_progress():
+    optimizer = build_optimizer(
+        torch.nn.Linear(1, 1), optimizer="adam", lr=1.0, weight_decay=0.0, momentum=0.9, eps=1e-8
+    )
+    schedule = build_schedule(
+        optimizer, lr_schedule="plateau", lr=1.0, lr_decay=0.5, lr_patience=5,
+        epochs=9, steps=1, max_steps=0,
+    )  # fmt: skip
+    rates = []
+    for _ in range(11):
+        schedule.step(0.3)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == [1.0] * 5 + [0.5] * 5 + [0.25]  # the first epoch is progress
