@@ -168,7 +168,7 @@ def reach_out(address: str | None) -> None:
 
 
 def on_loopback_alone(address: str) -> bool:
-    """Return whether a cluster at 127.0.0.1:PORT cannot be reached under this machine's own address.
+    """Return whether a cluster at 127.0.0.1:PORT does not listen on this machine's own address.
 
     Ray would look for it there.
     """

@@ -78,7 +78,7 @@ def test_training_learns(parts):
         {"optimizer": "sgd", "momentum": 0.9},
         {"lr_schedule": "onecycle"},
         {"lr_schedule": "exponential"},
-        {"lr_schedule": "plateau", "lr_patience": 0, "lr_decay": 0.5},
+        {"lr_schedule": "plateau", "lr_patience": 1, "lr_decay": 0.5},
         {"ema": 0.9, "rotation": 10.0, "translation": 0.1, "scaling": 0.1},
         {"early_stop": 2},
         {"dropout": "0.3", "hidden": "16", "hidden_norm": True, "spatial_dropout": "0.1"},
