@@ -80,6 +80,15 @@ class TrialConfig:
         """Return whether training watches the validation loss."""
         return self.early_stop > 0 or self.lr_schedule == "plateau"
 
+    def retrain_epochs(self, best: int) -> int:
+        """Return how long to retrain what was best on validation after `best` of its epochs.
+
+        A rate that falls towards a planned end is worth most at that end, wherever chance put the
+        peak, and what watches validation ends by itself: both keep their full length.
+        """
+        whole = self.lr_schedule == "onecycle" or self.needs_validation
+        return self.epochs if whole else best
+
     def to_dict(self) -> Hyperparameters:
         """Return the values as plain JSON data."""
         return asdict(self)

@@ -359,7 +359,7 @@ class Search:
         clock = Clock(
             session.budget.seconds, slots.total, retraining.top, retraining.seeds,
             retraining.baselines, (counts["train"] + counts["validation"]) / counts["train"],
-            session.began - session.spent,
+            self.retrain_epochs, session.began - session.spent,
         )  # fmt: skip
         self.forecast(clock)
         ledger = run_search(
@@ -374,6 +374,11 @@ class Search:
         if len(session.settings.objectives) > 1:
             about["pareto"] = pareto_front(ledger.trials.values(), session.settings.objectives)
         return True
+
+    def retrain_epochs(self, trial: TrialRecord) -> int:
+        """Return how long a trial would be retrained."""
+        space = self.session.space
+        return space.config(space.parse(trial.config)).retrain_epochs(trial.best_epoch)
 
     def forecast(self, clock: Clock) -> None:
         """Say and record what the command will cost."""

@@ -58,6 +58,12 @@ def test_a_list_that_does_not_fit_the_stages_is_refused():
         per_stage([1, 2], 3, name="kernel")
 
 
+def test_an_annealed_configuration_is_retrained_for_its_whole_length():
+    assert TrialConfig(epochs=12, lr_schedule="constant").retrain_epochs(4) == 4
+    assert TrialConfig(epochs=12, lr_schedule="onecycle").retrain_epochs(4) == 12
+    assert TrialConfig(epochs=12, early_stop=3).retrain_epochs(4) == 12
+
+
 def test_watching_validation_follows_from_early_stop_or_plateau():
     assert TrialConfig(early_stop=3).needs_validation
     assert TrialConfig(lr_schedule="plateau").needs_validation

@@ -41,12 +41,8 @@ class Candidate:
 
 
 def candidate(trial: TrialRecord, config: TrialConfig) -> Candidate:
-    """Return a trial as a candidate, its length the number of epochs at which it was best.
-
-    A configuration that watches the validation loss keeps its full length.
-    """
-    if not config.needs_validation:
-        config = replace(config, epochs=trial.best_epoch)
+    """Return a trial as a candidate, with the length that its epochs on validation speak for."""
+    config = replace(config, epochs=config.retrain_epochs(trial.best_epoch))
     return Candidate(trial.baseline or f"trial {trial.trial}", trial.baseline, config)
 
 

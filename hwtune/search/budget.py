@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from hwtune.records import TrialRecord, ranked
@@ -99,6 +99,7 @@ class Clock:
         top, seeds, baselines: what is retrained: the best, each on several seeds, and the
             baselines or not.
         retrain_growth: images of train and validation over images of train.
+        retrain_epochs: how long a trial would be retrained.
     """
 
     seconds: float | None
@@ -107,6 +108,7 @@ class Clock:
     seeds: int
     baselines: bool
     retrain_growth: float
+    retrain_epochs: Callable[[TrialRecord], int]
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -125,7 +127,8 @@ class Clock:
         chosen = order[: self.top]
         if self.baselines:
             chosen += [t for t in order[self.top :] if t.baseline]
-        trainings = [t.seconds / t.epochs * t.best_epoch for t in chosen] or [12 * epoch_seconds]
+        trainings = [t.seconds / t.epochs * self.retrain_epochs(t) for t in chosen]
+        trainings = trainings or [12 * epoch_seconds]
         rounds = math.ceil(self.seeds * len(trainings) / self.parallel)
         mean = sum(trainings) / len(trainings)
         return CLOSING_SECONDS + rounds * mean * self.retrain_growth

@@ -123,8 +123,8 @@ def run(trials: int, sampler: str) -> Meter:
                 SPACE, search_split(load_data("digits"), SplitSpec()),
                 create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
                 classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
-                clock=Clock(None, SLOTS, 1, 1, False, 1.0), slots=cluster.plan_slots(SLOTS),
-                console=Console(file=io.StringIO()),
+                clock=Clock(None, SLOTS, 1, 1, False, 1.0, lambda trial: 1),
+                slots=cluster.plan_slots(SLOTS), console=Console(file=io.StringIO()),
             )  # fmt: skip
             meter.note()
     finally:

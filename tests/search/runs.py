@@ -41,8 +41,8 @@ def searched(
         ledger = run_search(
             space, search_split(digits, SplitSpec()), folder, Settings(**settings),
             classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
-            clock=Clock(None, slots.total, 1, 1, False, 1.0), slots=slots,
-            console=Console(file=io.StringIO()),
+            clock=Clock(None, slots.total, 1, 1, False, 1.0, lambda trial: 1),
+            slots=slots, console=Console(file=io.StringIO()),
         )  # fmt: skip
     finally:
         study_module.TrialRunner = usual

@@ -41,6 +41,7 @@ def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
 
 def clock(seconds=900.0, **changes):
     values = {"parallel": 2, "top": 1, "seeds": 3, "baselines": False, "retrain_growth": 1.5}
+    values["retrain_epochs"] = lambda trial: trial.best_epoch
     return Clock(seconds, **{**values, **changes})
 
 
