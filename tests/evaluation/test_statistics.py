@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import t
 
-from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
+from hwtune.evaluation.statistics import class_scores, confusion, welch_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,14 @@ from hwtune.evaluation.statistics import class_scores, confusion, wilson_interva
 )
 def test_wilsons_interval(accuracy, images, low, high):
     assert wilson_interval(accuracy, images) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_welchs_interval_of_a_difference():
+    # Variances 1 and 4 over three values each: the error is sqrt(5 / 3), at 2.94 degrees of freedom.
+    middle, low, high = welch_interval([1, 2, 3], [3, 5, 7])
+    assert middle == pytest.approx(3)
+    half = t.ppf(0.975, (5 / 3) ** 2 / (1 / 18 + 16 / 18)) * (5 / 3) ** 0.5
+    assert (low, high) == pytest.approx((3 - half, 3 + half))
 
 
 LABELS, PREDICTED = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
