@@ -381,7 +381,7 @@ def retrain(
     baselines: Baselines = False,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Train this published system of a space, as its authors did."),
+        typer.Option(help="Train this baseline or start of a space; a baseline as published."),
     ] = None,
     honest: Annotated[
         bool, typer.Option("--honest", help="A baseline on the split of hwtune's own studies.")

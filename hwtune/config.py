@@ -31,6 +31,7 @@ class TrialConfig:
     rotation: float = 0.0  # degrees
     translation: float = 0.0  # fraction of the side
     scaling: float = 0.0  # fraction: 0.1 draws from 0.9..1.1
+    gamma: float = 0.0  # logarithm of the power to which the pixels are raised
 
     # Architecture. `filters` and `strides` are dash-joined lists, the rest as in cnn_layers.
     model: Literal["cnn", "resnet"] = "cnn"

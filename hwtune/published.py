@@ -25,15 +25,17 @@ from hwtune.space import Published, SearchSpace, load_space
 
 
 def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) -> Published:
-    """Return how a baseline of a space was published.
+    """Return how a named point of a space was published.
 
     Raises:
-        SpaceError: when the space has no such baseline, or does not say how it was published, which
+        SpaceError: when the space has no such point, or does not say how it was published, which
             an `honest` run need not know.
     """
-    if baseline not in space.baselines:
-        known = ", ".join(space.baselines) or "none"
-        raise SpaceError(f"Space {space.name!r} has no baseline {baseline!r}; it has {known}.")
+    if baseline not in space.points:
+        known = ", ".join(space.points) or "none"
+        raise SpaceError(
+            f"Space {space.name!r} has no baseline or start {baseline!r}; it has {known}."
+        )
     if not honest and baseline not in space.published:
         raise SpaceError(
             f"Space {space.name!r} does not say how {baseline!r} was published; add --honest."
@@ -70,7 +72,7 @@ def retrain_baseline(
     began = time.monotonic()
     space, file = load_space(space_name)
     published = published_run(space, baseline, honest=honest)
-    config = space.config({**space.baselines[baseline], **published.values})
+    config = space.config({**space.points[baseline], **published.values})
     if epochs is not None:
         config = replace(config, epochs=epochs)
     dataset = choose_data(data, space, console)

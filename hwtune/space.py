@@ -117,7 +117,8 @@ class SearchSpace:
         for kind, points in (("Baseline", self.baselines), ("Start", self.starts)):
             for name, values in points.items():
                 self._check_point(f"{kind} {name!r}", values)
-
+        if both := self.baselines.keys() & self.starts.keys():
+            raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
         for name, published in self.published.items():
             if name not in self.baselines:
                 raise SpaceError(f"published[{name!r}] is no baseline.")
@@ -168,6 +169,11 @@ class SearchSpace:
             SpaceError: when a text is no value of its hyperparameter.
         """
         return {key: parse_value(key, d, texts.get(key, "")) for key, d in self.search.items()}
+
+    @property
+    def points(self) -> dict[str, Hyperparameters]:
+        """Return the points that have a name: the baselines, then the starts."""
+        return {**self.baselines, **self.starts}
 
     def with_epochs(self, epochs: int) -> SearchSpace:
         """Return the space with this length for every trial."""

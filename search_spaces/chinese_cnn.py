@@ -13,6 +13,7 @@ PLAIN = {
     "rotation": 0.0,
     "translation": 0.0,
     "scaling": 0.0,
+    "gamma": 0.0,
     "label_smoothing": 0.0,
     "ema": 0.0,
     "batch_size": 64,
@@ -71,6 +72,7 @@ SPACE = SearchSpace(
         "rotation": uniform(0.0, 20.0),
         "translation": uniform(0.0, 0.15),
         "scaling": uniform(0.0, 0.2),
+        "gamma": uniform(0.0, 1.0),
         # architecture
         "filters": choice(
             "16-32", "32-64", "64-32", "16-32-64", "24-48-96", "32-64-128", "16-32-64-128"

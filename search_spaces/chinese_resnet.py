@@ -13,6 +13,7 @@ LAZHILI8 = {
     "rotation": 0.0,
     "translation": 0.0,
     "scaling": 0.0,
+    "gamma": 0.0,
     "optimizer": "adam",
     "lr": 1e-5,
     "weight_decay": 0.0,
@@ -33,6 +34,7 @@ SPACE = SearchSpace(
         "rotation": uniform(0.0, 20.0),
         "translation": uniform(0.0, 0.15),
         "scaling": uniform(0.0, 0.2),
+        "gamma": uniform(0.0, 1.0),
         "filters": choice(
             "16-32-64", "16-32-64-128", "32-64-128-256", "32-64-128-256-256", "resnet18"
         ),

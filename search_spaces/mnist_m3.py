@@ -12,6 +12,7 @@ MODELM3 = {
     "rotation": 0.0,
     "translation": 0.0,
     "scaling": 0.0,
+    "gamma": 0.0,
     "filters": "32-48-64-80-96-112-128-144-160-176",
     "kernel": "3",
     "output_norm": True,
@@ -59,6 +60,7 @@ SPACE = SearchSpace(
         "rotation": uniform(0.0, 20.0),
         "translation": uniform(0.0, 0.2),
         "scaling": uniform(0.0, 0.2),
+        "gamma": uniform(0.0, 1.0),
         "filters": choice(
             "16-24-32-40-48-56-64-72-80-88",
             "32-64-96-128-160",

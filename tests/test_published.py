@@ -141,14 +141,21 @@ SPACE = SearchSpace(
 
 
 def test_an_unknown_baseline_is_refused():
-    with pytest.raises(SpaceError, match="no baseline 'resnet50'; it has plain"):
+    with pytest.raises(SpaceError, match="no baseline or start 'resnet50'; it has plain"):
         published_run(load_space("digits_cnn")[0], "resnet50")
+
+
+def test_a_start_is_retrained_under_our_protocol_alone():
+    space = load_space("chinese_cnn")[0]
+    assert published_run(space, "vgg", honest=True).headline is None
+    with pytest.raises(SpaceError, match="how 'vgg' was published; add --honest"):
+        published_run(space, "vgg")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("digits_cnn", "--baseline", "x"), "no baseline 'x'"),
+        (("digits_cnn", "--baseline", "x"), "no baseline or start 'x'"),
         (("digits_cnn", "--honest"), "belong to --baseline"),
         (
             ("digits_cnn", "--baseline", "plain", "--honest", "--address", "127.0.0.1:9"),

@@ -134,6 +134,11 @@ def test_a_plain_value_in_search_is_refused():
 
 
 def test_a_value_both_fixed_and_searched_is_refused():
+    with pytest.raises(SpaceError, match="'a' is the name of a baseline and of a start"):
+        SearchSpace(
+            question="?", data="digits", search={"pool": choice("max", "none")},
+            baselines={"a": {"pool": "max"}}, starts={"a": {"pool": "none"}},
+        )  # fmt: skip
     with pytest.raises(SpaceError, match="'lr' stands both"):
         tiny(fixed={"lr": 0.1})
 

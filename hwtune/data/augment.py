@@ -1,4 +1,4 @@
-"""Random affine distortion of a whole batch at once, on the tensor's own device."""
+"""Random distortion of a whole batch at once, on the tensor's own device."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ class Augmentation:
         rotation: degrees.
         translation: fraction of the side.
         scaling: fraction; 0.1 draws from 0.9..1.1.
+        gamma: natural logarithm of the power to which the pixels, as a fraction of white, are
+            raised: 0.5 draws from 0.61 (faint strokes come out) to 1.65 (they fade).
     """
 
     rotation: float = 0.0
     translation: float = 0.0
     scaling: float = 0.0
+    gamma: float = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self.rotation or self.translation or self.scaling)
+        return bool(self.rotation or self.translation or self.scaling or self.gamma)
 
 
 def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Return images (B, 1, S, S), floats with background 0, each moved by its own affine map."""
+    """Return images (B, 1, S, S), floats from 0, the background, to 255, each distorted anew."""
     batch = len(images)
     draw = torch.rand(4, batch, generator=generator, device=generator.device).to(images.device)
     angle, scale, x, y = draw * 2 - 1
@@ -38,4 +41,9 @@ def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generat
     shift = 2 * limits.translation  # the grid is 2 wide
     rows = torch.stack([cos, -sin, x * shift, sin, cos, y * shift], 1)
     grid = F.affine_grid(rows.view(batch, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    moved = F.grid_sample(images, grid, align_corners=False)
+    if limits.gamma:
+        draw = torch.rand(batch, 1, 1, 1, generator=generator, device=generator.device)
+        power = torch.exp((draw.to(images.device) * 2 - 1) * limits.gamma)
+        moved = moved.div_(255).pow_(power).mul_(255)
+    return moved

@@ -41,7 +41,7 @@ def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
     Raises:
         SpaceError: when a baseline cannot be built, or none of the points can be trained.
     """
-    for name, values in {**space.baselines, **space.starts}.items():
+    for name, values in space.points.items():
         try:
             cost_of(space, values, classes=classes, side=side)
         except SpaceError as error:

@@ -71,9 +71,8 @@ def probe(
 
 def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:
     """Return the known and some random points of a space that can be trained, with their costs."""
-    known = [*space.baselines.values(), *space.starts.values()]
     found = []
-    for values in [*known, *random_points(space)[:RANDOM_POINTS]]:
+    for values in [*space.points.values(), *random_points(space)[:RANDOM_POINTS]]:
         with suppress(SpaceError):
             cost = cost_of(space, values, classes=classes, side=side)
             if not too_large(space, cost):

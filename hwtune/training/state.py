@@ -119,7 +119,10 @@ def start_training(
         side=config.side,
         pixel_scale=config.pixel_scale,
         augmentation=Augmentation(
-            rotation=config.rotation, translation=config.translation, scaling=config.scaling
+            rotation=config.rotation,
+            translation=config.translation,
+            scaling=config.scaling,
+            gamma=config.gamma,
         ),
         generator=random,
         device=fast.device,

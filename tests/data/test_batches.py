@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,13 @@ def test_scaling_changes_the_size_within_its_limit():
     area = augment(image, Augmentation(scaling=0.2), generator()).sum((1, 2, 3)) / 441
     assert 0.8**2 * 0.93 < area.min() < 0.85**2
     assert 1.15**2 < area.max() < 1.2**2 * 1.07
+
+
+def test_gamma_moves_the_grey_within_its_limit_and_keeps_black_and_white():
+    image = torch.tensor([0.0, 64.0, 255.0]).repeat(200, 1, 3, 1)
+    bent = augment(image, Augmentation(gamma=0.5), generator())[:, 0, 1]
+    assert torch.allclose(bent[:, [0, 2]], torch.tensor([0.0, 255.0]), atol=1e-3)
+    powers = torch.log(torch.log(bent[:, 1] / 255) / math.log(64 / 255))
+    assert powers.abs().max() <= 0.5 + 1e-4
+    assert powers.min() < -0.4
+    assert powers.max() > 0.4

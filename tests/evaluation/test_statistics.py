@@ -19,7 +19,7 @@ def test_wilsons_interval(accuracy, images, low, high):
 
 
 def test_welchs_interval_of_a_difference():
-    # Variances 1 and 4 over three values each: the error is sqrt(5 / 3), at 2.94 degrees of freedom.
+    # Variances 1 and 4 over three values each: an error of sqrt(5 / 3), 2.94 degrees of freedom.
     middle, low, high = welch_interval([1, 2, 3], [3, 5, 7])
     assert middle == pytest.approx(3)
     half = t.ppf(0.975, (5 / 3) ** 2 / (1 / 18 + 16 / 18)) * (5 / 3) ** 0.5

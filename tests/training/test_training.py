@@ -79,7 +79,7 @@ def test_training_learns(parts):
         {"lr_schedule": "onecycle"},
         {"lr_schedule": "exponential"},
         {"lr_schedule": "plateau", "lr_patience": 1, "lr_decay": 0.5},
-        {"ema": 0.9, "rotation": 10.0, "translation": 0.1, "scaling": 0.1},
+        {"ema": 0.9, "rotation": 10.0, "translation": 0.1, "scaling": 0.1, "gamma": 0.5},
         {"early_stop": 2},
         {"dropout": "0.3", "hidden": "16", "hidden_norm": True, "spatial_dropout": "0.1"},
         {"softmax": True, "label_smoothing": 0.1, "clip_value": 0.1},
