@@ -346,15 +346,19 @@ def resume(
     console = Console(soft_wrap=True, highlight=False)
     here = results.absolute()
     folder = fetch(study, here) if "://" in study else find_study(here, study)
+    place = place_of(parallel, address, gpus_per_trial)
+    if "baseline" in folder.read_study():
+        from hwtune.published import resume_baseline
+
+        if trials or time_budget or target:
+            raise HwtuneError(f"{folder.name} is no search: resume it without a budget.")
+        resume_baseline(folder, place=place, command=command_line(), console=console)
+        console.print(f"Report: {folder.report}")
+        return
     code = pipeline.resume(
-        folder,
-        trials=trials,
-        time_budget=time_budget,
-        target=target,
-        place=place_of(parallel, address, gpus_per_trial),
-        command=command_line(),
-        console=console,
-    )
+        folder, trials=trials, time_budget=time_budget, target=target, place=place,
+        command=command_line(), console=console,
+    )  # fmt: skip
     say_end(folder, code, console)
 
 

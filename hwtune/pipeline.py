@@ -205,11 +205,6 @@ def resume(
     began = time.monotonic()
     with folder.locked():
         about = folder.read_study()
-        if published := about.get("baseline"):
-            raise StudyError(
-                f"{folder.name} is no search and cannot be resumed; train it anew: retrain "
-                f"{about['space']['name']} --baseline {published['name']}."
-            )
         extended = any(value is not None for value in (trials, time_budget, target))
         done = sum(t.epochs > 0 for t in folder.read_trials())
         if about["status"] == "complete" and not extended:
@@ -292,14 +287,14 @@ def split_of(about: dict[str, Any]) -> SplitSpec:
 
 
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
-    """Give a run that was killed the time until its last epoch; a study of old gets its one run."""
+    """Give a run that was killed its time until then; a study of old gets its one run."""
     if "runs" not in about:
         run = {key: about[key] for key in ("command", "started", "seconds", "status")}
         about["runs"] = [run]
     for run in about["runs"]:
         if run["seconds"] is None:
             started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
-            run["seconds"] = max(0.0, round(folder.last_epoch_time() - started, 1))
+            run["seconds"] = max(0.0, round(folder.last_progress() - started, 1))
             run["status"] = "killed"
 
 

@@ -13,15 +13,25 @@ from typing import Any
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.config import TrialConfig
+from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.errors import ClusterError, SpaceError
+from hwtune.errors import ClusterError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.models import measure_cost
-from hwtune.models.layers import Cost
-from hwtune.pipeline import Place, choose_data, recorded, reported, say_tested
+from hwtune.pipeline import (
+    Place,
+    choose_data,
+    close_last_run,
+    recorded,
+    reported,
+    same_data,
+    say_tested,
+    split_of,
+)
 from hwtune.records import FORMAT, StudyFolder, create_study, now
-from hwtune.space import Published, SearchSpace, load_space
+from hwtune.space import Published, SearchSpace, load_space, space_from_json
 
 
 def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) -> Published:
@@ -76,7 +86,7 @@ def retrain_baseline(
     if epochs is not None:
         config = replace(config, epochs=epochs)
     dataset = choose_data(data, space, console)
-    cost = measure_cost(config, classes=len(dataset.classes), side=config.side or dataset.side)
+    measure_cost(config, classes=len(dataset.classes), side=config.side or dataset.side)
     spec = split if honest else SplitSpec(**published.split)
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -87,12 +97,10 @@ def retrain_baseline(
             "name": baseline,
             "honest": honest,
             "epochs": config.epochs,
+            "seeds": seeds,
             "headline": published.headline if dataset.name == space.data else None,
             "really": published.really,
         },
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "hardware": {**hardware(), "parallel": None},
         "command": shlex.join(command),
         "started": now(),
         "seconds": None,
@@ -105,35 +113,86 @@ def retrain_baseline(
         results, name, f"{space.name}-{baseline}{ending}", about=about, source=source
     )
     about["study"] = folder.name
+    with folder.locked():
+        try:
+            _run(folder, about, space, dataset, place=place, command=command, began=began,
+                 console=console)  # fmt: skip
+        except ClusterError:
+            shutil.rmtree(folder.path)
+            raise
+    return folder
+
+
+def resume_baseline(
+    folder: StudyFolder, *, place: Place, command: Sequence[str], console: Console
+) -> None:
+    """Go on with the training of a baseline that was interrupted or killed.
+
+    Raises:
+        HwtuneError: when there is nothing left to do, or the data is another.
+    """
+    began = time.monotonic()
+    with folder.locked():
+        about = folder.read_study()
+        if about["status"] == "complete":
+            raise StudyError(
+                f"{folder.name} is complete; train it anew: python -m hwtune retrain "
+                f"{about['space']['name']} --baseline {about['baseline']['name']}."
+            )
+        dataset = same_data(folder, about)
+        close_last_run(folder, about)
+        folder.repair()
+        _run(folder, about, space_from_json(about["space"]), dataset, place=place,
+             command=command, began=began, console=console)  # fmt: skip
+
+
+def _run(
+    folder: StudyFolder,
+    about: dict[str, Any],
+    space: SearchSpace,
+    dataset: Dataset,
+    *,
+    place: Place,
+    command: Sequence[str],
+    began: float,
+    console: Console,
+) -> None:
+    """Train and test what `about` says, with the folder's lock held."""
+    wanted = about["baseline"]
+    published = published_run(space, wanted["name"], honest=wanted["honest"])
+    values = {**space.points[wanted["name"]], **published.values, "epochs": wanted["epochs"]}
+    each = Candidate(wanted["name"], wanted["name"], space.config(values))
+    about |= {"versions": versions(), "git_commit": git_commit()}
+    about["hardware"] = {**hardware(), "parallel": place.parallel}
+    cluster.catch_sigterm()
     try:
         with (
-            folder.locked(),
             reported(folder),
             recorded(folder, about, command=shlex.join(command), began=began),
             cluster.started(place.address),
         ):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             about["hardware"]["parallel"] = slots.total
-            introduce(about, cost, console)
+            introduce(about, each.config, console)
             entries = retrain(
-                [Candidate(baseline, baseline, config)], dataset, spec, folder,
-                seeds=list(range(seeds)), slots=slots, join_validation=honest,
-                command=shlex.join(command), tell=console.print,
+                [each], dataset, split_of(about), folder, seeds=list(range(wanted["seeds"])),
+                slots=slots, join_validation=wanted["honest"], command=shlex.join(command),
+                tell=console.print,
             )  # fmt: skip
-    except ClusterError:
-        shutil.rmtree(folder.path)
+    except KeyboardInterrupt:
+        console.print(f"Nothing was tested. Go on: python -m hwtune resume {folder.name}")
         raise
     say_tested(entries, console)
-    if about["baseline"]["headline"] is not None:
-        console.print(f"Its authors report {published.headline:.2%}: {published.really}.")
-    return folder
+    if wanted["headline"] is not None:
+        console.print(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 
 
-def introduce(about: dict[str, Any], cost: Cost, console: Console) -> None:
+def introduce(about: dict[str, Any], config: TrialConfig, console: Console) -> None:
     """Say what begins."""
-    counts = about["split"]["counts"]
+    counts, data = about["split"]["counts"], about["data"]
+    cost = measure_cost(config, classes=len(data["classes"]), side=config.side or data["side"])
     console.print(
-        f"{about['study']}: {cost.parameters:,} parameters; {about['data']['name']}, "
+        f"{about['study']}: {cost.parameters:,} parameters; {data['name']}, "
         f"{counts['train']:,} train, {counts['validation']:,} validation and {counts['test']:,} "
         f"test images (split {about['split']['kind']}); at most "
         f"{about['baseline']['epochs']} epochs."

@@ -162,6 +162,11 @@ class StudyFolder:
         return self.path / "checkpoints"
 
     @property
+    def retraining(self) -> Path:
+        """Return the folder of the training states of a retraining that runs."""
+        return self.path / "retraining"
+
+    @property
     def model(self) -> Path:
         """Return the folder of the final model."""
         return self.path / "model"
@@ -204,6 +209,7 @@ class StudyFolder:
             for path in (
                 *self.path.glob("optuna.journal.lock*"),
                 *self.checkpoints.glob("*.[0-9]*"),
+                *self.retraining.glob("*.[0-9]*"),
             ):
                 path.unlink()
             for path in self.path.glob(".[0-9]*-*"):  # of write_atomic
@@ -266,9 +272,10 @@ class StudyFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def last_epoch_time(self) -> float:
-        """Return when the last epoch was recorded, in seconds since 1970."""
-        return (self.path / "epochs.csv").stat().st_mtime
+    def last_progress(self) -> float:
+        """Return when an epoch or a state was last written, in seconds since 1970."""
+        written = [self.path / "epochs.csv", *self.retraining.glob("*.pt")]
+        return max(path.stat().st_mtime for path in written)
 
     def forget_unknown(self, known: set[int]) -> list[EpochRecord]:
         """Drop epochs and states of trials that the journal lacks; return the epochs that stay.

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -119,7 +121,7 @@ def test_a_baseline_is_trained_as_published_and_under_our_protocol(tmp_path):
         [sys.executable, "-m", "hwtune", "resume", "mine-small"],
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
-    assert_refused(resumed, "no search", "retrain mine --baseline small")
+    assert_refused(resumed, "is complete", "retrain mine --baseline small")
 
 
 SPACE = """
@@ -138,6 +140,38 @@ SPACE = SearchSpace(
     },
 )
 """
+
+
+@pytest.mark.slow
+def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
+    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}
+    file = tmp_path / "mine.py"
+    file.write_text(SPACE)
+    hwtune = [sys.executable, "-m", "hwtune"]
+    process = subprocess.Popen(
+        [*hwtune, "retrain", file, "--baseline", "small", "--epochs", "300", "--seeds", "2"],
+        env=environment, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    folder = tmp_path / "mine-small"
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("retraining/*.pt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    words = {"capture_output": True, "text": True, "env": environment}
+    assert_refused(
+        subprocess.run([*hwtune, "resume", "mine-small", "--trials", "3"], **words), "no search"
+    )
+    resumed = subprocess.run([*hwtune, "resume", "mine-small"], **words)
+    assert resumed.returncode == 0, resumed.stderr
+    about = json.loads((folder / "study.json").read_text())
+    assert [run["status"] for run in about["runs"]] == ["killed", "complete"]
+    assert about["runs"][0]["seconds"] > 0
+    tested = json.loads((folder / "retrain.json").read_text())["configurations"][0]
+    assert (tested["seeds"], tested["config"]["epochs"]) == ([0, 1], 300)
+    assert not (folder / "retraining").exists()
 
 
 def test_an_unknown_baseline_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,22 +12,21 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.cluster import Slots
-from hwtune.config import Hyperparameters, TrialConfig, trial_config
+from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import Part, SplitSpec, split_indices, take
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.classifier import Classifier, save_classifier
 from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
+from hwtune.evaluation.training import Watch, train_one
 from hwtune.models import build_model
 from hwtune.records import StudyFolder, TrialRecord, now
-from hwtune.training.device import choose_device, keep_freed_memory
-from hwtune.training.loop import train_config
-from hwtune.training.state import Weights, start_training, weights_of
+from hwtune.states import start_store
+from hwtune.training.state import Weights
 
 SILENCE = 30.0  # seconds after which a line says how far the trainings are
 
@@ -46,56 +46,6 @@ def candidate(trial: TrialRecord, config: TrialConfig) -> Candidate:
     return Candidate(trial.baseline or f"trial {trial.trial}", trial.baseline, config)
 
 
-class Watch:
-    """Knows how far each training is; runs as an actor."""
-
-    def __init__(self) -> None:
-        self.epochs: dict[str, int] = {}
-        self.ended: set[str] = set()
-
-    def note(self, title: str, epoch: int) -> None:
-        """Take down the last epoch of a training."""
-        if title not in self.ended:
-            self.epochs[title] = epoch
-
-    def words(self) -> str:
-        """Return what runs, for people."""
-        words = (f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
-        return "; ".join(words) or "the first epochs"
-
-    def over(self, title: str) -> None:
-        """Forget a training, and what it may still say."""
-        self.ended.add(title)
-        self.epochs.pop(title, None)
-
-
-def train_one(
-    config: Hyperparameters, data: dict[str, Any], seed: int, watch: Any, title: str
-) -> dict[str, NDArray[Any]]:
-    """Train one configuration in this process and return its weights as arrays.
-
-    Raises:
-        TrainingDiverged: when a loss is not finite.
-    """
-    keep_freed_memory()
-    fast = choose_device(gpu=bool(ray.get_gpu_ids()))
-    if fast.device == "cpu":
-        torch.set_num_threads(1)
-    values = trial_config(config)
-    validation = data["validation"]
-    state, batches, watched = start_training(
-        values,
-        Part(*data["train"]),
-        None if validation is None else Part(*validation),
-        classes=data["classes"],
-        seed=seed,
-        fast=fast,
-    )
-    for result in train_config(state, batches, watched, values):
-        watch.note.remote(title, result.epoch)
-    return {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
-
-
 def retrain(
     candidates: list[Candidate],
     dataset: Dataset,
@@ -110,8 +60,8 @@ def retrain(
 ) -> list[dict[str, Any]]:
     """Retrain, test, and write `retrain.json`; the first candidate's first seed becomes `model/`.
 
-    Each opening of the test set is on disk before a test pixel is read. Must run inside a Ray
-    cluster.
+    Each opening of the test set is on disk before a test pixel is read. What a killed process had
+    trained is taken up again. Must run inside a Ray cluster.
 
     Args:
         join_validation: whether configurations that do not watch the validation images train on
@@ -122,7 +72,9 @@ def retrain(
     """
     weights: dict[tuple[int, int], Weights] = {}
     data = _stored_data(dataset, spec, candidates, join_validation=join_validation)
-    for job, outcome in _train_all(candidates, data, seeds=seeds, slots=slots, tell=tell):
+    folder.retraining.mkdir(exist_ok=True)
+    store = start_store(folder.retraining)
+    for job, outcome in _train_all(candidates, data, store, seeds=seeds, slots=slots, tell=tell):
         title = title_of(candidates[job[0]], job[1])
         if isinstance(outcome, str):
             tell(f"Retraining {title} failed: {outcome}")
@@ -151,6 +103,7 @@ def retrain(
     save_classifier(
         folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
     )
+    shutil.rmtree(folder.retraining)
     return entries
 
 
@@ -162,6 +115,7 @@ def title_of(each: Candidate, seed: int) -> str:
 def _train_all(
     candidates: list[Candidate],
     data: dict[bool, ray.ObjectRef],
+    store: Any,
     *,
     seeds: list[int],
     slots: Slots,
@@ -174,7 +128,7 @@ def _train_all(
     watch = actor.remote()
     jobs = {
         remote.remote(
-            each.config.to_dict(), data[each.config.needs_validation], seed, watch,
+            each.config.to_dict(), data[each.config.needs_validation], seed, store, watch,
             title_of(each, seed),
         ): (i, seed)
         for i, each in enumerate(candidates)

@@ -28,7 +28,7 @@ from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, StudyFolder, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
-from hwtune.search.checkpoints import Retention, start_store
+from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.ledger import BASELINE, COST, Ledger, settle
@@ -43,6 +43,7 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.tensorboard import TensorBoard
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace
+from hwtune.states import start_store
 
 START = "start"  # the user attribute of a point known to work
 

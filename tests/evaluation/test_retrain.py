@@ -1,11 +1,20 @@
+import dataclasses
+
+import numpy as np
 import pytest
+import ray
 
 from hwtune import cluster
 from hwtune.config import TrialConfig
-from hwtune.data.splits import SplitSpec
+from hwtune.data.splits import SplitSpec, search_split
 from hwtune.evaluation import retrain as module
-from hwtune.evaluation.retrain import Candidate, Watch, retrain
+from hwtune.evaluation.retrain import Candidate, retrain
+from hwtune.evaluation.training import Watch, save, state_name, train_one
 from hwtune.records import create_study
+from hwtune.states import start_store
+from hwtune.training.device import choose_device
+from hwtune.training.loop import train_config
+from hwtune.training.state import start_training
 
 
 def test_a_training_that_is_over_is_not_spoken_of():
@@ -34,3 +43,46 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
             assert entries[0]["test_accuracy"]["mean"] > 0.9
     assert any("small, seed 0 at epoch" in line for line in said)
     assert sum(line.startswith("retrained small") for line in said) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"early_stop": 2, "dropout": "0.2", "hidden": "16"}])
+def test_a_retraining_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, changes):
+    config = TrialConfig(filters="8", epochs=6, lr=3e-3, rotation=5.0, ema=0.9, **changes)
+    split = search_split(digits, SplitSpec())
+    data = {
+        "train": (split.train.images, split.train.labels),
+        "validation": (split.validation.images, split.validation.labels),
+        "classes": 10,
+    }
+    words = config.to_dict()
+
+    def state_after(epochs, seed):
+        state, batches, watched = start_training(
+            config, split.train, split.validation, classes=10, seed=seed,
+            fast=choose_device(gpu=False),
+        )  # fmt: skip
+        for _ in zip(range(epochs), train_config(state, batches, watched, config), strict=False):
+            pass
+        return state
+
+    with cluster.started(cpus=2):
+        store, watch = start_store(tmp_path), ray.remote(num_cpus=0)(Watch).remote()
+        undisturbed = train_one(words, data, 0, store, watch, "a")
+        assert [path.stem for path in tmp_path.glob("*.pt")] == [state_name(words, 0)]
+        save(state_after(3, seed=0), store, state_name(words, 0))
+        resumed = train_one(words, data, 0, store, watch, "a")
+        # Seed 1 finds the state of seed 0: what it returns shows that it was taken.
+        save(state_after(3, seed=0), store, state_name(words, 1))
+        taken = train_one(words, data, 1, store, watch, "a")
+        fresh = train_one(words, data, 2, store, watch, "a")
+    for name, weights in undisturbed.items():
+        assert np.array_equal(weights, resumed[name])
+        assert np.array_equal(weights, taken[name])
+    assert any(not np.array_equal(weights, fresh[name]) for name, weights in undisturbed.items())
+
+
+def test_a_state_belongs_to_a_configuration_and_a_seed():
+    config = TrialConfig().to_dict()
+    other = dataclasses.replace(TrialConfig(), epochs=3).to_dict()
+    assert len({state_name(config, 0), state_name(config, 1), state_name(other, 0)}) == 3

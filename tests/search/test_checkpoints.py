@@ -1,7 +1,8 @@
 import pytest
 
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.search.checkpoints import CheckpointStore, Retention, checkpoint_file
+from hwtune.search.checkpoints import Retention
+from hwtune.states import StateStore, state_file
 
 
 def trial(number, accuracy, state="complete"):
@@ -16,7 +17,7 @@ def kept(folder):
 
 @pytest.fixture
 def store(tmp_path):
-    return CheckpointStore(str(tmp_path))
+    return StateStore(str(tmp_path))
 
 
 def test_a_state_is_replaced_and_read_back(store, tmp_path):
@@ -30,7 +31,7 @@ def test_a_refused_write_is_reported_and_leaves_the_last_state(store, tmp_path):
     store.save(3, b"one")
     store.folder = tmp_path / "absent"
     assert store.save(3, b"two") == "No such file or directory"
-    assert CheckpointStore(str(tmp_path)).load(3) == b"one"
+    assert StateStore(str(tmp_path)).load(3) == b"one"
 
 
 def test_the_best_states_are_kept_under_the_limit(store, tmp_path):
@@ -56,5 +57,5 @@ def test_a_failed_trial_keeps_none(store, tmp_path):
     store.save(0, bytes(100))
     retention = Retention(tmp_path, 350)
     retention.ended(trial(0, 0.99, "failed"))
-    assert not checkpoint_file(tmp_path, 0).exists()
+    assert not state_file(tmp_path, 0).exists()
     assert retention.total == 0

@@ -1,0 +1,54 @@
+"""Where training states lie: one file each beside the study, whatever node trains."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+
+class StateStore:
+    """Writes and reads training states by name; runs as an actor on the driver's node."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def save(self, name: object, content: bytes) -> str:
+        """Put a state on disk, replacing its last; return the system's error or ""."""
+        path = state_file(self.folder, name)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # an epoch that is recorded must not lack its state
+            temporary.replace(path)
+        except OSError as error:
+            return error.strerror or str(error)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return ""
+
+    def load(self, name: object) -> bytes | None:
+        """Return the last state of that name, None where there is none."""
+        try:
+            return state_file(self.folder, name).read_bytes()
+        except OSError:
+            return None
+
+
+def state_file(folder: Path, name: object) -> Path:
+    """Return the file of a state: of a trial, by its number, or of a retraining."""
+    return folder / f"{name}.pt"
+
+
+def start_store(folder: Path) -> Any:
+    """Return a handle of the store that every training of the cluster can call."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(StateStore)
+    return actor.options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote(str(folder))
