@@ -69,9 +69,9 @@ SPACE = SearchSpace(
         # images
         "side": choice(32, 64),
         "pixel_scale": choice("unit", "root", "symmetric", "raw"),
-        "rotation": uniform(0.0, 20.0),
-        "translation": uniform(0.0, 0.15),
-        "scaling": uniform(0.0, 0.2),
+        "rotation": uniform(0.0, 25.0),
+        "translation": uniform(0.0, 0.2),
+        "scaling": uniform(0.0, 0.3),
         "gamma": uniform(0.0, 1.0),
         # architecture
         "filters": choice(
@@ -145,6 +145,14 @@ SPACE = SearchSpace(
         # A small VGG: what is known to work on handwriting, untuned. It looks at the image in full
         # resolution, which faint and tiny strokes need; a stride of 2 would halve its cost.
         "vgg": VGG,
+        # The same, distorted more, which pays when it is trained for longer.
+        "vgg_strong": {
+            **VGG,
+            "rotation": 18.0,
+            "translation": 0.12,
+            "scaling": 0.18,
+            "gamma": 0.5,
+        },
     },
     max_parameters=5_000_000,
     max_macs=100_000_000,
