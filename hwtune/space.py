@@ -162,13 +162,15 @@ class SearchSpace:
             for key, d in self.search.items()
         }
 
-    def parse(self, texts: Mapping[str, str]) -> Hyperparameters:
-        """Return the point whose values `trials.csv` holds as texts.
+    def parse(self, texts: Mapping[str, Any]) -> Hyperparameters:
+        """Return the point whose values a record holds: as they are, or as texts from its file.
 
         Raises:
             SpaceError: when a text is no value of its hyperparameter.
         """
-        return {key: parse_value(key, d, texts.get(key, "")) for key, d in self.search.items()}
+        return {
+            key: parse_value(key, d, str(texts.get(key, ""))) for key, d in self.search.items()
+        }
 
     @property
     def points(self) -> dict[str, Hyperparameters]:

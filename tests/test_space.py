@@ -93,6 +93,7 @@ def test_every_point_builds_a_network_and_trains_a_step(space, data):
 def test_values_survive_the_way_through_trials_csv(space, data):
     values = data.draw(points(space))
     assert space.parse({key: str(value) for key, value in values.items()}) == values
+    assert space.parse(values) == values
 
 
 def test_a_baseline_outside_its_space_is_refused():

@@ -1,0 +1,78 @@
+"""Effects over a search: found where they are, though the search chose what to try."""
+
+import numpy as np
+import pytest
+
+from hwtune.records import EpochRecord, TrialRecord
+from hwtune.report.effects import effects
+from hwtune.space import SearchSpace, choice, log_uniform
+
+SPACE = SearchSpace(
+    question="?",
+    data="digits",
+    search={
+        "pool": choice("max", "none"),
+        "hidden": choice("none", "64"),
+        "lr": log_uniform(1e-4, 1e-1),
+    },
+)
+
+
+def record(number, values, accuracy):
+    trial = TrialRecord(number, "", state="complete")
+    trial.config = {name: str(value) for name, value in values.items()}
+    trial.add(EpochRecord(number, 1, 0.0, 0.0, accuracy, 0.0, 1.0))
+    return trial
+
+
+def searched(count, *, pool_gain, seed=0):
+    """A search that liked "none" more the better the rate is, which is what really counts."""
+    rng = np.random.default_rng(seed)
+    trials = []
+    for number in range(count):
+        lr = 10 ** rng.uniform(-4, -1)
+        good = lr > 10**-2.5
+        pool = "none" if rng.random() < (0.8 if good else 0.2) else "max"
+        values = {"pool": pool, "hidden": rng.choice(["none", "64"]), "lr": lr}
+        accuracy = 0.7 + 0.2 * good + pool_gain * (pool == "none") + rng.normal(0, 0.01)
+        trials.append(record(number, values, accuracy))
+    return trials
+
+
+def of(found, name):
+    return next(each for each in found if each.name == name and each.value != each.against)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.05])
+def test_an_effect_is_found_though_the_search_mixed_it_with_another(gain):
+    trials = searched(120, pool_gain=gain)
+    pool = of(effects(SPACE, trials), "pool")
+    sign = 1 if pool.value == "none" else -1
+    accuracy = {
+        value: np.mean([t.val_accuracy for t in trials if t.config["pool"] == value])
+        for value in ("none", "max")
+    }
+    assert accuracy["none"] - accuracy["max"] > gain + 0.08  # what a comparison of means says
+    assert sign * pool.gain == pytest.approx(gain, abs=0.015)
+    assert pool.low - 0.01 < sign * gain < pool.high + 0.01
+    hidden = of(effects(SPACE, trials), "hidden")
+    assert hidden.low < 0 < hidden.high
+
+
+def test_few_trials_say_little():
+    narrow, wide = (of(effects(SPACE, searched(n, pool_gain=0.05)), "pool") for n in (120, 15))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_what_was_hardly_tried_is_not_compared():
+    trials = searched(40, pool_gain=0.0)
+    for trial in trials:
+        trial.config["hidden"] = "none"
+    trials[0].config["hidden"] = "64"
+    assert {each.name for each in effects(SPACE, trials)} == {"pool"}
+    assert effects(SPACE, []) == []
+
+
+def test_the_same_trials_give_the_same_effects():
+    trials = searched(20, pool_gain=0.05)
+    assert effects(SPACE, trials) == effects(SPACE, trials)
