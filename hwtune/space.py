@@ -168,9 +168,7 @@ class SearchSpace:
         Raises:
             SpaceError: when a text is no value of its hyperparameter.
         """
-        return {
-            key: parse_value(key, d, str(texts.get(key, ""))) for key, d in self.search.items()
-        }
+        return {key: parse_value(key, d, str(texts.get(key, ""))) for key, d in self.search.items()}
 
     @property
     def points(self) -> dict[str, Hyperparameters]:

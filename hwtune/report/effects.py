@@ -18,6 +18,7 @@ from hwtune.space import SearchSpace
 FEWEST = 3  # trials that a value needs to be compared
 RESAMPLES = 100
 TREES = 10
+MAX_ASKED = 200  # trials for which the forest is asked
 
 Floats = NDArray[np.float64]
 
@@ -92,16 +93,16 @@ def resampled(
     """Return the expected accuracy of each changed hyperparameter, a row a bootstrap sample."""
     from sklearn.ensemble import RandomForestRegressor  # two seconds
 
-    known = as_numbers(search, points)
-    changed = [as_numbers(search, [{**p, name: v} for p in points]) for name, v in asked]
-    questions = np.concatenate(changed)
     rng = np.random.default_rng(0)
+    some = [points[i] for i in rng.permutation(len(points))[:MAX_ASKED]]
+    changed = [as_numbers(search, [{**p, name: v} for p in some]) for name, v in asked]
+    known, questions = as_numbers(search, points), np.concatenate(changed)
     rows = []
     for sample in range(RESAMPLES):
         chosen = rng.integers(len(points), size=len(points))
         forest = RandomForestRegressor(TREES, random_state=sample)
         forest.fit(known[chosen], accuracies[chosen])
-        rows.append(forest.predict(questions).reshape(len(asked), len(points)).mean(1))
+        rows.append(forest.predict(questions).reshape(len(asked), len(some)).mean(1))
     return np.array(rows)
 
 

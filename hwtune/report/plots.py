@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from hwtune.records import EpochRecord, TrialRecord
+from hwtune.report.effects import Effect
 
 COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "running": "#d9a441"}
 BASELINE = "#3b5bdb"
@@ -108,6 +109,46 @@ def tradeoff(trials: Sequence[TrialRecord], front: Sequence[int], data: str) -> 
     figure.update_xaxes(title="parameters", type="log", dtick="D2")
     figure.update_yaxes(title="validation error", type="log", tickformat=".2~%", dtick="D2")
     return figure
+
+
+def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
+    """Return what each value gained over the most tried one, in points, the widest choice first."""
+    gained = [each for each in found if each.value != each.against]
+    names = dict.fromkeys(
+        each.name for each in sorted(gained, key=lambda e: abs(e.gain), reverse=True)
+    )
+    rows = sorted(gained, key=lambda e: (list(names).index(e.name), -e.gain))
+    labels = [f"{e.name}: {e.value} instead of {e.against} ({e.trials})" for e in rows]
+    figure = go.Figure(layout={**titled(data), "height": 90 + 22 * len(rows)})
+    figure.add_vline(x=0, line={"color": COLOURS["stopped"], "width": 1})
+    figure.add_scatter(
+        x=[100 * e.gain for e in rows],
+        y=labels,
+        mode="markers",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (e.high - e.gain) for e in rows],
+            "arrayminus": [100 * (e.gain - e.low) for e in rows],
+            "color": LAYOUT["font"]["color"],
+            "thickness": 1.5,
+            "width": 3,
+        },
+        marker={"color": [effect_colour(e) for e in rows], "size": 8},
+        customdata=[(100 * e.low, 100 * e.high) for e in rows],
+        hovertemplate="%{y}: %{x:+.2f} points (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})"
+        "<extra></extra>",
+    )
+    figure.update_xaxes(title="gain in validation accuracy, points", zeroline=False)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
+def effect_colour(effect: Effect) -> str:
+    """Return green or red for an effect that is there, grey for one that may be chance."""
+    if effect.low <= 0 <= effect.high:
+        return COLOURS["stopped"]
+    return COLOURS["complete" if effect.gain > 0 else "failed"]
 
 
 def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data: str) -> go.Figure:

@@ -9,7 +9,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from hwtune.records import StudyFolder, TrialRecord, pareto_front, ranked, write_atomic
-from hwtune.report.plots import best_so_far, confusion_map, learning_curves, tradeoff
+from hwtune.report.effects import effects
+from hwtune.report.plots import (
+    best_so_far,
+    confusion_map,
+    effect_intervals,
+    learning_curves,
+    tradeoff,
+)
+from hwtune.space import space_from_json
 
 
 def write_report(folder: StudyFolder) -> None:
@@ -32,6 +40,8 @@ def write_report(folder: StudyFolder) -> None:
         "progress": best_so_far(trials, data),
         "tradeoff": tradeoff(trials, front, data),
     }
+    if worth := effects(space_from_json(about["space"]), trials):
+        figures["effects"] = effect_intervals(worth, data)
     winner = tested["configurations"][0] if tested["configurations"] else None
     classes = about["data"]["classes"]
     if winner and isinstance(winner["confusion"][0], list):
