@@ -8,7 +8,7 @@ then says what pooling and more filters are worth, all else equal.
 from hwtune.space import SearchSpace, choice, log_uniform
 
 SPACE = SearchSpace(
-    question="Is the pooling layer necessary, and do more filters help?",
+    question="What are pooling and more filters worth, all else equal?",
     data="chinese_mnist",
     model="cnn",
     fixed={"side": 32, "epochs": 6, "padding": "same", "hidden": "none"},
