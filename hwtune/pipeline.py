@@ -345,7 +345,9 @@ class Search:
         self.parts = search_split(dataset, session.split)
         self.shape = {"classes": len(dataset.classes), "side": dataset.side}
         self.typical, self.cost = survey(space, **self.shape), CostModel()
-        self.need = probe(space, self.parts, self.cost, classes=len(dataset.classes))
+        self.need = probe(
+            space, self.parts, self.cost, classes=len(dataset.classes), tell=session.console.print
+        )
 
     def run(self, slots: Slots, changed: Callable[[], None]) -> bool:
         """Search until the budget is met; return whether there is something to retrain."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ RANDOM_POINTS = 4  # beside the known ones
 BATCHES = 5
 SECONDS = 12.0  # for all points of a process
 PROCESSES = 2  # at most
+PATIENCE = 60.0  # seconds until a word is said
 GPU_CONTEXT_BYTES = 600 * 2**20  # that CUDA takes for each process
 GPU_HEADROOM = 1.2  # over what was seen
 
@@ -42,7 +43,12 @@ class Probed:
 
 
 def probe(
-    space: SearchSpace, split: SearchSplit, cost: CostModel, *, classes: int
+    space: SearchSpace,
+    split: SearchSplit,
+    cost: CostModel,
+    *,
+    classes: int,
+    tell: Callable[[str], None],
 ) -> GpuNeed | None:
     """Teach a cost model the machines of the running Ray cluster.
 
@@ -52,17 +58,20 @@ def probe(
     """
     resources = ray.cluster_resources()
     gpu = resources.get("GPU", 0) >= 1
-    processes = 1 if gpu else min(PROCESSES, int(resources["CPU"]))
+    processes = 1 if gpu else min(PROCESSES, int(resources.get("CPU", 1)))
     jobs = probed_points(space, classes=classes, side=split.train.images.shape[1])
     largest = max((config.batch_size for config, _ in jobs), default=0)
     part = (split.train.images[: BATCHES * largest], split.train.labels[: BATCHES * largest])
     stored = ray.put(part)
+    held = split.train.images.nbytes + split.validation.images.nbytes
     task = ray.remote(num_cpus=1, num_gpus=int(gpu))(measure)
     shares = [jobs[first::processes] for first in range(processes)]
     waiting = [
-        task.remote([(c.to_dict(), each.macs) for c, each in share], stored, classes)
+        task.remote([(c.to_dict(), each.macs) for c, each in share], stored, classes, held)
         for share in shares
     ]
+    if ray.wait(waiting, num_returns=processes, timeout=PATIENCE)[1]:
+        tell("Waiting for free processors or a free GPU to measure the speed of the cluster.")
     results: list[Probed] = ray.get(waiting)
     for macs, images, seconds in itertools.chain.from_iterable(each.epochs for each in results):
         cost.observe(macs=macs, images=images, seconds=seconds)
@@ -70,20 +79,28 @@ def probe(
 
 
 def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:
-    """Return the known and some random points of a space that can be trained, with their costs."""
+    """Return the known and some random points of a space that will be trained, with their costs.
+
+    Baselines are trained however large they are.
+    """
+    baselines = list(space.baselines.values())
     found = []
     for values in [*space.points.values(), *random_points(space)[:RANDOM_POINTS]]:
         with suppress(SpaceError):
             cost = cost_of(space, values, classes=classes, side=side)
-            if not too_large(space, cost):
+            if values in baselines or not too_large(space, cost):
                 found.append((space.config(values), cost))
     return found
 
 
 def measure(
-    jobs: Sequence[tuple[Hyperparameters, int]], part: tuple[Any, Any], classes: int
+    jobs: Sequence[tuple[Hyperparameters, int]], part: tuple[Any, Any], classes: int, held: int
 ) -> Probed:
-    """Train a few batches of each configuration in this process."""
+    """Train a few batches of each configuration in this process, and validate on them on a GPU.
+
+    Args:
+        held: bytes of the images that a trial keeps on its device.
+    """
     import torch
 
     from hwtune.training.device import choose_device, keep_freed_memory
@@ -101,18 +118,19 @@ def measure(
         count = min(len(part[1]), BATCHES * config.batch_size)
         few = Part(part[0][:count], part[1][:count])
         for _ in range(2):  # the first pass warms up
-            state, batches, _ = start_training(
-                config, few, None, classes=classes, seed=0, fast=fast
-            )
+            state, batches, watched = start_training(
+                config, few, few if fast.device == "cuda" else None, classes=classes, seed=0,
+                fast=fast,
+            )  # fmt: skip
             began = time.perf_counter()
             # What diverges or breaks here will do so in its trial, and be recorded there.
             with suppress(TrainingDiverged, RuntimeError, MemoryError):
-                next(train_config(state, batches, None, config))
+                next(train_config(state, batches, watched, config))
             seconds = time.perf_counter() - began
         epochs.append((macs, count, seconds))
         if time.monotonic() > deadline:
             break
     if fast.device == "cpu":
         return Probed(epochs, None)
-    seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES
+    seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
     return Probed(epochs, GpuNeed(seen, torch.cuda.get_device_properties(0).total_memory))
