@@ -11,6 +11,8 @@ HwtuneFailure               not the user's mistake: one line all the same, exit 
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 """
 
+FAILED, MISTAKEN, INTERRUPTED = 1, 2, 130  # exit codes
+
 
 class HwtuneError(Exception):
     """A user's mistake; its text names the value and the remedy in one line."""

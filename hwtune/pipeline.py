@@ -20,7 +20,14 @@ from hwtune.cluster import Slots
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import ClusterError, DataError, HwtuneFailure, StudyError
+from hwtune.errors import (
+    FAILED,
+    INTERRUPTED,
+    ClusterError,
+    DataError,
+    HwtuneFailure,
+    StudyError,
+)
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror, open_uri
@@ -44,7 +51,6 @@ from hwtune.search.study import longest, run_search
 from hwtune.space import SearchSpace, load_space, space_from_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-FAILED, INTERRUPTED = 1, 130  # exit codes
 
 
 def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:

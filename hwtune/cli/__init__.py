@@ -1,0 +1,58 @@
+"""The command line: words in, words out; no logic."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from hwtune import __version__
+from hwtune.cli import data, studies, views
+from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
+
+app = typer.Typer(
+    name="hwtune",
+    help="Find the best classifier for a set of handwriting, and prove that it is the best.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in (studies.search, studies.resume, studies.retrain, views.report, views.trials,
+                views.predict, views.spaces):  # fmt: skip
+    app.command()(command)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Find the best classifier for a set of handwriting, and prove that it is the best."""
+    if version:
+        print(f"hwtune {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:  # Typer's own checks, one line instead of its box
+        fail(f"{error.format_message().rstrip('.')}. See --help.", error.exit_code)
+    except HwtuneError as error:
+        fail(error, MISTAKEN)
+    except HwtuneFailure as error:
+        fail(error, FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("Interrupted.", INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(error: object, code: int) -> NoReturn:
+    """Print one line to the standard error and leave."""
+    print(f"hwtune: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)

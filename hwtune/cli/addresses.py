@@ -1,0 +1,29 @@
+"""How this machine reaches a Ray cluster; settled before Ray is imported."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def reach_out(address: str | None) -> None:
+    """Let Ray leave the loopback interface for a cluster that does; it reads this when imported."""
+    if address and not on_loopback_alone(address):
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
+
+
+def on_loopback_alone(address: str) -> bool:
+    """Return whether a cluster at 127.0.0.1:PORT does not listen on this machine's own address.
+
+    Ray would look for it there.
+    """
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdecimal():
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        try:
+            route.connect(("192.0.2.1", 9))  # sends nothing, but chooses an interface
+            socket.create_connection((route.getsockname()[0], int(port)), timeout=2).close()
+        except OSError:
+            return True
+    return False

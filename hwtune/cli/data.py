@@ -1,0 +1,95 @@
+"""Commands on data sets: list, get, add, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwtune.cli.options import Json
+from hwtune.cli.tables import show_table
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """List, get, add and check data sets."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_all(as_json: Json = False) -> None:
+    """List the data sets, and whether each is at hand.
+
+    Example: `python -m hwtune data list`
+    """
+    from hwtune.data import DATASETS, find_data, is_at_hand
+    from hwtune.data.images import data_folder
+    from hwtune.records import dump
+
+    rows = [
+        {
+            "name": name,
+            "at_hand": is_at_hand(name),
+            "place": str(find_data(name) or ("built in" if is_at_hand(name) else "")),
+            "title": source.title,
+        }
+        for name, source in DATASETS.items()
+    ]
+    if as_json:
+        print(dump(rows), end="")
+        return
+    show_table(
+        ("data set", "at hand", "what it is", "place"),
+        ((r["name"], "yes" if r["at_hand"] else "no", r["title"], r["place"]) for r in rows),
+    )
+    print(f"Data folder: {data_folder()}")
+
+
+@app.command("get")
+def get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None:
+    """Download a data set, unless it is at hand, and check it.
+
+    Example: `python -m hwtune data get chinese_mnist`
+    """
+    from hwtune.data import get_data, load_data
+
+    get_data(name)
+    dataset = load_data(name)
+    print(f"{name}: {len(dataset.images):,} images.")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="A data set's name.")],
+    path: Annotated[Path, typer.Argument(help="Its archive or folder.")],
+) -> None:
+    """Check an archive or folder of a data set and copy it into the data folder.
+
+    Example: `python -m hwtune data add chinese_mnist archive.zip`
+    """
+    from hwtune.data import add_data
+
+    print(f"{name}: checked and copied to {add_data(name, path.absolute())}")
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A data set's name.")], as_json: Json = False
+) -> None:
+    """Decode a data set from its source, whatever the cache holds, and count it.
+
+    Example: `python -m hwtune data check chinese_mnist`
+    """
+    from hwtune.overview import describe_data
+    from hwtune.records import dump
+
+    shown = describe_data(name)
+    if as_json:
+        print(dump(shown), end="")
+        return
+    for key, value in shown.items():
+        print(f"{key}: {value}")
