@@ -28,6 +28,7 @@ from hwtune.errors import (
     HwtuneFailure,
     StudyError,
 )
+from hwtune.evaluation.finalists import judge
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror, open_uri
@@ -41,7 +42,7 @@ from hwtune.records import (
     ranked,
 )
 from hwtune.report.report import write_report
-from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel
+from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, survey
 from hwtune.search.forecast import forecast
 from hwtune.search.interrupts import Halt
@@ -74,15 +75,6 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
             console.print("For the real data: python -m hwtune data add chinese_mnist PATH_TO_ZIP")
             return load_data("chinese_strokes")
     return load_data(space.data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retraining:
-    """What follows a search: the best `top`, each on several seeds, and the baselines or not."""
-
-    top: int = 1
-    seeds: int = 3
-    baselines: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,7 +320,7 @@ def run_session(session: Session) -> int:
                 return FAILED
             _retrain(
                 folder, session.space, session.dataset, session.split, slots,
-                **asdict(session.retraining), command=session.command, console=console,
+                session.retraining, command=session.command, console=console,
             )  # fmt: skip
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -358,10 +350,10 @@ class Search:
     def run(self, slots: Slots, changed: Callable[[], None]) -> bool:
         """Search until the budget is met; return whether there is something to retrain."""
         session, about, folder = self.session, self.session.about, self.session.folder
-        counts, retraining = about["split"]["counts"], session.retraining
+        counts = about["split"]["counts"]
         clock = Clock(
-            session.budget.seconds, slots.total, retraining.top, retraining.seeds,
-            retraining.baselines, (counts["train"] + counts["validation"]) / counts["train"],
+            session.budget.seconds, slots.total, session.retraining,
+            (counts["train"] + counts["validation"]) / counts["train"],
             self.retrain_epochs, session.began - session.spent,
         )  # fmt: skip
         self.forecast(clock)
@@ -487,9 +479,7 @@ def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, consol
 def retrain_study(
     folder: StudyFolder,
     *,
-    top: int,
-    seeds: int,
-    baselines: bool,
+    retraining: Retraining,
     place: Place,
     command: Sequence[str],
     console: Console,
@@ -510,9 +500,8 @@ def retrain_study(
         with reported(folder), cluster.started(place.address):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             _retrain(
-                folder, space, dataset, split, slots,
-                top=top, seeds=seeds, baselines=baselines, command=shlex.join(command),
-                console=console,
+                folder, space, dataset, split, slots, retraining,
+                command=shlex.join(command), console=console,
             )  # fmt: skip
 
 
@@ -522,28 +511,35 @@ def _retrain(
     dataset: Dataset,
     split: SplitSpec,
     slots: Slots,
+    retraining: Retraining,
     *,
-    top: int,
-    seeds: int,
-    baselines: bool,
     command: str,
     console: Console,
 ) -> None:
-    """Retrain the best `top` trials, and the baselines if asked, and say how they did."""
-    trials = folder.read_trials()
-    chosen: list[TrialRecord] = ranked(trials)[:top]
-    if baselines:
-        chosen += [t for t in ranked(trials) if t.baseline and t not in chosen]
-    candidates = [candidate(t, space.config(space.parse(t.config))) for t in chosen]
-    winner = chosen[0]
+    """Choose among the finalists, retrain and test the best, and the baselines if asked."""
+    tried = {
+        candidate(trial, space.config(space.parse(trial.config))): trial
+        for trial in ranked(folder.read_trials())
+    }
+    order = list(tried)
+    if (count := min(retraining.finalists, len(order))) > 1:
+        console.print(f"Judging the {count} best by {retraining.folds}-fold cross-validation.")
+        order[:count] = judge(
+            order[:count], dataset, split, folder, folds=retraining.folds, slots=slots,
+            tell=console.print,
+        )  # fmt: skip
+    chosen = order[: retraining.top]
+    if retraining.baselines:
+        chosen += [each for each in order[retraining.top :] if each.baseline]
+    winner = tried[chosen[0]]
     console.print(
-        f"Winner on validation: {candidates[0].name} with {winner.val_accuracy:.2%} after "
-        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with {seeds} "
-        "seeds, then testing once."
+        f"Winner on validation: {chosen[0].name} with {winner.val_accuracy:.2%} after "
+        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with "
+        f"{retraining.seeds} seeds, then testing once."
     )
     entries = retrain(
-        candidates, dataset, split, folder,
-        seeds=list(range(seeds)), slots=slots, command=command,
+        chosen, dataset, split, folder,
+        seeds=list(range(retraining.seeds)), slots=slots, command=command,
         tell=console.print,
     )  # fmt: skip
     say_tested(entries, console)

@@ -75,6 +75,11 @@ def positive(text: str | int) -> int:
     return whole_number(text, at_least=1)
 
 
+def folds_of(text: str | int) -> int:
+    """Return a whole number of at least 2."""
+    return whole_number(text, at_least=2)
+
+
 def seed_of(text: str | int) -> int:
     """Return a seed: a whole number of at least 0, as NumPy takes them."""
     number = whole_number(text, at_least=0)
@@ -95,6 +100,17 @@ Results = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
+Finalists = Annotated[
+    int,
+    typer.Option(
+        parser=positive,
+        metavar="N",
+        help="Judge this many of the best by cross-validation before one is chosen; 1: do not.",
+    ),
+]
+Folds = Annotated[
+    int, typer.Option(parser=folds_of, metavar="N", help="Of that cross-validation, 2 or more.")
+]
 Top = Annotated[
     int,
     typer.Option(parser=positive, metavar="N", help="How many of the best to retrain and test."),

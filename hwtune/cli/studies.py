@@ -19,6 +19,8 @@ from hwtune.cli.options import (
     Data,
     DiskLimit,
     Epochs,
+    Finalists,
+    Folds,
     GpusPerTrial,
     Honest,
     Kind,
@@ -69,6 +71,8 @@ def search(
     disk_limit: DiskLimit = 2_000_000_000,
     mirror: MirrorUri = None,
     name: Name = None,
+    finalists: Finalists = 1,
+    folds: Folds = 3,
     top: Top = 1,
     seeds: Seeds = 3,
     baselines: Baselines = False,
@@ -81,7 +85,7 @@ def search(
     reach_out(address)
     from hwtune import pipeline
     from hwtune.data.splits import SplitSpec
-    from hwtune.search.budget import Budget
+    from hwtune.search.budget import Budget, Retraining
     from hwtune.search.settings import checked_settings
 
     console = Console(soft_wrap=True, highlight=False)
@@ -98,7 +102,9 @@ def search(
             seed=seed,
             disk_limit=disk_limit,
         ),
-        retraining=pipeline.Retraining(top=top, seeds=seeds, baselines=baselines),
+        retraining=Retraining(
+            finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
+        ),
         place=place_of(parallel, address, gpus_per_trial),
         mirror=mirror,
         name=name,
@@ -166,6 +172,8 @@ def retrain(
     study: Annotated[
         str, typer.Argument(help="A study's name or path; with --baseline a space's.")
     ],
+    finalists: Finalists = 1,
+    folds: Folds = 3,
     top: Top = 1,
     seeds: Seeds = 3,
     baselines: Baselines = False,
@@ -191,6 +199,7 @@ def retrain(
     reach_out(address)
     from hwtune import pipeline
     from hwtune.records import find_study
+    from hwtune.search.budget import Retraining
 
     console = Console(soft_wrap=True, highlight=False)
     place = place_of(parallel, address, gpus_per_trial)
@@ -202,8 +211,10 @@ def retrain(
             )
         folder = find_study(results.absolute(), study)
         pipeline.retrain_study(
-            folder, top=top, seeds=seeds, baselines=baselines, place=place,
-            command=command_line(), console=console,
+            folder, place=place, command=command_line(), console=console,
+            retraining=Retraining(
+                finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
+            ),
         )  # fmt: skip
     else:
         if not honest and (split_seed or split != "random"):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.cluster import Slots
 from hwtune.config import TrialConfig
@@ -22,10 +20,9 @@ from hwtune.data.splits import Part, SplitSpec, split_indices, take
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.classifier import Classifier, save_classifier
 from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
-from hwtune.evaluation.training import Watch, train_one
+from hwtune.evaluation.training import Job, train_all
 from hwtune.models import build_model
 from hwtune.records import StudyFolder, TrialRecord, now
-from hwtune.states import start_store
 from hwtune.training.state import Weights
 
 SILENCE = 30.0  # seconds after which a line says how far the trainings are
@@ -70,17 +67,21 @@ def retrain(
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
     """
-    weights: dict[tuple[int, int], Weights] = {}
     data = _stored_data(dataset, spec, candidates, join_validation=join_validation)
-    folder.retraining.mkdir(exist_ok=True)
-    store = start_store(folder.retraining)
-    for job, outcome in _train_all(candidates, data, store, seeds=seeds, slots=slots, tell=tell):
-        title = title_of(candidates[job[0]], job[1])
+    jobs = {
+        Job(f"{each.name}, seed {seed}", each.config, seed, data[each.config.needs_validation]): (
+            index, seed,
+        )
+        for index, each in enumerate(candidates)
+        for seed in seeds
+    }  # fmt: skip
+    weights: dict[tuple[int, int], Weights] = {}
+    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, tell=tell):
         if isinstance(outcome, str):
-            tell(f"Retraining {title} failed: {outcome}")
+            tell(f"Retraining {job.title} failed: {outcome}")
             continue
-        weights[job] = outcome
-        tell(f"retrained {title} ({len(weights)} of {len(candidates) * len(seeds)})")
+        weights[jobs[job]] = outcome.weights
+        tell(f"retrained {job.title} ({len(weights)} of {len(jobs)})")
     if not any(index == 0 for index, _ in weights):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
@@ -105,51 +106,6 @@ def retrain(
     )
     shutil.rmtree(folder.retraining)
     return entries
-
-
-def title_of(each: Candidate, seed: int) -> str:
-    """Return the name of one training."""
-    return f"{each.name}, seed {seed}"
-
-
-def _train_all(
-    candidates: list[Candidate],
-    data: dict[bool, ray.ObjectRef],
-    store: Any,
-    *,
-    seeds: list[int],
-    slots: Slots,
-    tell: Callable[[str], None],
-) -> Iterator[tuple[tuple[int, int], Weights | str]]:
-    """Yield (candidate, seed) with the weights, or why there are none, as each training ends."""
-    remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(train_one)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Watch)
-    watch = actor.remote()
-    jobs = {
-        remote.remote(
-            each.config.to_dict(), data[each.config.needs_validation], seed, store, watch,
-            title_of(each, seed),
-        ): (i, seed)
-        for i, each in enumerate(candidates)
-        for seed in seeds
-    }  # fmt: skip
-    waiting = list(jobs)
-    while waiting:
-        done, waiting = ray.wait(waiting, timeout=SILENCE)
-        if not done:
-            with suppress(ray.exceptions.RayError):  # it only speaks; the trainings go on
-                tell(f"retraining: {ray.get(watch.words.remote())}")
-        for reference in done:
-            index, seed = jobs[reference]
-            watch.over.remote(title_of(candidates[index], seed))
-            try:
-                arrays = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-                yield jobs[reference], (str(cause) or repr(cause)).splitlines()[-1]
-            else:
-                yield jobs[reference], {k: torch.from_numpy(np.array(a)) for k, a in arrays.items()}
 
 
 def _stored_data(

@@ -60,6 +60,7 @@ def write_report(folder: StudyFolder) -> None:
         objectives=objectives,
         searched=list(about["space"]["search"]),
         tested=tested,
+        finalists=tested.get("finalists", []),
         plotlyjs=get_plotlyjs(),
         plots={
             name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,

@@ -89,6 +89,25 @@ def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
     return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """What follows a search.
+
+    Attributes:
+        finalists: how many of the best are judged by cross-validation before one is chosen; with 1
+            the search's own validation chooses.
+        folds: of that cross-validation.
+        top: how many are retrained and tested, each on `seeds` seeds.
+        baselines: whether the baselines are, too.
+    """
+
+    finalists: int = 1
+    folds: int = 3
+    top: int = 1
+    seeds: int = 3
+    baselines: bool = False
+
+
 @dataclass
 class Clock:
     """The time of one command, part of which belongs to the retraining after the search.
@@ -96,17 +115,14 @@ class Clock:
     Attributes:
         seconds: of the whole command, or None without limit.
         parallel: trainings at once.
-        top, seeds, baselines: what is retrained: the best, each on several seeds, and the
-            baselines or not.
+        retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
     """
 
     seconds: float | None
     parallel: int
-    top: int
-    seeds: int
-    baselines: bool
+    retraining: Retraining
     retrain_growth: float
     retrain_epochs: Callable[[TrialRecord], int]
     started: float = field(default_factory=time.monotonic)
@@ -123,15 +139,31 @@ class Clock:
             trials: of the study so far.
             epoch_seconds: the cost of an epoch where nothing is trained yet.
         """
-        order = ranked(trials)
-        chosen = order[: self.top]
-        if self.baselines:
-            chosen += [t for t in order[self.top :] if t.baseline]
+        order, plan = ranked(trials), self.retraining
+        chosen = order[: plan.top]
+        if plan.baselines:
+            chosen += [t for t in order[plan.top :] if t.baseline]
         trainings = [t.seconds / t.epochs * self.retrain_epochs(t) for t in chosen]
         trainings = trainings or [12 * epoch_seconds]
-        rounds = math.ceil(self.seeds * len(trainings) / self.parallel)
-        mean = sum(trainings) / len(trainings)
-        return CLOSING_SECONDS + rounds * mean * self.retrain_growth
+        return self.closing(
+            sum(trainings) / len(trainings),
+            candidates=len(trainings),
+            finalists=min(plan.finalists, len(order)),
+        )
+
+    def closing(self, training: float, *, candidates: int, finalists: int) -> float:
+        """Return the seconds of what follows a search.
+
+        Args:
+            training: seconds of one on the train images, on average.
+            candidates: how many configurations are retrained.
+            finalists: how many are judged before.
+        """
+        plan = self.retraining
+        rounds = float(math.ceil(plan.seeds * candidates / self.parallel))
+        if finalists > 1:
+            rounds += math.ceil(finalists * plan.folds / self.parallel) * (1 - 1 / plan.folds)
+        return CLOSING_SECONDS + rounds * training * self.retrain_growth
 
     def search_left(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds left for searching, infinite without a limit."""

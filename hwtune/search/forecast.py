@@ -9,7 +9,6 @@ from typing import Any
 
 from hwtune.models.layers import Cost
 from hwtune.search.budget import (
-    CLOSING_SECONDS,
     DEFAULT_TRIALS,
     Budget,
     Clock,
@@ -73,9 +72,12 @@ def forecast(
     good = mean_epoch(starts) if starts else random
     plan = [(float(epochs), mean_epoch([one])) for one in baselines]
     plan += [(each, mean_epoch([one])) for one in starts]
-    trainings = clock.top + (len(baselines) if clock.baselines else 0)
-    rounds = math.ceil(clock.seeds * trainings / clock.parallel)
-    retraining = CLOSING_SECONDS + rounds * epochs * good * clock.retrain_growth
+    after = clock.retraining
+    retraining = clock.closing(
+        epochs * good,
+        candidates=after.top + (len(baselines) if after.baselines else 0),
+        finalists=after.finalists,
+    )
     limit = math.inf if budget.seconds is None else budget.seconds - clock.elapsed - retraining
     trials, trained, busy = 0, 0.0, 0.0
     for number in range(done, budget.trials or DEFAULT_TRIALS):

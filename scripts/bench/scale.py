@@ -30,7 +30,7 @@ from hwtune.hardware import hardware, versions
 from hwtune.models.layers import Cost
 from hwtune.records import create_study
 from hwtune.search import study
-from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
@@ -123,7 +123,7 @@ def run(trials: int, sampler: str) -> Meter:
                 SPACE, search_split(load_data("digits"), SplitSpec()),
                 create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
                 classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
-                clock=Clock(None, SLOTS, 1, 1, False, 1.0, lambda trial: 1),
+                clock=Clock(None, SLOTS, Retraining(seeds=1), 1.0, lambda trial: 1),
                 slots=cluster.plan_slots(SLOTS), console=Console(file=io.StringIO()),
             )  # fmt: skip
             meter.note()

@@ -7,7 +7,7 @@ import ray
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.evaluation import retrain as module
+from hwtune.evaluation import training as module
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.evaluation.training import Watch, save, state_name, train_one
 from hwtune.records import create_study
@@ -68,14 +68,15 @@ def test_a_retraining_goes_on_from_the_state_of_a_killed_process(tmp_path, digit
 
     with cluster.started(cpus=2):
         store, watch = start_store(tmp_path), ray.remote(num_cpus=0)(Watch).remote()
-        undisturbed = train_one(words, data, 0, store, watch, "a")
-        assert [path.stem for path in tmp_path.glob("*.pt")] == [state_name(words, 0)]
-        save(state_after(3, seed=0), store, state_name(words, 0))
-        resumed = train_one(words, data, 0, store, watch, "a")
+        undisturbed, accuracy = train_one(words, data, 0, store, watch, "a")
+        assert [path.stem for path in tmp_path.glob("*.pt")] == [state_name("a", words, 0)]
+        save(state_after(3, seed=0), store, state_name("a", words, 0))
+        resumed, again = train_one(words, data, 0, store, watch, "a")
         # Seed 1 finds the state of seed 0: what it returns shows that it was taken.
-        save(state_after(3, seed=0), store, state_name(words, 1))
-        taken = train_one(words, data, 1, store, watch, "a")
-        fresh = train_one(words, data, 2, store, watch, "a")
+        save(state_after(3, seed=0), store, state_name("a", words, 1))
+        taken, _ = train_one(words, data, 1, store, watch, "a")
+        fresh, _ = train_one(words, data, 2, store, watch, "a")
+    assert accuracy == again > 0.5
     for name, weights in undisturbed.items():
         assert np.array_equal(weights, resumed[name])
         assert np.array_equal(weights, taken[name])
@@ -85,4 +86,5 @@ def test_a_retraining_goes_on_from_the_state_of_a_killed_process(tmp_path, digit
 def test_a_state_belongs_to_a_configuration_and_a_seed():
     config = TrialConfig().to_dict()
     other = dataclasses.replace(TrialConfig(), epochs=3).to_dict()
-    assert len({state_name(config, 0), state_name(config, 1), state_name(other, 0)}) == 3
+    names = {state_name("a", config, 0), state_name("a", config, 1), state_name("a", other, 0)}
+    assert len({*names, state_name("b", config, 0)}) == 4

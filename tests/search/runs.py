@@ -8,7 +8,7 @@ from hwtune.cluster import Slots
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.records import create_study
 from hwtune.search import study as study_module
-from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.settings import Settings
 from hwtune.search.study import run_search
 from hwtune.space import SearchSpace, log_uniform
@@ -41,7 +41,7 @@ def searched(
         ledger = run_search(
             space, search_split(digits, SplitSpec()), folder, Settings(**settings),
             classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
-            clock=Clock(None, slots.total, 1, 1, False, 1.0, lambda trial: 1),
+            clock=Clock(None, slots.total, Retraining(seeds=1), 1.0, lambda trial: 1),
             slots=slots, console=Console(file=io.StringIO()),
         )  # fmt: skip
     finally:

@@ -4,7 +4,7 @@ import pytest
 
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, create_study
-from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
 from hwtune.search.study import longest
@@ -40,9 +40,7 @@ def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
 
 
 def clock(seconds=900.0, **changes):
-    values = {"parallel": 2, "top": 1, "seeds": 3, "baselines": False, "retrain_growth": 1.5}
-    values["retrain_epochs"] = lambda trial: trial.best_epoch
-    return Clock(seconds, **{**values, **changes})
+    return Clock(seconds, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
 
 
 TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", seconds=20.0)]
@@ -57,6 +55,14 @@ def test_the_retraining_is_reserved_in_rounds():
 def test_baselines_that_will_be_retrained_are_reserved_too():
     # Six trainings of 20 s and 40 s in three rounds.
     assert clock(baselines=True).reserve(TRIALS, 99.0) == pytest.approx(15 + 3 * 30 * 1.5)
+
+
+def test_the_judging_of_finalists_is_reserved_too():
+    # Beside the two rounds three folds of two finalists, on two thirds of the images.
+    retraining = 2 * 20 * 1.5
+    assert clock(finalists=1).reserve(TRIALS, 99.0) == pytest.approx(15 + retraining)
+    judging = 3 * 2 / 3 * 20 * 1.5
+    assert clock(finalists=5).reserve(TRIALS, 99.0) == pytest.approx(15 + retraining + judging)
 
 
 def test_before_the_first_trial_a_typical_network_is_reserved():

@@ -1,0 +1,99 @@
+"""Choose among the best trials where one validation part is too small to tell them apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import ray
+
+from hwtune.cluster import Slots
+from hwtune.data.images import Dataset, Integers
+from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.evaluation.retrain import Candidate
+from hwtune.evaluation.training import Job, train_all
+from hwtune.records import StudyFolder
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    spec: SplitSpec,
+    folder: StudyFolder,
+    *,
+    folds: int,
+    slots: Slots,
+    tell: Callable[[str], None],
+) -> list[Candidate]:
+    """Return the candidates in the order of their cross-validation, and write it to `retrain.json`.
+
+    Each is trained `folds` times on train and validation images but for one fold, and judged on
+    that fold, so that every image outside of the test part judges each candidate once. Folds keep
+    the split's kind: no writer lies in two of a split by writer. Equal candidates keep their order,
+    and one of which a training failed comes last. Must run inside a Ray cluster.
+    """
+    indices = split_indices(dataset, spec)
+    pool = np.sort(np.concatenate([indices.train, indices.validation]))
+    stored = [
+        ray.put({
+            "train": _arrays(dataset, np.setdiff1d(pool, fold)),
+            "validation": _arrays(dataset, fold),
+            "classes": len(dataset.classes),
+        })
+        for fold in fold_indices(dataset, spec, pool, folds=folds)
+    ]  # fmt: skip
+    jobs = {
+        Job(f"{each.name}, fold {number}", each.config, 0, data): (each, number)
+        for number, data in enumerate(stored, 1)
+        for each in candidates
+    }
+    scores = {each.name: [math.nan] * folds for each in candidates}
+    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, tell=tell):
+        each, number = jobs[job]
+        if isinstance(outcome, str):
+            tell(f"Training {job.title} failed: {outcome}")
+            continue
+        scores[each.name][number - 1] = outcome.val_accuracy
+        tell(f"{job.title}: {outcome.val_accuracy:.2%}")
+    means = {name: fmean(values) for name, values in scores.items()}
+    order = sorted(
+        candidates,
+        key=lambda each: -math.inf if math.isnan(means[each.name]) else means[each.name],
+        reverse=True,
+    )
+    record = folder.read_retrain()
+    record["finalists"] = [_described(each, scores[each.name], len(pool)) for each in order]
+    folder.write_retrain(record)
+    return order
+
+
+def fold_indices(
+    dataset: Dataset, spec: SplitSpec, pool: Integers, *, folds: int
+) -> Iterator[Integers]:
+    """Yield the images of each fold of `pool`, sorted: disjoint, and all of it together."""
+    from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+    if spec.kind == "writer":
+        assert dataset.writers is not None
+        by_writer = GroupKFold(folds, shuffle=True, random_state=spec.seed)
+        parts = by_writer.split(pool, groups=dataset.writers[pool])
+    else:
+        by_class = StratifiedKFold(folds, shuffle=True, random_state=spec.seed)
+        parts = by_class.split(pool, dataset.labels[pool])
+    for _, chosen in parts:
+        yield pool[chosen]
+
+
+def _arrays(dataset: Dataset, indices: Integers) -> tuple[Any, Any]:
+    part = take(dataset, indices)
+    return part.images, part.labels
+
+
+def _described(each: Candidate, scores: Sequence[float], images: int) -> dict[str, Any]:
+    """Return what `retrain.json` says of a finalist; None stands for a training that failed."""
+    known = [None if math.isnan(value) else value for value in scores]
+    mean = None if None in known else fmean(scores)
+    return {"name": each.name, "accuracy": mean, "per_fold": known, "images": images}

@@ -1,0 +1,59 @@
+"""Finalists are judged on all images outside of the test part, by the kind of the split."""
+
+import numpy as np
+import pytest
+
+from hwtune import cluster
+from hwtune.config import TrialConfig
+from hwtune.data import load_data
+from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.evaluation.finalists import fold_indices, judge
+from hwtune.evaluation.retrain import Candidate
+from hwtune.records import create_study
+
+
+@pytest.fixture(scope="module")
+def strokes():
+    return load_data("chinese_strokes")
+
+
+@pytest.mark.parametrize("kind", ["random", "writer"])
+def test_the_folds_hold_every_image_outside_of_the_test_part_once(strokes, kind):
+    spec = SplitSpec(kind=kind, seed=3)
+    indices = split_indices(strokes, spec)
+    pool = np.sort(np.concatenate([indices.train, indices.validation]))
+    folds = list(fold_indices(strokes, spec, pool, folds=3))
+    assert np.array_equal(np.sort(np.concatenate(folds)), pool)
+    for fold in folds:
+        others = np.setdiff1d(pool, fold)
+        if kind == "writer":
+            assert not set(strokes.writers[fold]) & set(strokes.writers[others])
+        else:
+            counts = np.bincount(strokes.labels[fold])
+            assert counts.max() - counts.min() <= 1
+    again = list(fold_indices(strokes, spec, pool, folds=3))
+    assert all(np.array_equal(a, b) for a, b in zip(folds, again, strict=True))
+
+
+@pytest.mark.slow
+def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits):
+    good = Candidate("good", "", TrialConfig(filters="8-16", epochs=8, lr=3e-3))
+    poor = Candidate("poor", "", TrialConfig(filters="1", head="max", epochs=1, lr=1e-5))
+    broken = Candidate(
+        "broken", "", TrialConfig(optimizer="sgd", lr=1e9, epochs=2, pixel_scale="raw")
+    )
+    folder = create_study(tmp_path, None, "s")
+    said = []
+    with cluster.started(cpus=2):
+        order = judge(
+            [poor, broken, good], digits, SplitSpec(), folder, folds=2,
+            slots=cluster.plan_slots(2), tell=said.append,
+        )  # fmt: skip
+    assert order == [good, poor, broken]
+    first, second, last = folder.read_retrain()["finalists"]
+    assert [first["name"], second["name"], last["name"]] == ["good", "poor", "broken"]
+    assert first["accuracy"] == pytest.approx(np.mean(first["per_fold"]))
+    assert first["accuracy"] > 0.9 > second["accuracy"]
+    assert first["images"] == sum(split_indices(digits, SplitSpec()).counts().values()) - 179
+    assert last["accuracy"] is None
+    assert any("broken, fold 1 failed" in line for line in said)
