@@ -30,6 +30,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError
 
@@ -221,6 +222,11 @@ def _ask(connect: Callable[[], Any], answers: queue.SimpleQueue[Any]) -> None:
         answers.put((connect(), None))
     except BaseException as error:  # raised again in the thread that waits
         answers.put((None, error))
+
+
+def on_driver_node() -> NodeAffinitySchedulingStrategy:
+    """Return the place of an actor that must live where this process does."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def catch_sigterm() -> None:

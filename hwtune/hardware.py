@@ -19,17 +19,23 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Return processor, cores, memory in GiB and GPUs."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
         if hasattr(os, "sysconf")
         else None,
-        "gpus": gpus,
+        "gpus": _gpus(),
     }
+
+
+def _gpus() -> list[str]:
+    """Return the names of this machine's GPUs, as NVIDIA's driver tells them."""
+    words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
 
 
 def _processor() -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hwtune.cluster import on_driver_node
 
 
 class StateStore:
@@ -47,8 +48,7 @@ def state_file(folder: Path, name: object) -> Path:
 
 def start_store(folder: Path) -> Any:
     """Return a handle of the store that every training of the cluster can call."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(StateStore)
     return actor.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=on_driver_node()
     ).remote(str(folder))

@@ -19,6 +19,7 @@ from hwtune import cluster
 from hwtune.cli.addresses import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.search.trial import TrialRunner
+from hwtune.search.worker import Worker
 from tests.search.runs import searched
 
 
@@ -67,6 +68,13 @@ def test_a_gpu_holds_what_its_memory_holds():
 
 
 class PlacedRunner(TrialRunner):
+    """Trains by a worker that takes notes."""
+
+    def make_worker(self, data, store):
+        return PlacedWorker(data, store)
+
+
+class PlacedWorker(Worker):
     """Notes which machine trains, with which GPU."""
 
     def train_epoch(self):

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from hwtune.config import TrialConfig, trial_config
 from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
+from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
-from hwtune.records import dump, write_atomic
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
-from hwtune.training.state import Weights, plain_batches
+from hwtune.training.state import plain_batches
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
@@ -63,30 +61,6 @@ class Classifier:
             Prediction(self.classes[label], value)
             for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
-
-
-def save_classifier(
-    folder: Path, weights: Weights, config: TrialConfig, classes: Sequence[str], *, side: int
-) -> None:
-    """Write `model.safetensors` and `model.json` into `folder`."""
-    folder.mkdir(exist_ok=True)
-    temporary = folder / ".model.safetensors"
-    save_file(weights, temporary)
-    temporary.replace(folder / "model.safetensors")
-    preprocessing = {"side": side, "scaled_to": config.side or side, "pixels": config.pixel_scale}
-    about: dict[str, Any] = {
-        "config": config.to_dict(),
-        "classes": list(classes),
-        "preprocessing": preprocessing,
-        "weights_sha256": file_hash(folder / "model.safetensors"),
-    }
-    write_atomic(folder / "model.json", dump(about))
-
-
-def file_hash(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_classifier(folder: Path) -> Classifier:

@@ -13,8 +13,8 @@ import ray
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.evaluation.parallel import Job, train_all
 from hwtune.evaluation.retrain import Candidate
-from hwtune.evaluation.training import Job, train_all
 from hwtune.records import StudyFolder
 
 

@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 
 from hwtune.cluster import Slots
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
-from hwtune.data.splits import Part, SplitSpec, split_indices, take
+from hwtune.data.splits import SplitSpec, split_indices, take
 from hwtune.errors import HwtuneFailure
-from hwtune.evaluation.classifier import Classifier, save_classifier
+from hwtune.evaluation.parallel import Job, Weights, read_all, train_all
+from hwtune.evaluation.saved import save_model
 from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
-from hwtune.evaluation.training import Job, train_all
-from hwtune.models import build_model
+from hwtune.models import measure_cost
 from hwtune.records import StudyFolder, TrialRecord, now
-from hwtune.training.state import Weights
-
-SILENCE = 30.0  # seconds after which a line says how far the trainings are
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,20 @@ def retrain(
         done = [seed for seed in seeds if (index, seed) in weights]
         if not done:
             continue
-        nets = [_network(each, weights[index, seed], dataset) for seed in done]
         record = folder.read_retrain()
         opening = {"time": now(), "command": command, "configuration": each.name}
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
-        entries.append(_tested(each, nets, done, *open_test(dataset, spec), dataset.classes))
+        part, images = open_test(dataset, spec)
+        nets = [weights[index, seed] for seed in done]
+        read = read_all(each.config, nets, part.images, len(dataset.classes), slots=slots)
+        entries.append(_tested(each, read, done, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
         folder.write_retrain(record)
     first = min(seed for index, seed in weights if index == 0)
-    save_classifier(
+    save_model(
         folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
     )
     shutil.rmtree(folder.retraining)
@@ -129,37 +127,34 @@ def _stored_data(
     return stored
 
 
-def _network(each: Candidate, weights: Weights, dataset: Dataset) -> Classifier:
-    model = build_model(
-        each.config, classes=len(dataset.classes), side=each.config.side or dataset.side
-    )
-    model.load_state_dict(weights)
-    model = model.to(memory_format=torch.channels_last)
-    return Classifier(model, each.config, dataset.classes, side=dataset.side)
-
-
 def _tested(
     each: Candidate,
-    nets: list[Classifier],
+    predicted: list[Integers],
     seeds: list[int],
-    part: Part,
-    indices: Integers,
-    classes: tuple[str, ...],
+    labels: Integers,
+    images: Integers,
+    dataset: Dataset,
 ) -> dict[str, Any]:
-    """Return what `retrain.json` says of a candidate: its seeds scored on the test images."""
-    predicted = [net.logits(part.images).argmax(1).numpy() for net in nets]
-    right = [int((answer == part.labels).sum()) for answer in predicted]
-    accuracies = [count / len(part.labels) for count in right]
-    mean = sum(right) / (len(right) * len(part.labels))
-    low, high = wilson_interval(mean, len(part.labels))
+    """Return what `retrain.json` says of a candidate: what its seeds read in the test images.
+
+    Args:
+        predicted: the classes that each seed's network read.
+        images: which images of the data set these are.
+    """
+    right = [int((answer == labels).sum()) for answer in predicted]
+    accuracies = [count / len(labels) for count in right]
+    mean = sum(right) / (len(right) * len(labels))
+    low, high = wilson_interval(mean, len(labels))
     first = predicted[0]
     return {
         "name": each.name,
         "baseline": each.baseline,
         "config": each.config.to_dict(),
-        "parameters": sum(p.numel() for p in nets[0].model.parameters()),
+        "parameters": measure_cost(
+            each.config, classes=len(dataset.classes), side=each.config.side or dataset.side
+        ).parameters,
         "seeds": seeds,
-        "test_images": len(part.labels),
+        "test_images": len(labels),
         "test_accuracy": {
             "mean": mean,
             "low": low,
@@ -167,10 +162,10 @@ def _tested(
             "spread": statistics.stdev(accuracies) if len(seeds) > 1 else None,
             "per_seed": accuracies,
         },
-        "per_class": class_scores(part.labels, first, classes),
-        "confusion": confusion(part.labels, first, len(classes)),
+        "per_class": class_scores(labels, first, dataset.classes),
+        "confusion": confusion(labels, first, len(dataset.classes)),
         "misread": [
-            {"image": int(indices[i]), "true": int(part.labels[i]), "predicted": int(first[i])}
-            for i in np.flatnonzero(first != part.labels)
+            {"image": int(images[i]), "true": int(labels[i]), "predicted": int(first[i])}
+            for i in np.flatnonzero(first != labels)
         ],
     }

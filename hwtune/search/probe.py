@@ -103,14 +103,11 @@ def measure(
     """
     import torch
 
-    from hwtune.training.device import choose_device, keep_freed_memory
+    from hwtune.training.device import prepare_process
     from hwtune.training.loop import train_config
     from hwtune.training.state import start_training
 
-    keep_freed_memory()
-    fast = choose_device(gpu=bool(ray.get_gpu_ids()))
-    if fast.device == "cpu":
-        torch.set_num_threads(1)  # as a trial
+    fast = prepare_process(gpu=bool(ray.get_gpu_ids()))  # as a trial
     deadline = time.monotonic() + SECONDS
     epochs = []
     for values, macs in jobs:

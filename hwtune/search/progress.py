@@ -102,6 +102,8 @@ class StudyCallback(tune.Callback):
     def _still_running(self) -> None:
         words = [
             f"trial {t.trial} at epoch {t.epochs}, {t.val_accuracy:.2%}"
+            if t.epochs
+            else f"trial {t.trial} in its first epoch"
             for t in self.searcher.ledger.running
         ]
         left = self.seconds_left()
@@ -117,7 +119,7 @@ class StudyCallback(tune.Callback):
         record = ledger.trials[trial.config["trial"]]
         trial.run_metadata.metric_analysis.clear()  # 30 KB a trial, which nobody reads
         trial.run_metadata.metric_n_steps.clear()
-        self.board.close(record)
+        self.board.end(record)
         self.ended(record)
         title = f" ({record.baseline})" if record.baseline else ""
         reason = f": {record.reason}" if record.reason else ""

@@ -158,7 +158,7 @@ def run_search(
         callback = StudyCallback(
             searcher,
             cost,
-            TensorBoard(folder.tensorboard),
+            TensorBoard(folder.tensorboard, space.search),
             images=images,
             seconds_left=lambda: pace.seconds_left,
             recorded=lambda: retention.trim(ledger.running),

@@ -1,41 +1,98 @@
-"""TensorBoard's files: a run a trial, with its hyperparameters from the first epoch on."""
+"""TensorBoard's files: a run a trial, with its hyperparameters from the start."""
 
 from __future__ import annotations
 
-import math
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch.utils.tensorboard.summary import hparams
-from torch.utils.tensorboard.writer import SummaryWriter
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.hparams.summary_v2 import (
+    Discrete,
+    Domain,
+    HParam,
+    IntInterval,
+    Metric,
+    RealInterval,
+    hparams_config_pb,
+    hparams_pb,
+)
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from hwtune.records import EpochRecord, TrialRecord
 
 METRIC = "val_accuracy"
 SCALARS = ("train_loss", "val_loss", METRIC, "lr", "seconds")
+OUTCOMES = {"failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 
 class TensorBoard:
-    """Writes `tensorboard/TRIAL/` of a study."""
+    """Writes `tensorboard/TRIAL/` of a study, by TensorBoard's own writer: torch's imports torch.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        searched: what the HParams tab shows a column for.
+    """
+
+    def __init__(self, folder: Path, searched: Mapping[str, BaseDistribution]) -> None:
         self.folder = folder
-        self.writers: dict[int, SummaryWriter] = {}
+        self.writers: dict[int, EventFileWriter] = {}
+        columns = [HParam(name, domain_of(values)) for name, values in searched.items()]
+        root = EventFileWriter(str(folder))
+        add(root, hparams_config_pb(columns, [Metric(METRIC)]))
+        root.close()
+
+    def begin(self, trial: TrialRecord) -> EventFileWriter:
+        """Return the writer of a trial; a new one starts with the hyperparameters."""
+        writer = self.writers.get(trial.trial)
+        if writer is None:
+            name = f"{trial.trial:04d}"
+            writer = self.writers[trial.trial] = EventFileWriter(str(self.folder / name))
+            add(writer, hparams_pb(trial.config, trial_id=name))
+        return writer
 
     def epoch(self, epoch: EpochRecord, trial: TrialRecord) -> None:
-        """Add the scalars of an epoch, and before the first one the hyperparameters."""
-        writer = self.writers.get(epoch.trial)
-        if writer is None:
-            writer = SummaryWriter(str(self.folder / f"{epoch.trial:04d}"))
-            self.writers[epoch.trial] = writer
-            for summary in hparams(trial.config, {METRIC: math.nan})[:2]:
-                writer._get_file_writer().add_summary(summary)
-        for name in SCALARS:
-            writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+        """Add the scalars of an epoch."""
+        writer = self.begin(trial)
+        values = [Summary.Value(tag=n, simple_value=getattr(epoch, n)) for n in SCALARS]
+        add(writer, Summary(value=values), step=epoch.epoch)
         writer.flush()
 
-    def close(self, trial: TrialRecord) -> None:
-        """Mark a trial's run as ended, if it had begun."""
-        writer = self.writers.pop(trial.trial, None)
-        if writer is not None:
-            writer._get_file_writer().add_summary(hparams(trial.config, {METRIC: math.nan})[2])
-            writer.close()
+    def end(self, trial: TrialRecord) -> None:
+        """Mark a trial's run as ended, also one that failed before its first epoch."""
+        writer = self.begin(trial)
+        add(writer, ended(OUTCOMES.get(trial.state, api_pb2.STATUS_SUCCESS)))
+        writer.close()
+        del self.writers[trial.trial]
+
+
+def ended(status: int) -> Summary:
+    """Return what marks a run as ended; TensorBoard's own function for it wants TensorFlow."""
+    info = HParamsPluginData(
+        session_end_info=SessionEndInfo(status=status, end_time_secs=time.time())
+    )
+    value = Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(info),
+        tensor=metadata.NULL_TENSOR,
+    )
+    return Summary(value=[value])
+
+
+def domain_of(values: BaseDistribution) -> Domain | None:
+    """Return what TensorBoard filters a hyperparameter by, None where it has no filter for it."""
+    if isinstance(values, CategoricalDistribution):
+        kinds = {type(each) for each in values.choices}
+        if kinds == {int, float}:
+            return Discrete([float(each) for each in values.choices])  # type: ignore[arg-type]
+        return Discrete(values.choices) if len(kinds) == 1 else None
+    interval = IntInterval if isinstance(values, IntDistribution) else RealInterval
+    return interval(values.low, values.high)  # type: ignore[attr-defined]
+
+
+def add(writer: EventFileWriter, summary: Summary, *, step: int = 0) -> None:
+    """Add a summary to an event file, now."""
+    writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))

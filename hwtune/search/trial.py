@@ -1,135 +1,39 @@
-"""A trial inside its Ray actor: one configuration, trained an epoch a step."""
+"""What Ray knows of a trial: an actor that takes one configuration after another."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
-from dataclasses import asdict
-from traceback import format_exc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import ray
-import torch
 from ray import tune
 
-from hwtune.config import TrialConfig, trial_config
-from hwtune.data.splits import Part
-from hwtune.errors import TrainingDiverged
-from hwtune.training.device import choose_device, keep_freed_memory
-from hwtune.training.loop import EpochResult, is_over, train_config
-from hwtune.training.state import TrainState, start_training
+if TYPE_CHECKING:
+    from hwtune.search.worker import Worker
 
 Arrays = dict[str, Any]  # of a SearchSplit: what crosses the process border
 Report = dict[str, Any]  # what crosses it back: numbers, flags and words
 
 
 class TrialRunner(tune.Trainable):
-    """Trains `config["config"]` and reports each epoch; its actor is used again and again.
+    """Trains `config["config"]` an epoch a step; its actor is used again and again."""
 
-    The state of training is on the driver's disk before an epoch is reported. A trial that was cut
-    off, by a lost process or an ended study, goes on from there and reports its epochs again.
-    """
+    worker: Worker
 
     def setup(self, config: dict[str, Any], data: Arrays, store: Any) -> None:
         """Prepare this process; `data` lies in the object store, `store` keeps the states."""
-        keep_freed_memory()
-        self.fast = choose_device(gpu=bool(ray.get_gpu_ids()))
-        if self.fast.device == "cpu":
-            torch.set_num_threads(1)
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        self.data, self.store = data, store
+        self.worker = self.make_worker(data, store)
         self.reset_config(config)
 
+    def make_worker(self, data: Arrays, store: Any) -> Worker:
+        """Return what trains."""
+        from hwtune.search.worker import Worker  # torch, which the driver can do without
+
+        return Worker(data, store)
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Forget the last configuration and take the next; its first step builds it."""
-        self.number: int = new_config["trial"]
-        self.values: TrialConfig = trial_config(new_config["config"])
-        self.seed: int = new_config["seed"]
-        self.state: TrainState | None = None
-        self.results: Iterator[EpochResult] = iter(())
-        self.reports: list[Report] = []
-        self.known: list[Report] = []  # of an earlier process: reported again, not trained again
-        if self.fast.device == "cuda":
-            torch.cuda.empty_cache()
+        """Take the next configuration."""
+        self.worker.take(new_config["trial"], new_config["config"], seed=new_config["seed"])
         return True
 
     def step(self) -> Report:
-        """Train one epoch; an expected failure is a result, since an exception costs the actor."""
-        try:
-            if self.state is None:
-                self.begin()
-            return self.known.pop(0) if self.known else self.train_epoch()
-        except TrainingDiverged as error:
-            return self.failed(f"diverged at {error}", diverged=True)
-        except MemoryError:
-            return self.failed("out of memory")
-        except ray.exceptions.RayError:
-            raise  # not the configuration's fault: it goes on in another process
-        except Exception as error:
-            if isinstance(error, RuntimeError) and "allocate" in str(error):
-                return self.failed("out of memory")  # torch has no better class on a CPU
-            if isinstance(error, RuntimeError) and self.fast.device == "cuda":
-                raise  # the process may not be able to use its GPU any more
-            return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
-
-    def begin(self) -> None:
-        """Build the network, or take up the state on disk."""
-        data = self.data
-        self.state, train_batches, val_batches = start_training(
-            self.values,
-            Part(data["train_images"], data["train_labels"]),
-            Part(data["val_images"], data["val_labels"]),
-            classes=data["classes"],
-            seed=self.seed,
-            fast=self.fast,
-        )
-        self.take_up(self.state)
-        self.results = train_config(self.state, train_batches, val_batches, self.values)
-
-    def take_up(self, state: TrainState) -> None:
-        """Go on from the state on disk, where there is one.
-
-        Its epochs are reported again, since the study may lack the last; it leaves out what it has.
-        """
-        saved: bytes | None = ray.get(self.store.load.remote(self.number))
-        if saved is None:
-            return
-        device = state.fast.device
-        content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
-        state.take(content["state"])
-        self.reports, self.known = list(content["reports"]), list(content["reports"])
-
-    def train_epoch(self) -> Report:
-        """Train an epoch and return its report, once the state is on disk."""
-        assert self.state is not None
-        result = next(self.results)
-        full_length = is_over(self.state, self.values)
-        # With the digits of epochs.csv, so that a resumed study decides as an undisturbed one.
-        epoch = {name: float(f"{value:.6g}") for name, value in asdict(result).items()}
-        report = {
-            **epoch, "epoch": result.epoch, "full_length": full_length, "failed": "", "halt": "",
-            "done": full_length,
-        }  # fmt: skip
-        buffer = io.BytesIO()
-        self.reports.append(report)
-        torch.save({"state": self.state.to_dict(), "reports": self.reports}, buffer)
-        if problem := ray.get(self.store.save.remote(self.number, buffer.getvalue())):
-            return {**report, "halt": problem}
-        return report
-
-    def failed(self, reason: str, *, diverged: bool = False, traceback: str = "") -> Report:
-        """Return the last result of a configuration that cannot go on, and let go of it."""
-        epoch = self.state.epoch if self.state else 0
-        self.state, self.results = None, iter(())
-        return {
-            "epoch": epoch,
-            "val_accuracy": np.nan,
-            "full_length": False,
-            "failed": reason,
-            "halt": "",
-            "traceback": traceback,
-            "diverged": diverged,
-            "done": True,
-        }
+        """Train one epoch."""
+        return self.worker.step()

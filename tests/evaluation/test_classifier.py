@@ -7,7 +7,8 @@ from PIL import Image
 
 from hwtune.config import TrialConfig
 from hwtune.errors import DataError, StudyError
-from hwtune.evaluation.classifier import load_classifier, read_image, save_classifier
+from hwtune.evaluation.classifier import load_classifier, read_image
+from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
 from hwtune.training.state import weights_of
 
@@ -19,7 +20,8 @@ CLASSES = ("零", "一", "二")
 def folder(tmp_path):
     torch.manual_seed(0)
     model = build_model(CONFIG, classes=3, side=4)
-    save_classifier(tmp_path / "model", weights_of(model), CONFIG, CLASSES, side=8)
+    arrays = {name: tensor.numpy() for name, tensor in weights_of(model).items()}
+    save_model(tmp_path / "model", arrays, CONFIG, CLASSES, side=8)
     return tmp_path / "model"
 
 

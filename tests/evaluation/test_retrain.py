@@ -7,9 +7,10 @@ import ray
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.evaluation import training as module
+from hwtune.evaluation import parallel as module
+from hwtune.evaluation.parallel import Watch
 from hwtune.evaluation.retrain import Candidate, retrain
-from hwtune.evaluation.training import Watch, save, state_name, train_one
+from hwtune.evaluation.tasks import save, state_name, train_one
 from hwtune.records import create_study
 from hwtune.states import start_store
 from hwtune.training.device import choose_device

@@ -8,12 +8,20 @@ from pathlib import Path
 import torch
 
 from hwtune.search.trial import TrialRunner
+from hwtune.search.worker import Worker
 
 RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS = 1, 2, 3, 4, 5
 
 
 class FaultyRunner(TrialRunner):
-    """Trains like any runner, but in the second epoch some trials fail."""
+    """Trains like any runner, but for its worker."""
+
+    def make_worker(self, data, store):
+        return FaultyWorker(data, store)
+
+
+class FaultyWorker(Worker):
+    """Trains like any worker, but in the second epoch some trials fail."""
 
     def train_epoch(self):
         """Fail before the epoch is trained, where this trial's turn has come."""

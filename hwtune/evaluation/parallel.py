@@ -1,0 +1,125 @@
+"""Trainings and readings side by side, as Ray tasks; torch stays in their processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from numpy.typing import NDArray
+
+from hwtune.cluster import Slots, on_driver_node
+from hwtune.config import TrialConfig
+from hwtune.data.images import Bytes, Integers
+from hwtune.states import start_store
+
+Weights = dict[str, NDArray[Any]]
+
+SILENCE = 30.0  # seconds after which a line says how far the trainings are
+
+
+class Watch:
+    """Knows how far each training is; runs as an actor."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+        self.ended: set[str] = set()
+
+    def note(self, title: str, epoch: int) -> None:
+        """Take down the last epoch of a training."""
+        if title not in self.ended:
+            self.epochs[title] = epoch
+
+    def words(self) -> str:
+        """Return what runs, for people."""
+        words = (f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
+        return "; ".join(words) or "the first epochs"
+
+    def over(self, title: str) -> None:
+        """Forget a training, and what it may still say."""
+        self.ended.add(title)
+        self.epochs.pop(title, None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: its name for people, what to train on, and the reference of the data.
+
+    The data is a dict with "train" and "validation", each images and labels or None, and "classes".
+    """
+
+    title: str
+    config: TrialConfig
+    seed: int
+    data: ray.ObjectRef
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to: its weights, and its accuracy on the validation images or NaN."""
+
+    weights: Weights
+    val_accuracy: float
+
+
+def train_all(
+    jobs: Sequence[Job], states: Path, *, slots: Slots, tell: Callable[[str], None]
+) -> Iterator[tuple[Job, Trained | str]]:
+    """Yield each job with what it came to, or why it failed, as the trainings end.
+
+    States of trainings that were cut off lie in `states`, and new ones are put there.
+    """
+    states.mkdir(exist_ok=True)
+    store = start_store(states)
+    actor: Any = ray.remote(Watch)
+    watch = actor.options(
+        num_cpus=0, max_restarts=-1, scheduling_strategy=on_driver_node()
+    ).remote()
+    task = placed(_train, slots)
+    running = {
+        task.remote(job.config.to_dict(), job.data, job.seed, store, watch, job.title): job
+        for job in jobs
+    }
+    waiting = list(running)
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=SILENCE)
+        if not done:
+            with suppress(ray.exceptions.RayError):  # it only speaks; the trainings go on
+                tell(f"training: {ray.get(watch.words.remote())}")
+        for reference in done:
+            job = running[reference]
+            watch.over.remote(job.title)
+            try:
+                yield job, Trained(*ray.get(reference))
+            except ray.exceptions.RayError as error:
+                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+                yield job, (str(cause) or repr(cause)).splitlines()[-1]
+
+
+def read_all(
+    config: TrialConfig, nets: Sequence[Weights], images: Bytes, classes: int, *, slots: Slots
+) -> list[Integers]:
+    """Return, for each network of a configuration, the classes (N,) it reads in the images."""
+    task, stored = placed(_read, slots), ray.put(images)
+    waiting = [task.remote(config.to_dict(), each, stored, classes) for each in nets]
+    return ray.get(waiting)
+
+
+def placed(function: Callable[..., Any], slots: Slots) -> Any:
+    """Return a function as a Ray task that takes the place of one trial."""
+    return ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(function)
+
+
+def _train(*arguments: Any) -> Any:
+    from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
+
+    return train_one(*arguments)
+
+
+def _read(*arguments: Any) -> Any:
+    from hwtune.evaluation.tasks import read_one
+
+    return read_one(*arguments)

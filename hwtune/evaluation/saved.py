@@ -1,0 +1,47 @@
+"""A finished model on disk, written without torch; `classifier` reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from hwtune.config import TrialConfig
+from hwtune.records import dump, write_atomic
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, NDArray[Any]],
+    config: TrialConfig,
+    classes: Sequence[str],
+    *,
+    side: int,
+) -> None:
+    """Write `model.safetensors` and `model.json` into `folder`.
+
+    Args:
+        side: of the data set's images, in pixels.
+    """
+    folder.mkdir(exist_ok=True)
+    temporary = folder / ".model.safetensors"
+    save_file(weights, temporary)
+    temporary.replace(folder / "model.safetensors")
+    preprocessing = {"side": side, "scaled_to": config.side or side, "pixels": config.pixel_scale}
+    about: dict[str, Any] = {
+        "config": config.to_dict(),
+        "classes": list(classes),
+        "preprocessing": preprocessing,
+        "weights_sha256": file_hash(folder / "model.safetensors"),
+    }
+    write_atomic(folder / "model.json", dump(about))
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

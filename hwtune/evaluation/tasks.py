@@ -1,0 +1,96 @@
+"""What the evaluation does in Ray's processes: train one configuration, or read the test images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from hwtune.config import Hyperparameters, trial_config
+from hwtune.data.images import Bytes, Integers
+from hwtune.data.splits import Part
+from hwtune.models import build_model
+from hwtune.training.device import prepare_process
+from hwtune.training.loop import evaluate, is_over, predict_logits, train_config
+from hwtune.training.state import TrainState, plain_batches, start_training, weights_of
+
+SAVE_SHARE = 0.05  # of the time of a retraining at most goes into its states
+
+
+def state_name(title: str, config: Hyperparameters, seed: int) -> str:
+    """Return the name of a training's state, its own for each title, configuration and seed."""
+    content = json.dumps([title, config, seed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def train_one(
+    config: Hyperparameters, data: dict[str, Any], seed: int, store: Any, watch: Any, title: str
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """Train one configuration in this process; return its weights as arrays, and its accuracy.
+
+    It goes on from the state that an earlier process left in `store`. Validation images are looked
+    at while it trains only by a configuration that needs them.
+
+    Raises:
+        TrainingDiverged: when a loss is not finite.
+    """
+    fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
+    values = trial_config(config)
+    validation = data["validation"] and Part(*data["validation"])
+    state, batches, watched = start_training(
+        values,
+        Part(*data["train"]),
+        validation if values.needs_validation else None,
+        classes=data["classes"],
+        seed=seed,
+        fast=fast,
+    )
+    name = state_name(title, config, seed)
+    if saved := ray.get(store.load.remote(name)):
+        content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
+        state.take(content)
+    if not is_over(state, values):
+        next_save = time.monotonic() + 1
+        for result in train_config(state, batches, watched, values):
+            watch.note.remote(title, result.epoch)
+            # At the very end the best weights may still have to be put back.
+            if time.monotonic() > next_save and not is_over(state, values):
+                seconds = save(state, store, name)
+                next_save = time.monotonic() + max(1.0, seconds / SAVE_SHARE)
+        save(state, store, name)
+    accuracy = math.nan
+    if validation:
+        accuracy = evaluate(
+            state.evaluated, plain_batches(validation, values, fast=fast), fast=fast
+        )[1]
+    arrays = {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
+    return arrays, accuracy
+
+
+def save(state: TrainState, store: Any, name: str) -> float:
+    """Put a state on the driver's disk and return the seconds; on a full disk nothing is kept."""
+    began, buffer = time.monotonic(), io.BytesIO()
+    torch.save(state.to_dict(), buffer)
+    ray.get(store.save.remote(name, buffer.getvalue()))
+    return time.monotonic() - began
+
+
+def read_one(
+    config: Hyperparameters, weights: dict[str, NDArray[Any]], images: Bytes, classes: int
+) -> Integers:
+    """Return the classes (N,) that a trained network reads in images (N, side, side)."""
+    fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
+    values = trial_config(config)
+    model = build_model(values, classes=classes, side=values.side or images.shape[1])
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    model = model.to(fast.device).to(memory_format=torch.channels_last)
+    batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), values, fast=fast)
+    return predict_logits(model, batches, fast=fast).argmax(1).cpu().numpy()
