@@ -11,7 +11,6 @@ the number of trials.
 import argparse
 import io
 import itertools
-import json
 import os
 import time
 from pathlib import Path
@@ -26,7 +25,6 @@ from rich.console import Console
 from hwtune import cluster
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.hardware import hardware, versions
 from hwtune.models.layers import Cost
 from hwtune.records import create_study
 from hwtune.search import study
@@ -35,8 +33,8 @@ from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
+from scripts.bench.outcome import publish, table
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 NODES, SLOTS, SECONDS, EPOCHS = 3, 32, 1.0, 3
 SPACE = SearchSpace(
     question="What does a trial cost the driver?",
@@ -165,24 +163,23 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"], choices=SAMPLERS)
     options = parser.parse_args()
     rows = [line for name in options.samplers for line in quarters(run(options.trials, name), name)]
-    lines = [
+    text = (
         f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
         f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "
-        "driver's CPU time a trial outside the sampler.",
-        "",
-        "| sampler | trials | overhead, ms a trial | sampler, ms a trial | driver, MB | trials/s |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['sampler']} | {r['trials']} | {r['overhead_ms']:.1f} | {r['sampler_ms']:.1f} "
-        f"| {r['driver_mb']:.0f} | {r['trials_per_second']:.1f} |"
+        "driver's CPU time a trial outside the sampler.\n\n"
+    )
+    columns = [
+        "sampler", "trials", "overhead, ms a trial", "sampler, ms a trial", "driver, MB",
+        "trials/s",
+    ]  # fmt: skip
+    lines = [
+        [
+            r["sampler"], r["trials"], f"{r['overhead_ms']:.1f}", f"{r['sampler_ms']:.1f}",
+            f"{r['driver_mb']:.0f}", f"{r['trials_per_second']:.1f}",
+        ]
         for r in rows
-    ]
-    print("\n".join(lines))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    about = {"rows": rows, "hardware": hardware(), "versions": versions()}
-    (RESULTS / "scale.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    ]  # fmt: skip
+    publish("scale", text + table(columns, lines), rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import csv
 import heapq
 import itertools
-import json
 import math
 import statistics
 import tempfile
@@ -27,7 +26,6 @@ from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
-from hwtune.hardware import git_commit, versions
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, create_study
 from hwtune.search.ledger import Ledger
@@ -39,8 +37,8 @@ from hwtune.search.settings import Settings
 from hwtune.search.study import enqueue_known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
+from scripts.bench.outcome import RESULTS, publish, table
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 SEEDS, DRAWS, SLOTS = 20, 50, 2
 FLOOR = 0.05  # points of regret at which the plot ends
 Curve = list[tuple[float, float]]  # of (accuracy, seconds), an epoch each
@@ -315,9 +313,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    table = read_curves()
-    best = max(accuracy for curve in table.values() for accuracy, _ in curve)
-    mean_epoch = statistics.fmean(seconds for curve in table.values() for _, seconds in curve)
+    known = read_curves()
+    best = max(accuracy for curve in known.values() for accuracy, _ in curve)
+    mean_epoch = statistics.fmean(seconds for curve in known.values() for _, seconds in curve)
     until = DRAWS * EPOCHS * mean_epoch / SLOTS
     jobs = [(method, seed, until / 2 if method != REFERENCE else math.inf)
             for method in METHODS for seed in range(options.seeds)]  # fmt: skip
@@ -340,30 +338,29 @@ def main() -> None:
     ]
     goal = statistics.fmean(ends)
     rows = [summarise(name, regret, goal, times, until) for name, regret in curves.items()]
-    lines = [
-        f"{len(table)} configurations, best {best:.2%}; {options.seeds} seeds; two slots. Random "
+    text = (
+        f"{len(known)} configurations, best {best:.2%}; {options.seeds} seeds; two slots. Random "
         f"search without stopping has a mean regret of {100 * goal:.3f} points after {DRAWS} draws "
-        f"of {EPOCHS} epochs, {until / 60:.1f} simulated minutes.",
-        "",
-        "| method | times as fast to that regret | regret after 1/10 of the time, points "
-        "| seeds there by then | regret after 1/2 |",
-        "|---|---|---|---|---|",
+        f"of {EPOCHS} epochs, {until / 60:.1f} simulated minutes.\n\n"
+    )
+    columns = [
+        "method", "times as fast to that regret", "regret after 1/10 of the time, points",
+        "seeds there by then", "regret after 1/2",
+    ]  # fmt: skip
+    lines = [
+        [
+            row["method"],
+            "not reached" if row["speedup"] is None else f"{row['speedup']:.1f}",
+            f"{100 * row['regret_tenth']:.3f} ± {100 * row['interval_tenth']:.3f}",
+            f"{row['reached']:.0%}",
+            f"{100 * row['regret_half']:.3f} ± {100 * row['interval_half']:.3f}",
+        ]
+        for row in rows
     ]
-    for row in rows:
-        speedup = "not reached" if row["speedup"] is None else f"{row['speedup']:.1f}"
-        lines.append(
-            f"| {row['method']} | {speedup} | {100 * row['regret_tenth']:.3f} ± "
-            f"{100 * row['interval_tenth']:.3f} | {row['reached']:.0%} "
-            f"| {100 * row['regret_half']:.3f} ± {100 * row['interval_half']:.3f} |"
-        )
-    print("\n".join(lines))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "search_quality.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    about = {
-        "seeds": options.seeds, "configurations": len(table), "best": best, "goal": goal,
-        "seconds": until, "rows": rows, "versions": versions(), "git_commit": git_commit(),
-    }  # fmt: skip
-    (RESULTS / "search_quality.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    publish(
+        "search_quality", text + table(columns, lines), rows, seeds=options.seeds,
+        configurations=len(known), best=best, goal=goal, seconds=until,
+    )  # fmt: skip
     plot(curves, times, goal, until)
 
 
