@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,9 @@ import ray
 from numpy.typing import NDArray
 
 from hwtune.cluster import Slots, on_driver_node
-from hwtune.config import TrialConfig
+from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
-from hwtune.states import start_store
+from hwtune.states import start_store, state_file
 
 Weights = dict[str, NDArray[Any]]
 
@@ -79,10 +82,13 @@ def train_all(
         num_cpus=0, max_restarts=-1, scheduling_strategy=on_driver_node()
     ).remote()
     task = placed(_train, slots)
-    running = {
-        task.remote(job.config.to_dict(), job.data, job.seed, store, watch, job.title): job
-        for job in jobs
-    }
+    running = {}
+    for job in jobs:
+        name = state_name(job)
+        saved = state_file(states, name)
+        before = saved.read_bytes() if saved.is_file() else None
+        words = (job.config.to_dict(), job.data, job.seed, before, store, name, watch, job.title)
+        running[task.remote(*words)] = job
     waiting = list(running)
     while waiting:
         done, waiting = ray.wait(waiting, timeout=SILENCE)
@@ -113,10 +119,23 @@ def placed(function: Callable[..., Any], slots: Slots) -> Any:
     return ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(function)
 
 
-def _train(*arguments: Any) -> Any:
+def state_name(job: Job) -> str:
+    """Return the name of a training's state, its own for each title, configuration and seed."""
+    content = json.dumps([job.title, job.config.to_dict(), job.seed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _train(
+    config: Hyperparameters, data: Any, seed: int, saved: bytes | None,
+    store: Any, name: str, watch: Any, title: str,
+) -> Any:  # fmt: skip
+    """Train in a task. It waits for no answer: Ray gives the core of a task that waits away."""
     from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
-    return train_one(*arguments)
+    return train_one(
+        config, data, seed=seed, saved=saved,
+        note=partial(watch.note.remote, title), keep=partial(store.save.remote, name),
+    )  # fmt: skip
 
 
 def _read(*arguments: Any) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,19 +24,24 @@ from hwtune.training.state import TrainState, plain_batches, start_training, wei
 SAVE_SHARE = 0.05  # of the time of a retraining at most goes into its states
 
 
-def state_name(title: str, config: Hyperparameters, seed: int) -> str:
-    """Return the name of a training's state, its own for each title, configuration and seed."""
-    content = json.dumps([title, config, seed], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
 def train_one(
-    config: Hyperparameters, data: dict[str, Any], seed: int, store: Any, watch: Any, title: str
+    config: Hyperparameters,
+    data: dict[str, Any],
+    *,
+    seed: int,
+    saved: bytes | None,
+    note: Callable[[int], Any],
+    keep: Callable[[bytes], Any],
 ) -> tuple[dict[str, NDArray[Any]], float]:
     """Train one configuration in this process; return its weights as arrays, and its accuracy.
 
-    It goes on from the state that an earlier process left in `store`. Validation images are looked
-    at while it trains only by a configuration that needs them.
+    Validation images are looked at while it trains only by a configuration that needs them.
+
+    Args:
+        data: "train" and "validation", each images and labels or None, and "classes".
+        saved: the state that an earlier process left, to go on from.
+        note: is told each epoch.
+        keep: is given the state from time to time.
 
     Raises:
         TrainingDiverged: when a loss is not finite.
@@ -53,19 +57,20 @@ def train_one(
         seed=seed,
         fast=fast,
     )
-    name = state_name(title, config, seed)
-    if saved := ray.get(store.load.remote(name)):
+    if saved:
         content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
         state.take(content)
     if not is_over(state, values):
         next_save = time.monotonic() + 1
         for result in train_config(state, batches, watched, values):
-            watch.note.remote(title, result.epoch)
+            note(result.epoch)
             # At the very end the best weights may still have to be put back.
             if time.monotonic() > next_save and not is_over(state, values):
-                seconds = save(state, store, name)
+                began = time.monotonic()
+                keep(packed(state))
+                seconds = time.monotonic() - began
                 next_save = time.monotonic() + max(1.0, seconds / SAVE_SHARE)
-        save(state, store, name)
+        keep(packed(state))
     accuracy = math.nan
     if validation:
         accuracy = evaluate(
@@ -75,12 +80,11 @@ def train_one(
     return arrays, accuracy
 
 
-def save(state: TrainState, store: Any, name: str) -> float:
-    """Put a state on the driver's disk and return the seconds; on a full disk nothing is kept."""
-    began, buffer = time.monotonic(), io.BytesIO()
+def packed(state: TrainState) -> bytes:
+    """Return a state as a file's content."""
+    buffer = io.BytesIO()
     torch.save(state.to_dict(), buffer)
-    ray.get(store.save.remote(name, buffer.getvalue()))
-    return time.monotonic() - began
+    return buffer.getvalue()
 
 
 def read_one(

@@ -8,11 +8,10 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.evaluation import parallel as module
-from hwtune.evaluation.parallel import Watch
+from hwtune.evaluation.parallel import Job, Watch, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, retrain
-from hwtune.evaluation.tasks import save, state_name, train_one
+from hwtune.evaluation.tasks import packed, train_one
 from hwtune.records import create_study
-from hwtune.states import start_store
 from hwtune.training.device import choose_device
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
@@ -38,54 +37,66 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
         for join in (True, False):
             entries = retrain(
                 [Candidate("small", "", config)], digits, SplitSpec(),
-                create_study(tmp_path, None, "s"), seeds=[0, 1], slots=cluster.plan_slots(2),
+                create_study(tmp_path, None, "s"), seeds=[0, 1, 2], slots=cluster.plan_slots(2),
                 join_validation=join, command="test", tell=said.append,
             )  # fmt: skip
             assert entries[0]["test_accuracy"]["mean"] > 0.9
     assert any("small, seed 0 at epoch" in line for line in said)
-    assert sum(line.startswith("retrained small") for line in said) == 4
+    assert sum(line.startswith("retrained small") for line in said) == 6
+    assert max(line.count(" at epoch ") for line in said) == 2, "two slots"
+
+
+CUT_OFF = TrialConfig(filters="8", epochs=6, lr=3e-3, rotation=5.0, ema=0.9)
+WATCHING = dataclasses.replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"early_stop": 2, "dropout": "0.2", "hidden": "16"}])
-def test_a_retraining_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, changes):
-    config = TrialConfig(filters="8", epochs=6, lr=3e-3, rotation=5.0, ema=0.9, **changes)
+@pytest.mark.parametrize("config", [CUT_OFF, WATCHING])
+def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, config):
     split = search_split(digits, SplitSpec())
     data = {
         "train": (split.train.images, split.train.labels),
         "validation": (split.validation.images, split.validation.labels),
         "classes": 10,
     }
-    words = config.to_dict()
+    state, batches, watched = start_training(
+        config, split.train, split.validation, classes=10, seed=0, fast=choose_device(gpu=False)
+    )
+    for _ in zip(range(3), train_config(state, batches, watched, config), strict=False):
+        pass
+    cut_off = packed(state)
 
-    def state_after(epochs, seed):
-        state, batches, watched = start_training(
-            config, split.train, split.validation, classes=10, seed=seed,
-            fast=choose_device(gpu=False),
-        )  # fmt: skip
-        for _ in zip(range(epochs), train_config(state, batches, watched, config), strict=False):
-            pass
-        return state
+    def trained(seed, saved):
+        noted, kept = [], []
+        weights, accuracy = train_one(
+            config.to_dict(), data, seed=seed, saved=saved, note=noted.append, keep=kept.append
+        )
+        return weights, accuracy, noted, kept
 
-    with cluster.started(cpus=2):
-        store, watch = start_store(tmp_path), ray.remote(num_cpus=0)(Watch).remote()
-        undisturbed, accuracy = train_one(words, data, 0, store, watch, "a")
-        assert [path.stem for path in tmp_path.glob("*.pt")] == [state_name("a", words, 0)]
-        save(state_after(3, seed=0), store, state_name("a", words, 0))
-        resumed, again = train_one(words, data, 0, store, watch, "a")
-        # Seed 1 finds the state of seed 0: what it returns shows that it was taken.
-        save(state_after(3, seed=0), store, state_name("a", words, 1))
-        taken, _ = train_one(words, data, 1, store, watch, "a")
-        fresh, _ = train_one(words, data, 2, store, watch, "a")
+    undisturbed, accuracy, _, kept = trained(0, None)
+    resumed, again, noted, _ = trained(0, cut_off)
+    ended, _, nothing, _ = trained(0, kept[-1])
+    other = trained(1, None)[0]
     assert accuracy == again > 0.5
+    assert noted[0] == 4
+    assert nothing == []
     for name, weights in undisturbed.items():
         assert np.array_equal(weights, resumed[name])
-        assert np.array_equal(weights, taken[name])
-    assert any(not np.array_equal(weights, fresh[name]) for name, weights in undisturbed.items())
+        assert np.array_equal(weights, ended[name])
+    assert any(not np.array_equal(weights, other[name]) for name, weights in undisturbed.items())
+
+    with cluster.started(cpus=2):
+        # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
+        job = Job("a", config, 1, ray.put(data))
+        tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
+        ((_, taken),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), tell=print)
+    assert all(np.array_equal(undisturbed[name], taken.weights[name]) for name in undisturbed)
 
 
-def test_a_state_belongs_to_a_configuration_and_a_seed():
-    config = TrialConfig().to_dict()
-    other = dataclasses.replace(TrialConfig(), epochs=3).to_dict()
-    names = {state_name("a", config, 0), state_name("a", config, 1), state_name("a", other, 0)}
-    assert len({*names, state_name("b", config, 0)}) == 4
+def test_a_state_belongs_to_a_title_a_configuration_and_a_seed():
+    config = TrialConfig()
+    jobs = [
+        Job("a", config, 0, None), Job("b", config, 0, None), Job("a", config, 1, None),
+        Job("a", dataclasses.replace(config, epochs=3), 0, None),
+    ]  # fmt: skip
+    assert len({state_name(job) for job in jobs}) == 4

@@ -8,7 +8,8 @@ from torch import nn
 from hwtune.config import TrialConfig
 from hwtune.errors import NoPixelError, SpaceError
 from hwtune.models import MODELS, build_model, measure_cost
-from hwtune.models.layers import Cost
+from hwtune.models.layers import Conv, Cost, Pool, Relu
+from hwtune.models.modules import sequence
 
 PUBLISHED = {
     "oafarih": (4_222_831, 64, 15, {
@@ -165,3 +166,18 @@ def test_torchvisions_resnet_takes_one_channel():
     model = build_model(config, classes=15, side=64).eval()
     assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 15)
     assert model.conv1.in_channels == 1
+
+
+def test_a_relu_behind_the_max_pooling_gives_the_same_to_the_last_bit():
+    network = sequence([Conv(1, 4, 3, 1, 1, True), Relu(), Pool("max")])
+    assert [type(part).__name__ for part in network] == ["Conv2d", "MaxPool2d", "ReLU"]
+    as_written = nn.Sequential(network[0], nn.ReLU(), network[1])
+    images = torch.randn(8, 1, 6, 6, dtype=torch.float32).round(decimals=1)
+    answers = []
+    for each in (network, as_written):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = each(images)
+        answer.float().square().sum().backward()
+        answers.append([answer, network[0].weight.grad, network[0].bias.grad])
+    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))

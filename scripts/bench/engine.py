@@ -1,0 +1,220 @@
+"""Train the published networks on one core by hwtune's loop and by the usual one, images a second.
+
+The usual loop is that of PyTorch's own MNIST example: the same network in float32, a TensorDataset,
+a DataLoader, a Python step. Every figure comes from a process of its own, the ways taking turns;
+medians over the repetitions. Writes results/bench/engine.json and .md:
+
+    python -m scripts.bench.engine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwtune.config import TrialConfig
+from hwtune.data.splits import Part
+from hwtune.models import measure_cost
+from hwtune.space import load_space
+from scripts.bench.outcome import publish, table
+
+SECONDS = 5.0  # of training that is measured, at least
+WARM_UP = 2.0
+WAYS = ("usual", "hwtune", "hwtune in float32")
+FLOPS_PER_MAC = 2 * 3  # a multiplication, an addition; forward, and twice that backward
+
+
+class Network(NamedTuple):
+    """A published network: where its configuration stands, its data, and what is aimed at."""
+
+    title: str
+    space: str
+    baseline: str
+    classes: int
+    side: int
+    batches: int  # of an epoch here
+    target: float  # times as fast as the usual loop
+    share: float  # of the core's bf16 peak, 0 for none
+
+
+NETWORKS = (
+    Network("S0 oafarih", "chinese_cnn", "oafarih", 15, 64, 20, 5.0, 0.5),
+    Network("S2a lazhili8_cnn", "chinese_cnn", "lazhili8_cnn", 15, 64, 40, 2.5, 0.0),
+    Network("S4 ahed9x, batch 64", "mnist_cnn", "ahed9x_64", 10, 28, 100, 2.5, 0.0),
+    Network("S2b lazhili8_resnet", "chinese_resnet", "lazhili8_resnet", 15, 64, 1, 2.0, 0.8),
+    Network("S1 modelm3", "mnist_m3", "modelm3", 10, 28, 1, 2.0, 0.8),
+)
+
+
+def images_of(network: Network, config: TrialConfig) -> Part:
+    """Return an epoch of noise: what the images show does not change how long they take."""
+    random = np.random.default_rng(0)
+    count = network.batches * config.batch_size
+    pixels = random.integers(0, 256, (count, network.side, network.side), np.uint8)
+    return Part(pixels, random.integers(0, network.classes, count))
+
+
+def config_of(network: Network) -> TrialConfig:
+    """Return how a network is trained as published, for as long as it takes to measure."""
+    space = load_space(network.space)[0]
+    return replace(space.config(space.baselines[network.baseline]), epochs=10**6, max_steps=0)
+
+
+def measured(epoch: Any, images: int) -> float:
+    """Return images a second of a function that trains one epoch, once it is warm."""
+    until = time.perf_counter() + WARM_UP
+    epoch()
+    while time.perf_counter() < until:
+        epoch()
+    epochs, began = 0, time.perf_counter()
+    while time.perf_counter() < began + SECONDS:
+        epoch()
+        epochs += 1
+    return epochs * images / (time.perf_counter() - began)
+
+
+def usual(config: TrialConfig, part: Part, classes: int) -> float:
+    """Return the speed of the loop that everyone writes."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from hwtune.models import build_model
+    from hwtune.training.optim import build_schedule
+
+    torch.set_num_threads(1)
+    model = build_model(config, classes=classes, side=part.images.shape[1])
+    images = torch.from_numpy(part.images).float().div(255).unsqueeze(1)
+    data = TensorDataset(images, torch.from_numpy(part.labels))
+    loader = DataLoader(data, batch_size=config.batch_size, shuffle=True)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    else:
+        optimizer = kinds[config.optimizer](
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+    schedule = build_schedule(
+        optimizer, lr_schedule=config.lr_schedule, lr=config.lr, lr_decay=config.lr_decay,
+        lr_patience=1, epochs=config.epochs, steps=len(loader), max_steps=0,
+    )  # fmt: skip
+
+    def epoch() -> None:
+        for index, (pixels, labels) in enumerate(loader):
+            optimizer.zero_grad()
+            scores = model(pixels)
+            if config.softmax:
+                scores = scores.softmax(1)
+            loss = F.cross_entropy(scores, labels)
+            loss.backward()
+            if config.clip_value:
+                nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+            optimizer.step()
+            if config.lr_schedule == "onecycle":
+                schedule.step()
+            if index % 10 == 0:
+                loss.item()  # the example prints it
+
+    return measured(epoch, len(part.labels))
+
+
+def ours(config: TrialConfig, part: Part, classes: int, *, bf16: bool) -> float:
+    """Return the speed of a trial."""
+    from hwtune.training.device import prepare_process
+    from hwtune.training.loop import train_config
+    from hwtune.training.state import start_training
+
+    fast = prepare_process(gpu=False)
+    fast = fast if bf16 else replace(fast, bf16=False)
+    state, batches, _ = start_training(config, part, None, classes=classes, seed=0, fast=fast)
+    results = train_config(state, batches, None, config)
+    return measured(lambda: next(results), len(part.labels))
+
+
+def peak() -> float:
+    """Return the floating-point operations a second of a core's bfloat16 matrix product."""
+    import torch
+
+    torch.set_num_threads(1)
+    factor = torch.randn(2048, 2048, dtype=torch.bfloat16)
+    products = measured(lambda: factor @ factor, 1)
+    return products * 2 * 2048**3
+
+
+def in_process(*words: str) -> float:
+    """Return what a run of this program in a process of its own measures."""
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "scripts.bench.engine", "--one", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=alone)
+    return float(json.loads(done.stdout))
+
+
+def one(network: str, way: str) -> float:
+    """Measure one figure in this process."""
+    if network == "peak":
+        return peak()
+    chosen = next(each for each in NETWORKS if each.baseline == network)
+    config = config_of(chosen)
+    part = images_of(chosen, config)
+    if way == "usual":
+        return usual(config, part, chosen.classes)
+    return ours(config, part, chosen.classes, bf16=way == "hwtune")
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--one", nargs=2, metavar=("NETWORK", "WAY"), help="as the program does")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(*options.one)))
+        return
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(options.repetitions):
+        for each in ("peak", *(network.baseline for network in NETWORKS)):
+            for way in WAYS if each != "peak" else ("",):
+                speeds.setdefault((each, way), []).append(in_process(each, way))
+    middle = {key: statistics.median(values) for key, values in speeds.items()}
+    rows, lines = [], []
+    for network in NETWORKS:
+        config = config_of(network)
+        macs = measure_cost(config, classes=network.classes, side=network.side).macs
+        slow, fast, plain = (middle[network.baseline, way] for way in WAYS)
+        share = fast * macs * FLOPS_PER_MAC / middle["peak", ""]
+        row = {
+            "network": network.title, "usual": slow, "hwtune": fast, "hwtune_float32": plain,
+            "ratio": fast / slow, "ratio_float32": plain / slow, "target": network.target,
+            "share_of_peak": share, "target_share": network.share,
+            "repetitions": {way: speeds[network.baseline, way] for way in WAYS},
+        }  # fmt: skip
+        rows.append(row)
+        lines.append([
+            network.title, f"{slow:,.0f}", f"{fast:,.0f}", f"{fast / slow:.1f}",
+            f"{network.target:g}", f"{plain / slow:.1f}", f"{share:.0%}",
+            f"{network.share:.0%}" if network.share else "",
+        ])  # fmt: skip
+    text = (
+        "Images a second on one core while training, batch sizes and optimisers as published. A "
+        f"core multiplies bfloat16 matrices at {middle['peak', ''] / 1e9:,.0f} GFLOP/s.\n\n"
+    )
+    columns = [
+        "network", "usual loop", "hwtune", "times as fast", "aim", "without bf16",
+        "of the peak", "aim",
+    ]  # fmt: skip
+    publish("engine", text + table(columns, lines), rows, peak=middle["peak", ""])
+
+
+if __name__ == "__main__":
+    main()
