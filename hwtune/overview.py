@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution
 
 from hwtune.data import find_data, load_data, source_of
 from hwtune.data.images import Dataset
 from hwtune.errors import DataError, MisfitError
 from hwtune.search.feasible import cost_of, survey, too_large
-from hwtune.space import SearchSpace, load_space, space_files
+from hwtune.space import SearchSpace, in_words, load_space, space_files
 
 
 def list_spaces() -> list[dict[str, str]]:
@@ -65,14 +64,6 @@ def point(space: SearchSpace, name: str, values: Any, build: Any) -> dict[str, A
     return {"name": name, "parameters": cost.parameters, "macs": cost.macs, "trained": trained}
 
 
-def in_words(distribution: Any) -> str:
-    """Return the values that a distribution may take, as people write them."""
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    scale = " (logarithmic)" if distribution.log else ""
-    return f"{distribution.low} to {distribution.high}{scale}"
-
-
 def describe_data(name: str) -> dict[str, Any]:
     """Return the counts of a data set, decoded anew from its source.
 
@@ -87,8 +78,10 @@ def describe_data(name: str) -> dict[str, Any]:
     flat = dataset.images.reshape(len(dataset.images), -1)
     if counts.min() == 0:
         raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
+    described = dataset.describe()
+    del described["per_class"]
     return {
-        **dataset.describe(),
+        **described,
         "source": str(found or "built in"),
         "images_per_class": f"{counts.min():,} to {counts.max():,}",
         "identical_images": len(flat) - len(np.unique(flat, axis=0)),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -22,6 +23,8 @@ from optuna.distributions import (
 
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.errors import SpaceError
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
 
 
 def choice(*values: bool | int | float | str) -> CategoricalDistribution:
@@ -251,6 +254,14 @@ def space_files() -> dict[str, Path]:
         for path in sorted(folder.glob("*.py")):
             found.setdefault(path.stem, path)
     return found
+
+
+def in_words(distribution: BaseDistribution) -> str:
+    """Return the values that a distribution may take, as people write them."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    scale = " (logarithmic)" if getattr(distribution, "log", False) else ""
+    return f"{distribution.low} to {distribution.high}{scale}"  # type: ignore[attr-defined]
 
 
 def load_space(name_or_path: str) -> tuple[SearchSpace, Path]:

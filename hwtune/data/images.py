@@ -76,6 +76,7 @@ class Dataset:
             "side": self.side,
             "classes": list(self.classes),
             "writers": writers,
+            "per_class": np.bincount(self.labels, minlength=len(self.classes)).tolist(),
         }
 
 

@@ -17,6 +17,7 @@ from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec, split_indices, take
 from hwtune.errors import HwtuneFailure
+from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Weights, read_all, train_all
 from hwtune.evaluation.saved import save_model
 from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
@@ -97,6 +98,7 @@ def retrain(
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
+        record.setdefault("leaks", leaks(dataset, images))
         folder.write_retrain(record)
     first = min(seed for index, seed in weights if index == 0)
     save_model(

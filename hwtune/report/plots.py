@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.report.effects import Effect
 
 COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "running": "#d9a441"}
 BASELINE = "#3b5bdb"
+FLOOR = 1e-4  # an error of 0 has no place on a logarithmic axis
+ERRORS: dict[str, Any] = {
+    "title": "validation error",
+    "type": "log",
+    "tickformat": ".2~%",
+    "dtick": "D2",
+    "range": [math.log10(0.8 * FLOOR), 0.1],
+}
+LINES = "rgba(128, 136, 150, 0.2)"  # of the grid, on light and dark paper
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 36, "b": 50},
@@ -22,6 +31,8 @@ LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "font": {"color": "#7a828e"},
     "showlegend": False,
+    "xaxis": {"gridcolor": LINES, "linecolor": LINES, "zerolinecolor": LINES},
+    "yaxis": {"gridcolor": LINES, "linecolor": LINES, "zerolinecolor": LINES},
 }
 
 
@@ -32,10 +43,20 @@ def titled(data: str) -> dict[str, Any]:
 
 
 def learning_curves(
-    trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord], data: str
+    trials: Sequence[TrialRecord],
+    epochs: Sequence[EpochRecord],
+    data: str,
+    *,
+    rungs: Sequence[int] = (),
 ) -> go.Figure:
-    """Return validation accuracy by epoch, a line a trial, baselines in blue."""
+    """Return validation error by epoch, a line a trial, baselines in blue, a cross at a stop.
+
+    Args:
+        rungs: the epochs after which the scheduler compared trials.
+    """
     figure = go.Figure(layout=titled(data))
+    for epoch in rungs:
+        figure.add_vline(x=epoch, line={"color": COLOURS["stopped"], "width": 1, "dash": "dot"})
     by_trial = {
         number: list(group) for number, group in itertools.groupby(
             sorted(epochs, key=lambda e: (e.trial, e.epoch)), key=lambda e: e.trial
@@ -43,112 +64,98 @@ def learning_curves(
     }  # fmt: skip
     for trial in sorted(trials, key=lambda t: (bool(t.baseline), t.state == "complete")):
         points = by_trial.get(trial.trial, [])
-        colour = BASELINE if trial.baseline else COLOURS[trial.state]
+        colour = colour_of(trial)
         label = trial.baseline or f"trial {trial.trial}"
         figure.add_scatter(
             x=[p.epoch for p in points],
-            y=[p.val_accuracy for p in points],
+            y=[max(1 - p.val_accuracy, FLOOR) for p in points],
             mode="lines+markers",
             line={"color": colour, "width": 2 if trial.state == "complete" else 1},
-            marker={"size": [3] * (len(points) - 1) + [7]},
+            marker={
+                "size": [3] * (len(points) - 1) + [8],
+                "symbol": ["circle"] * (len(points) - 1)
+                + ["x" if trial.state in ("stopped", "failed") else "circle"],
+            },
             name=label,
-            hovertemplate=f"{label}: %{{y:.2%}} at epoch %{{x}}<br>{trial.reason}<extra></extra>",
+            hovertemplate=f"{label}: error %{{y:.2%}} at epoch %{{x}}<br>{trial.reason}"
+            "<extra></extra>",
         )
-    figure.update_xaxes(title="epoch", dtick=1)
-    figure.update_yaxes(title="validation accuracy", tickformat=".0%")
+    longest = max((epoch.epoch for epoch in epochs), default=1)
+    figure.update_xaxes(
+        title="epoch", dtick=1 if longest <= 20 else None, range=[0.5, longest + 0.5]
+    )
+    figure.update_yaxes(**ERRORS)
     return figure
 
 
-def best_so_far(trials: Sequence[TrialRecord], data: str) -> go.Figure:
-    """Return each trial's validation error and the lowest so far, on a logarithmic scale."""
+def best_so_far(
+    trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord], data: str, *, slots: int
+) -> go.Figure:
+    """Return the lowest validation error so far against the time of training, and each trial's.
+
+    Args:
+        epochs: in the order in which they were recorded.
+        slots: how many trials trained at once.
+    """
     figure = go.Figure(layout=titled(data))
+    minutes = [t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)]
+    ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
     seen = [t for t in trials if t.best_epoch]
-    floor = 1e-4  # an error of 0 has no place on a logarithmic axis
-    errors = [max(1 - t.val_accuracy, floor) for t in seen]
     figure.add_scatter(
-        x=[t.trial for t in seen],
-        y=errors,
+        x=[ended[t.trial] for t in seen],
+        y=[max(1 - t.val_accuracy, FLOOR) for t in seen],
         mode="markers",
-        marker={
-            "color": [BASELINE if t.baseline else COLOURS[t.state] for t in seen], "size": 8,
-        },
+        marker={"color": [colour_of(t) for t in seen], "size": 8},
         text=[t.baseline or f"trial {t.trial}" for t in seen],
         hovertemplate="%{text}: error %{y:.2%}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=[t.trial for t in seen],
-        y=list(itertools.accumulate(errors, min)),
+        x=minutes,
+        y=list(itertools.accumulate((max(1 - e.val_accuracy, FLOOR) for e in epochs), min)),
         mode="lines",
-        line={"shape": "hv", "color": "#1b7f5f"},
+        line={"shape": "hv", "color": COLOURS["complete"]},
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
     )
-    figure.update_xaxes(title="trial")
-    figure.update_yaxes(title="validation error", type="log", tickformat=".2~%", dtick="D2")
+    figure.update_xaxes(title=f"minutes of training, {slots} at once", rangemode="tozero")
+    figure.update_yaxes(**ERRORS)
     return figure
 
 
-def tradeoff(trials: Sequence[TrialRecord], front: Sequence[int], data: str) -> go.Figure:
-    """Return validation error against parameters; the Pareto front is a line."""
+def tradeoff(
+    trials: Sequence[TrialRecord],
+    front: Sequence[int],
+    data: str,
+    *,
+    cost: Callable[[TrialRecord], float],
+    title: str,
+) -> go.Figure:
+    """Return validation error against what a trial cost; the Pareto front is a line."""
     figure = go.Figure(layout=titled(data))
     seen = {t.trial: t for t in trials if t.best_epoch and t.state != "failed"}
-    best = sorted((seen[number] for number in front), key=lambda t: t.parameters)
-    floor = 1e-4  # an error of 0 has no place on a logarithmic axis
+    best = sorted((seen[number] for number in front), key=cost)
     for group, mode in ((best, "lines"), (list(seen.values()), "markers")):
         figure.add_scatter(
-            x=[t.parameters for t in group],
-            y=[max(1 - t.val_accuracy, floor) for t in group],
+            x=[cost(t) for t in group],
+            y=[max(1 - t.val_accuracy, FLOOR) for t in group],
             mode=mode,
-            line={"shape": "hv", "color": "#1b7f5f"},
+            line={"shape": "hv", "color": COLOURS["complete"]},
             marker={
-                "color": [BASELINE if t.baseline else COLOURS[t.state] for t in group],
+                "color": [colour_of(t) for t in group],
                 "size": [11 if t.trial in front else 7 for t in group],
+                "opacity": 1,
+                "line": {"width": 0},
             },
             text=[t.baseline or f"trial {t.trial}" for t in group],
-            hovertemplate="%{text}: error %{y:.2%}, %{x:,} parameters<extra></extra>",
+            hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4~s}} {title}<extra></extra>",
         )
-    figure.update_xaxes(title="parameters", type="log", dtick="D2")
-    figure.update_yaxes(title="validation error", type="log", tickformat=".2~%", dtick="D2")
+    figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")
+    figure.update_yaxes(**ERRORS)
     return figure
 
 
-def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
-    """Return what each value gained over the most tried one, in points, the widest choice first."""
-    gained = [each for each in found if each.value != each.against]
-    names = dict.fromkeys(
-        each.name for each in sorted(gained, key=lambda e: abs(e.gain), reverse=True)
-    )
-    rows = sorted(gained, key=lambda e: (list(names).index(e.name), -e.gain))
-    labels = [f"{e.name}: {e.value} instead of {e.against} ({e.trials})" for e in rows]
-    figure = go.Figure(layout={**titled(data), "height": 90 + 22 * len(rows)})
-    figure.add_vline(x=0, line={"color": COLOURS["stopped"], "width": 1})
-    figure.add_scatter(
-        x=[100 * e.gain for e in rows],
-        y=labels,
-        mode="markers",
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (e.high - e.gain) for e in rows],
-            "arrayminus": [100 * (e.gain - e.low) for e in rows],
-            "color": LAYOUT["font"]["color"],
-            "thickness": 1.5,
-            "width": 3,
-        },
-        marker={"color": [effect_colour(e) for e in rows], "size": 8},
-        customdata=[(100 * e.low, 100 * e.high) for e in rows],
-        hovertemplate="%{y}: %{x:+.2f} points (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})"
-        "<extra></extra>",
-    )
-    figure.update_xaxes(title="gain in validation accuracy, points", zeroline=False)
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure
-
-
-def effect_colour(effect: Effect) -> str:
-    """Return green or red for an effect that is there, grey for one that may be chance."""
-    if effect.low <= 0 <= effect.high:
-        return COLOURS["stopped"]
-    return COLOURS["complete" if effect.gain > 0 else "failed"]
+def colour_of(trial: TrialRecord) -> str:
+    """Return a trial's colour: by its state, baselines blue."""
+    return BASELINE if trial.baseline else COLOURS[trial.state]
 
 
 def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data: str) -> go.Figure:
@@ -173,4 +180,18 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
     )
     figure.update_xaxes(title="read as", type="category", tickangle=0)
     figure.update_yaxes(title="written", type="category", autorange="reversed", tickangle=0)
+    return figure
+
+
+def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go.Figure:
+    """Return a bar a class, as high as it has images."""
+    figure = go.Figure(layout={**titled(data), "height": 240})
+    figure.add_bar(
+        x=list(classes),
+        y=list(counts),
+        marker={"color": BASELINE},
+        hovertemplate="%{x}: %{y:,} images<extra></extra>",
+    )
+    figure.update_xaxes(type="category", tickangle=0)
+    figure.update_yaxes(title="images")
     return figure

@@ -1,0 +1,60 @@
+"""The misread test images, as pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from hwtune.data import is_at_hand, load_data
+from hwtune.data.images import Bytes, Dataset
+from hwtune.errors import DataError
+
+MOST = 1000  # pictures of a page
+
+
+@dataclass(frozen=True)
+class Misread:
+    """A test image and what was read in it; `source` is a data URL, `writer` may be unknown."""
+
+    source: str
+    true: str
+    predicted: str
+    image: int
+    writer: int | None
+
+
+def data_of(about: dict[str, Any]) -> Dataset | None:
+    """Return the data set of a study, None where it is not at hand or is another by now."""
+    name = about["data"]["name"]
+    try:
+        dataset = load_data(name) if is_at_hand(name) else None
+    except DataError:
+        return None
+    return dataset if dataset and dataset.sha256 == about["data"]["sha256"] else None
+
+
+def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread]:
+    """Return the pictures of at most `MOST` misread images, those of a class together."""
+    order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))
+    return [
+        Misread(
+            picture(dataset.images[each["image"]]),
+            dataset.classes[each["true"]],
+            dataset.classes[each["predicted"]],
+            each["image"],
+            None if dataset.writers is None else int(dataset.writers[each["image"]]),
+        )
+        for each in order[:MOST]
+    ]
+
+
+def picture(pixels: Bytes) -> str:
+    """Return a grey image (S, S) as a data URL."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,92 @@
+"""The page of a study, from its files alone and with its data at hand."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwtune.data import load_data
+from hwtune.records import StudyFolder, TrialRecord
+from hwtune.report.gallery import gallery
+from hwtune.report.importance import importances
+from hwtune.report.report import rungs, write_report
+from hwtune.space import SearchSpace, choice, log_uniform
+
+REFERENCE = Path(__file__).parents[2] / "results" / "chinese_cnn-hour"
+SPACE = SearchSpace(
+    question="?",
+    data="digits",
+    search={"lr": log_uniform(1e-5, 1e-1), "pool": choice("max", "avg")},
+)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The page of a reference study, whose data is not at hand."""
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("HWTUNE_CACHE", str(tmp_path / "none"))
+    folder = tmp_path / "study"
+    shutil.copytree(REFERENCE, folder, ignore=lambda _, names: set(names) - {
+        "study.json", "trials.csv", "epochs.csv", "retrain.json"})  # fmt: skip
+    write_report(StudyFolder(folder))
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_page_is_whole_without_the_data(page):
+    shown = set(re.findall(r'<div id="(\w+)" class="plotly', page))
+    assert shown >= {
+        "curves", "progress", "size", "time", "importance", "coordinates", "effects", "confusion",
+    }  # fmt: skip
+    assert "are shown where the data is at hand" in page
+    assert "<img" not in page
+    assert len(page) < 10_000_000
+
+
+def test_a_page_tells_why_each_trial_was_stopped(page):
+    reasons = [row["reason"] for row in map(vars, StudyFolder(REFERENCE).read_trials())]
+    stopped = [reason for reason in reasons if "needed" in reason]
+    assert stopped
+    assert all(f"<td>{reason}</td>" in page for reason in stopped)
+
+
+def test_the_rungs_are_those_of_the_scheduler():
+    about = json.loads((REFERENCE / "study.json").read_text(encoding="utf-8"))
+    assert about["budget"]["epochs"] == 20
+    assert rungs(about) == [1, 3, 9]
+    assert rungs({**about, "scheduler": {"name": "none"}}) == []
+
+
+def test_a_gallery_shows_the_images_that_were_misread():
+    digits = load_data("digits")
+    (first, second) = gallery(
+        digits,
+        [{"image": 7, "true": 7, "predicted": 1}, {"image": 5, "true": 5, "predicted": 9}],
+    )
+    assert [(each.true, each.predicted, each.image) for each in (first, second)] == [
+        ("5", "9", 5), ("7", "1", 7),
+    ]  # fmt: skip
+    png = base64.b64decode(first.source.removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), digits.images[5])
+    assert first.writer is None
+
+
+def test_what_decides_the_accuracy_is_the_most_important():
+    trials = [
+        TrialRecord(
+            number, epochs=1, best_epoch=1, val_accuracy=0.5 + 0.01 * number,
+            config={"lr": 10.0 ** (-5 + number / 10), "pool": ("max", "avg")[number % 2]},
+        )
+        for number in range(40)
+    ]  # fmt: skip
+    shares = importances(SPACE, trials)
+    assert list(shares) == ["lr", "pool"]
+    assert shares["lr"] > 0.9
+    assert importances(SPACE, trials[:3]) == {}
+    same = [TrialRecord(t.trial, best_epoch=1, val_accuracy=0.5, config=t.config) for t in trials]
+    assert importances(SPACE, same) == {}
