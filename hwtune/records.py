@@ -307,12 +307,7 @@ class StudyFolder:
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
-        names = list(searched)
-        text = _csv_line([*TRIAL_COLUMNS, *names])
-        for trial in trials:
-            values = [getattr(trial, column) for column in TRIAL_COLUMNS]
-            text += _csv_line([*values, *(str(trial.config.get(name, "")) for name in names)])
-        write_atomic(self.path / "trials.csv", text)
+        write_atomic(self.path / "trials.csv", trials_csv(trials, searched))
 
     def read_trials(self) -> list[TrialRecord]:
         """Return `trials.csv`, the best epochs taken from `epochs.csv`.
@@ -339,6 +334,16 @@ class StudyFolder:
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)
         return list(trials.values())
+
+
+def trials_csv(trials: Iterable[TrialRecord], searched: Iterable[str]) -> str:
+    """Return trials as lines, with one column a searched hyperparameter at the end."""
+    names = list(searched)
+    text = _csv_line([*TRIAL_COLUMNS, *names])
+    for trial in trials:
+        values = [getattr(trial, column) for column in TRIAL_COLUMNS]
+        text += _csv_line([*values, *(str(trial.config.get(name, "")) for name in names)])
+    return text
 
 
 def create_study(

@@ -98,6 +98,7 @@ def whole_number(text: str | int, *, at_least: int) -> int:
 Results = Annotated[
     Path, typer.Option(envvar="HWTUNE_RESULTS", help="The folder that holds the studies.")
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Print lines for a spreadsheet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
 Finalists = Annotated[

@@ -1,13 +1,15 @@
-"""Commands that show: report, trials, predict, spaces."""
+"""Commands that show: report, trials, compare, predict, spaces."""
 
 from __future__ import annotations
 
+import csv
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hwtune.cli.options import DEFAULT_RESULTS, Json, Results, Study
+from hwtune.cli.options import DEFAULT_RESULTS, Csv, Json, Results, Study
 from hwtune.cli.tables import show_table
 
 
@@ -24,12 +26,17 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
     print(folder.report)
 
 
-def trials(study: Study, as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
+def trials(
+    study: Study,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
     """Show a study's trials, the best first, and why each was stopped.
 
     Example: `python -m hwtune trials chinese_cnn`
     """
-    from hwtune.records import dump, find_study, ranked
+    from hwtune.records import dump, find_study, ranked, trials_csv
 
     folder = find_study(results.absolute(), study)
     everything = folder.read_trials()
@@ -37,6 +44,9 @@ def trials(study: Study, as_json: Json = False, results: Results = DEFAULT_RESUL
     order += [t for t in everything if t not in order]
     if as_json:
         print(dump([vars(t) for t in order]), end="")
+        return
+    if as_csv:
+        print(trials_csv(order, folder.read_study()["space"]["search"]), end="")
         return
     show_table(
         ("trial", "baseline", "state", "epochs", "accuracy", "parameters", "reason"),
@@ -46,6 +56,45 @@ def trials(study: Study, as_json: Json = False, results: Results = DEFAULT_RESUL
             for t in order
         ),
     )  # fmt: skip
+
+
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Names under the results folder, or paths.")],
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them as one page, too.")
+    ] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Show studies side by side, and whether their winners can be told apart.
+
+    Example: `python -m hwtune compare chinese_cnn chinese_cnn-2 --page compare.html`
+    """
+    from hwtune.errors import StudyError
+    from hwtune.records import dump, find_study
+    from hwtune.report.compare import describe, rows, verdicts, write_comparison
+
+    if len(studies) < 2:
+        raise StudyError(f"compare takes two studies or more, not {studies[0]!r} alone.")
+    folders = [find_study(results.absolute(), name) for name in studies]
+    described = [describe(folder) for folder in folders]
+    if page:
+        try:
+            write_comparison(page, folders)
+        except OSError as error:
+            raise StudyError(f"--page {page} cannot be written ({error.strerror}).") from None
+    if as_json:
+        print(dump({"studies": described, "verdicts": verdicts(described)}), end="")
+        return
+    titles = ["", *(each["study"] for each in described)]
+    lines = [[title, *cells] for title, cells in rows(described)]
+    if as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *lines])
+        return
+    show_table(titles, lines)
+    for words in verdicts(described):
+        print(words)
 
 
 def predict(

@@ -20,9 +20,9 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Weights, read_all, train_all
 from hwtune.evaluation.saved import save_model
-from hwtune.evaluation.statistics import class_scores, confusion, wilson_interval
 from hwtune.models import measure_cost
 from hwtune.records import StudyFolder, TrialRecord, now
+from hwtune.statistics import class_scores, confusion, wilson_interval
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
@@ -21,6 +19,7 @@ from hwtune.report.choices import effect_intervals, importance_bars, parallel_co
 from hwtune.report.effects import effects
 from hwtune.report.gallery import data_of, gallery
 from hwtune.report.importance import importances
+from hwtune.report.page import environment, percent
 from hwtune.report.plots import (
     best_so_far,
     class_counts,
@@ -46,11 +45,7 @@ def write_report(folder: StudyFolder) -> None:
     objectives = several if len(several) > 1 else ["val_accuracy", "parameters"]
     front = pareto_front(trials, objectives)
     figures = plots(about, trials, folder.read_epochs(), front, winner)
-    environment = Environment(
-        loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["percent"] = percent
-    page = environment.get_template("template.html").render(
+    page = environment().get_template("template.html").render(
         about=about,
         answer=answer(about, order, winner),
         gains=gains(order),
@@ -117,11 +112,6 @@ def rungs(about: dict[str, Any]) -> list[int]:
     while found[-1] * scheduler["reduction_factor"] <= longest:
         found.append(found[-1] * scheduler["reduction_factor"])
     return found
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage with two digits, a dash for none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
 
 
 def answer(about: dict[str, Any], order: list[TrialRecord], winner: Any) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from hwtune.evaluation.statistics import class_scores, confusion, welch_interval, wilson_interval
+from hwtune.statistics import class_scores, confusion, welch_interval, wilson_interval
 
 
 @pytest.mark.parametrize(

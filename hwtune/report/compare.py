@@ -1,0 +1,165 @@
+"""Studies side by side: what they searched, what they found, and whether they can be told apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.colors import qualitative
+from plotly.offline import get_plotlyjs
+
+from hwtune.records import StudyFolder, ranked, write_atomic
+from hwtune.report.page import environment, percent
+from hwtune.report.plots import ERRORS, FLOOR, LAYOUT
+from hwtune.statistics import welch_interval
+
+COLOURS = qualitative.Safe  # can be told apart by everyone
+
+
+def describe(folder: StudyFolder) -> dict[str, Any]:
+    """Return what is compared of a study; of one that tested nothing the test's values are None.
+
+    Raises:
+        StudyError: when its files do not read.
+    """
+    about, tested = folder.read_study(), folder.read_retrain()["configurations"]
+    order = ranked(folder.read_trials())
+    winner = tested[0] if tested else None
+    test = winner["test_accuracy"] if winner else {}
+    return {
+        "study": folder.name,
+        "space": about["space"]["name"],
+        "data": about["data"]["name"],
+        "split": f"{about['split']['kind']}, seed {about['split']['seed']}",
+        "sampler": about.get("sampler", {}).get("name"),
+        "scheduler": about.get("scheduler", {}).get("name"),
+        "status": about["status"],
+        "trials": len(folder.read_trials()),
+        "epochs": len(folder.read_epochs()),
+        "minutes": (about["seconds"] or 0) / 60,
+        "val_accuracy": order[0].val_accuracy if order else None,
+        "winner": winner and winner["name"],
+        "parameters": winner and winner["parameters"],
+        "test_accuracy": test.get("mean"),
+        "low": test.get("low"),
+        "high": test.get("high"),
+        "per_seed": test.get("per_seed", []),
+        "test_part": [about["data"]["sha256"], about["split"]],
+    }
+
+
+def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
+    """Return in words how the studies that were tested differ from the best of them."""
+    tested = [s for s in studies if s["test_accuracy"] is not None]
+    if len(tested) < 2:
+        return []
+    best = max(tested, key=lambda s: s["test_accuracy"])
+    return [verdict(best, other) for other in tested if other is not best]
+
+
+def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return in words how a study differs from the best."""
+    names = f"{best['study']} and {other['study']}"
+    if best["test_part"] != other["test_part"]:
+        return f"{names} were tested on different images; their accuracies do not compare."
+    if min(len(best["per_seed"]), len(other["per_seed"])) < 2:
+        return f"{names} need two seeds or more each to be told apart: retrain STUDY --seeds 5."
+    gain, low, high = welch_interval(other["per_seed"], best["per_seed"])
+    size = other["parameters"] / best["parameters"]
+    difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+    if low > 0:
+        words = f"{best['study']} is better than {other['study']} by {difference}"
+    else:
+        words = f"{names} cannot be told apart: {difference}"
+    return f"{words}; {other['study']} has {size:.2g} times the parameters."
+
+
+def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the lines of the table: what is compared, and a text a study."""
+
+    def line(title: str, key: str, form: str = "") -> tuple[str, list[str]]:
+        values = [each[key] for each in studies]
+        return title, ["–" if value is None else f"{value:{form}}" for value in values]
+
+    intervals = [
+        "–" if s["low"] is None else f"{percent(s['low'])} to {percent(s['high'])}" for s in studies
+    ]
+    return [
+        line("space", "space"),
+        line("data", "data"),
+        line("split", "split"),
+        line("sampler", "sampler"),
+        line("scheduler", "scheduler"),
+        line("status", "status"),
+        line("trials", "trials"),
+        line("epochs", "epochs", ","),
+        line("minutes", "minutes", ".1f"),
+        line("best on validation", "val_accuracy", ".2%"),
+        line("winner", "winner"),
+        line("parameters", "parameters", ","),
+        line("test accuracy", "test_accuracy", ".2%"),
+        ("95 % interval", intervals),
+        ("by seed", [", ".join(map(percent, s["per_seed"])) or "–" for s in studies]),
+    ]
+
+
+def write_comparison(path: Path, folders: Sequence[StudyFolder]) -> None:
+    """Write the page of several studies.
+
+    Raises:
+        StudyError: when the files of one do not read.
+    """
+    studies = [describe(folder) for folder in folders]
+    figures = {"progress": progress(folders), "seeds": seeds(studies)}
+    page = environment().get_template("compare.html").render(
+        studies=studies,
+        rows=rows(studies),
+        verdicts=verdicts(studies),
+        plotlyjs=get_plotlyjs(),
+        plots={
+            name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
+                                 config={"displayModeBar": False, "responsive": True})
+            for name, figure in figures.items()
+        },
+    )  # fmt: skip
+    write_atomic(path, page)
+
+
+def progress(folders: Sequence[StudyFolder]) -> go.Figure:
+    """Return the lowest validation error so far of each study against its time of training."""
+    figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
+    for folder, colour in zip(folders, itertools.cycle(COLOURS)):
+        slots = folder.read_study()["hardware"].get("parallel") or 1
+        epochs = folder.read_epochs()
+        errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
+        figure.add_scatter(
+            x=[t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)],
+            y=list(itertools.accumulate(errors, min)),
+            mode="lines",
+            line={"shape": "hv", "color": colour},
+            name=folder.name,
+            hovertemplate=f"{folder.name}: error %{{y:.2%}}<extra></extra>",
+        )
+    figure.update_layout(legend={"y": 1.12})
+    figure.update_xaxes(title="minutes of training", rangemode="tozero")
+    figure.update_yaxes(**ERRORS)
+    return figure
+
+
+def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
+    """Return the test accuracy of each study's winner, seed by seed."""
+    figure = go.Figure(layout={**LAYOUT, "height": 120 + 40 * len(studies)})
+    for study, colour in zip(studies, itertools.cycle(COLOURS)):
+        figure.add_scatter(
+            x=study["per_seed"],
+            y=[study["study"]] * len(study["per_seed"]),
+            mode="markers",
+            marker={"color": colour, "size": 10, "opacity": 0.7},
+            hovertemplate="%{y}: %{x:.2%}<extra></extra>",
+        )
+    figure.update_xaxes(title="test accuracy, a point a seed", tickformat=".2%")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure

@@ -1,0 +1,21 @@
+"""What all pages are made with."""
+
+from __future__ import annotations
+
+import math
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def environment() -> Environment:
+    """Return where the templates lie, with their filters."""
+    found = Environment(
+        loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
+    )
+    found.filters["percent"] = percent
+    return found
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with two digits, a dash for none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"

@@ -1,0 +1,77 @@
+"""Studies side by side."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from hwtune.records import StudyFolder
+from hwtune.report.compare import describe, verdict, verdicts, write_comparison
+from tests.conftest import assert_refused
+
+RESULTS = Path(__file__).parents[2] / "results"
+NAMES = ("chinese_cnn-hour", "chinese_cnn-random", "chinese_cnn-writer")
+PART = ["hash", {"kind": "random", "seed": 0}]
+
+
+def winner_of(name, per_seed, parameters=100, part=PART):
+    mean = sum(per_seed) / len(per_seed)
+    return {
+        "study": name, "test_accuracy": mean, "per_seed": per_seed, "parameters": parameters,
+        "test_part": part,
+    }  # fmt: skip
+
+
+def test_a_clear_winner_is_called_better():
+    words = verdicts([
+        winner_of("a", [0.90, 0.91, 0.90], parameters=25), winner_of("b", [0.99, 0.98, 0.99]),
+    ])  # fmt: skip
+    assert words == [
+        "b is better than a by 8.33 points (+7.02 to +9.64); a has 0.25 times the parameters."
+    ]
+
+
+def test_what_may_be_chance_is_not_called_better():
+    (words,) = verdicts([winner_of("a", [0.97, 0.99]), winner_of("b", [0.97, 0.98])])
+    assert words.startswith("a and b cannot be told apart: 0.50 points (-")
+
+
+def test_other_test_images_and_single_seeds_do_not_compare():
+    one = winner_of("a", [0.9, 0.9])
+    other = winner_of("b", [0.8, 0.8], part=["hash", {"kind": "writer", "seed": 0}])
+    assert "different images" in verdict(one, other)
+    assert "two seeds or more" in verdict(one, winner_of("b", [0.8]))
+    untested = {**one, "test_accuracy": None}
+    assert verdicts([one, untested]) == []
+
+
+def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
+    folders = [StudyFolder(RESULTS / name) for name in NAMES]
+    write_comparison(tmp_path / "c.html", folders)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert all(f"<th>{name}</th>" in page for name in NAMES)
+    assert all(words in page for words in verdicts([describe(each) for each in folders]))
+
+
+def test_the_command_speaks_json_and_csv(hwtune):
+    words = ["compare", *NAMES[:2], "--results", RESULTS]
+    shown = json.loads(hwtune(*words, "--json").stdout)
+    assert [each["study"] for each in shown["studies"]] == list(NAMES[:2])
+    assert len(shown["verdicts"]) == 1
+    lines = list(csv.reader(io.StringIO(hwtune(*words, "--csv").stdout)))
+    assert lines[0] == ["", *NAMES[:2]]
+    assert ["parameters", "558,399", "312,639"] in lines
+    best = csv.DictReader(
+        io.StringIO(hwtune("trials", NAMES[0], "--results", RESULTS, "--csv").stdout)
+    )
+    assert next(best)["trial"] == "22"
+
+
+def test_one_study_alone_does_not_compare(hwtune):
+    assert_refused(hwtune("compare", NAMES[0], "--results", RESULTS), "two studies", NAMES[0])
+
+
+def test_a_page_that_cannot_be_written_is_refused(hwtune, tmp_path):
+    page = tmp_path / "nowhere" / "c.html"
+    words = ["compare", *NAMES[:2], "--results", RESULTS, "--page", page]
+    assert_refused(hwtune(*words), str(page), "cannot be written")
