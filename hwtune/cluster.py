@@ -7,7 +7,6 @@ import math
 import os
 import queue
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -33,6 +32,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError
+from hwtune.signals import catch_sigterm
 
 # What `os.environ` says above must hold in the processes of other machines, too.
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -227,16 +227,6 @@ def _ask(connect: Callable[[], Any], answers: queue.SimpleQueue[Any]) -> None:
 def on_driver_node() -> NodeAffinitySchedulingStrategy:
     """Return the place of an actor that must live where this process does."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def catch_sigterm() -> None:
-    """Let SIGTERM end the main thread as Ctrl-C does, through every `finally`."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _start_here(cpus: int) -> Any:

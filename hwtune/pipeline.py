@@ -49,6 +49,7 @@ from hwtune.search.interrupts import Halt
 from hwtune.search.probe import probe
 from hwtune.search.settings import Settings, settings_of
 from hwtune.search.study import longest, run_search
+from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace, load_space, space_from_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -301,7 +302,7 @@ def run_session(session: Session) -> int:
     folder, about, console, place = session.folder, session.about, session.console, session.place
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": place.parallel}
-    cluster.catch_sigterm()
+    catch_sigterm()
     try:
         folder.repair()
         with (

@@ -31,6 +31,7 @@ from hwtune.pipeline import (
     split_of,
 )
 from hwtune.records import FORMAT, StudyFolder, create_study, now
+from hwtune.signals import catch_sigterm
 from hwtune.space import Published, SearchSpace, load_space, space_from_json
 
 
@@ -164,7 +165,7 @@ def _run(
     each = Candidate(wanted["name"], wanted["name"], space.config(values))
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": place.parallel}
-    cluster.catch_sigterm()
+    catch_sigterm()
     try:
         with (
             reported(folder),

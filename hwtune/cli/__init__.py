@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (studies.search, studies.resume, studies.retrain, views.report, views.trials,
-                views.compare, views.predict, views.spaces):  # fmt: skip
+                views.compare, views.dashboard, views.predict, views.spaces):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")
 

@@ -1,9 +1,10 @@
-"""Commands that show: report, trials, compare, predict, spaces."""
+"""Commands that show: report, trials, compare, dashboard, predict, spaces."""
 
 from __future__ import annotations
 
 import csv
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +96,42 @@ def compare(
     show_table(titles, lines)
     for words in verdicts(described):
         print(words)
+
+
+def dashboard(
+    study: Study,
+    browser: Annotated[bool, typer.Option("--open", help="Open them in the browser, too.")] = False,
+    as_json: Json = False,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Serve TensorBoard and the Optuna dashboard of a study until Ctrl-C.
+
+    A study may be watched while it is searched. Only this machine can see them.
+
+    Example: `python -m hwtune dashboard chinese_cnn`
+    """
+    import webbrowser
+    from threading import Event
+
+    from hwtune.records import dump, find_study
+    from hwtune.report.dashboards import dashboards, has_optuna_dashboard
+
+    with (
+        dashboards(find_study(results.absolute(), study)) as addresses,
+        suppress(KeyboardInterrupt),
+    ):
+        if as_json:
+            print(dump(addresses), end="", flush=True)
+        else:
+            for name, address in addresses.items():
+                print(f"{name}: {address}")
+            if not has_optuna_dashboard():
+                print("Optuna dashboard: not installed; pip install optuna-dashboard")
+            print("Ctrl-C ends them.", flush=True)
+        if browser:
+            for address in addresses.values():
+                webbrowser.open(address)
+        Event().wait()
 
 
 def predict(
