@@ -46,10 +46,12 @@ def addresses(study):
     words = [sys.executable, "-m", "hwtune", "dashboard", str(study.path), "--json"]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
-        text = ""
-        while not text.endswith("}\n"):
-            text += server.stdout.readline()
-        yield json.loads(text)
+        lines = []
+        for line in server.stdout:
+            lines.append(line)
+            if line == "}\n":
+                break
+        yield json.loads("".join(lines))
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
@@ -62,9 +64,8 @@ def test_tensorboard_lists_every_trial_with_its_hyperparameters(browser, address
     table = page.locator("tf-hparams-table-view")
     for trial in study.read_trials():
         table.get_by_text(f"{trial.trial:04d}", exact=True).first.wait_for(timeout=60_000)
-    text = table.inner_text()
-    assert "val_accuracy" in text
-    assert all(name in text for name in ("batch_size", "filters", "head"))
+    for title in ("batch_size", "filters", "head", "val_accuracy"):
+        assert table.get_by_text(title, exact=True).first.is_visible()
     page.close()
 
 
@@ -84,7 +85,7 @@ def test_the_report_is_whole_offline_on_any_screen(browser, study, width, scheme
     )
     page = context.new_page()
     problems, requests = [], []
-    page.on("pageerror", problems.append)
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
     page.on("request", lambda request: requests.append(request.url))
     page.goto(study.report.as_uri())
@@ -92,9 +93,7 @@ def test_the_report_is_whole_offline_on_any_screen(browser, study, width, scheme
     drawn = page.locator(".plotly-graph-div .main-svg")
     assert drawn.count() >= 7
     for plot in page.locator(".plotly-graph-div").all():
-        box = plot.bounding_box()
-        assert box["width"] <= width
-        assert box["height"] > 100
+        assert plot.bounding_box()["height"] > 100
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert problems == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)

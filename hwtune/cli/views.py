@@ -115,11 +115,11 @@ def dashboard(
 
     from hwtune.records import dump, find_study
     from hwtune.report.dashboards import dashboards, has_optuna_dashboard
+    from hwtune.signals import catch_sigterm
 
-    with (
-        dashboards(find_study(results.absolute(), study)) as addresses,
-        suppress(KeyboardInterrupt),
-    ):
+    catch_sigterm()
+    folder = find_study(results.absolute(), study)
+    with suppress(KeyboardInterrupt), dashboards(folder) as addresses:
         if as_json:
             print(dump(addresses), end="", flush=True)
         else:

@@ -64,7 +64,7 @@ def importance_bars(shares: Mapping[str, float], data: str) -> go.Figure:
         x=list(shares.values()),
         y=list(shares),
         orientation="h",
-        marker={"color": COLOURS["complete"]},
+        marker={"color": COLOURS["complete"], "line": {"width": 0}},
         hovertemplate="%{y}: %{x:.0%}<extra></extra>",
     )
     figure.update_xaxes(title="share in the variance of the accuracy", tickformat=".0%")
@@ -90,6 +90,7 @@ def parallel_coordinates(
         go.Parcoords(
             line={"color": ranks, "colorscale": [[0, "#d9dce2"], [0.7, "#9bb8ad"], [1, "#1b7f5f"]]},
             dimensions=[*axes, {"label": "accuracy, %", "values": accuracies}],
+            labelangle=-15,
             labelfont={"size": 12, "color": LAYOUT["font"]["color"]},
             tickfont={"size": 11, "color": LAYOUT["font"]["color"]},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},

@@ -171,12 +171,19 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
             x=names,
             y=names,
             colorscale=[[0, "rgba(194,69,61,0)"], [1, "#c2453d"]],
-            text=[[count or "" for count in row] for row in matrix],
+            text=[[count or "" for count in row] for row in errors],
             texttemplate="%{text}",
             showscale=False,
             hovertemplate="%{y} read as %{x}: %{text}<extra></extra>",
         ),
         layout={**titled(data), "height": 560},
+    )
+    figure.add_scatter(
+        x=names,
+        y=names,
+        mode="text",
+        text=[counts[row] for row, counts in enumerate(matrix)],
+        hoverinfo="skip",
     )
     figure.update_xaxes(title="read as", type="category", tickangle=0)
     figure.update_yaxes(title="written", type="category", autorange="reversed", tickangle=0)
@@ -189,7 +196,7 @@ def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go
     figure.add_bar(
         x=list(classes),
         y=list(counts),
-        marker={"color": BASELINE},
+        marker={"color": BASELINE, "line": {"width": 0}},
         hovertemplate="%{x}: %{y:,} images<extra></extra>",
     )
     figure.update_xaxes(type="category", tickangle=0)
