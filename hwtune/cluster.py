@@ -224,6 +224,15 @@ def _ask(connect: Callable[[], Any], answers: queue.SimpleQueue[Any]) -> None:
         answers.put((None, error))
 
 
+def resources_in_words() -> str:
+    """Return what the cluster has, such as "32 CPUs and 4 GPUs of 2 machines"."""
+    found = ray.cluster_resources()
+    cpus, gpus = int(found.get("CPU", 0)), int(found.get("GPU", 0))
+    machines = sum(node["Alive"] for node in ray.nodes())
+    words = f"{cpus} CPU{'s' * (cpus != 1)}" + (f" and {gpus} GPU{'s' * (gpus > 1)}" * bool(gpus))
+    return words + f" of {machines} machines" * (machines > 1)
+
+
 def on_driver_node() -> NodeAffinitySchedulingStrategy:
     """Return the place of an actor that must live where this process does."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

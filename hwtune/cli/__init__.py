@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -38,6 +39,9 @@ def root(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test's own stream may be another
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?"
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:  # Typer's own checks, one line instead of its box

@@ -45,7 +45,7 @@ class Pace:
     def mean_epoch(self) -> float:
         """Return the predicted seconds of an epoch of a random configuration."""
         seconds = [self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in self.typical]
-        return sum(seconds) / len(seconds)
+        return sum(seconds) / len(seconds) if seconds else 0.0
 
     @property
     def mean_trial(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.tensorboard import TensorBoard
+from hwtune.search.view import View, name_of, percent
 
 SILENCE = 30.0  # seconds after which a line says what is running
 
@@ -25,10 +25,10 @@ class StudyCallback(tune.Callback):
 
     Args:
         images: training images of an epoch, for the cost model.
-        seconds_left: of the search, infinite without a time budget.
         recorded: called after each epoch.
         ended: called with each trial that is over.
         interrupts: ends the study between two events when a signal came.
+        live: whether the view is on the screen; else a line tells each event.
     """
 
     def __init__(
@@ -36,16 +36,17 @@ class StudyCallback(tune.Callback):
         searcher: OptunaSearcher,
         cost: CostModel,
         board: TensorBoard,
+        view: View,
         *,
         images: int,
-        seconds_left: Callable[[], float],
         recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
         interrupts: Interrupts,
         console: Console,
+        live: bool,
     ) -> None:
         self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
-        self.seconds_left, self.interrupts = seconds_left, interrupts
+        self.view, self.interrupts, self.live = view, interrupts, live
         self.recorded, self.ended = recorded, ended
         self.console = console
         self.spoke = time.monotonic()
@@ -77,6 +78,7 @@ class StudyCallback(tune.Callback):
         if not self.searcher.record(trial.trial_id, epoch):
             return
         self.board.epoch(epoch, ledger.trials[number])
+        self.view.epoch(epoch)
         self.recorded()
         self.cost.observe(macs=ledger.costs[number].macs, images=self.images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
@@ -101,17 +103,16 @@ class StudyCallback(tune.Callback):
 
     def _still_running(self) -> None:
         words = [
-            f"trial {t.trial} at epoch {t.epochs}, {t.val_accuracy:.2%}"
+            f"trial {t.trial} at epoch {t.epochs}, {percent(t)}"
             if t.epochs
             else f"trial {t.trial} in its first epoch"
             for t in self.searcher.ledger.running
         ]
-        left = self.seconds_left()
-        time_left = f"; {max(0, left) / 60:.0f} minutes left" if math.isfinite(left) else ""
-        self._say(f"running: {'; '.join(words)}{time_left}")
+        self._say(f"running: {'; '.join(words)}; {self.view.left / 60:.0f} minutes left")
 
     def _say(self, text: str) -> None:
-        self.console.print(text)
+        if not self.live:
+            self.console.print(text)
         self.spoke = time.monotonic()
 
     def _ended(self, trial: Trial) -> None:
@@ -121,12 +122,10 @@ class StudyCallback(tune.Callback):
         trial.run_metadata.metric_n_steps.clear()
         self.board.end(record)
         self.ended(record)
-        title = f" ({record.baseline})" if record.baseline else ""
         reason = f": {record.reason}" if record.reason else ""
-        accuracy = f"{record.val_accuracy:.2%}" if record.best_epoch else "-"
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
         self._say(
-            f"trial {record.trial}{title} {record.state} after {record.epochs} epochs, "
-            f"{accuracy}{reason}{leader}"
+            f"{name_of(record)} {record.state} after {record.epochs} epochs, "
+            f"{percent(record)}{reason}{leader}"
         )

@@ -22,7 +22,7 @@ from ray.tune import (
 )
 from rich.console import Console
 
-from hwtune.cluster import Slots
+from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
@@ -42,6 +42,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.tensorboard import TensorBoard
 from hwtune.search.trial import TrialRunner
+from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
 from hwtune.states import start_store
 
@@ -154,17 +155,28 @@ def run_search(
         retention.ended(trial)
         changed()
 
-    with interruptible() as interrupts:
+    view = View(
+        ledger,
+        epochs=epochs,
+        slots=slots.total,
+        resources=resources_in_words(),
+        seconds_left=lambda: pace.seconds_left,
+    )
+    for epoch in recorded:
+        view.epoch(epoch)
+    log = folder.path / "logs" / "study.log"
+    with interruptible() as interrupts, shown(view, console, log) as live:
         callback = StudyCallback(
             searcher,
             cost,
             TensorBoard(folder.tensorboard, space.search),
+            view,
             images=images,
-            seconds_left=lambda: pace.seconds_left,
             recorded=lambda: retention.trim(ledger.running),
             ended=ended,
             interrupts=interrupts,
             console=console,
+            live=live,
         )
         data = {"data": arrays_of(split, classes), "store": start_store(folder.checkpoints)}
         try:
