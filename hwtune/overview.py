@@ -78,10 +78,8 @@ def describe_data(name: str) -> dict[str, Any]:
     flat = dataset.images.reshape(len(dataset.images), -1)
     if counts.min() == 0:
         raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
-    described = dataset.describe()
-    del described["per_class"]
     return {
-        **described,
+        **{key: value for key, value in dataset.describe().items() if key != "per_class"},
         "source": str(found or "built in"),
         "images_per_class": f"{counts.min():,} to {counts.max():,}",
         "identical_images": len(flat) - len(np.unique(flat, axis=0)),

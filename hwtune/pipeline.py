@@ -28,7 +28,7 @@ from hwtune.errors import (
     HwtuneFailure,
     StudyError,
 )
-from hwtune.evaluation.finalists import judge
+from hwtune.evaluation.finalists import check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror, open_uri
@@ -144,6 +144,8 @@ def search(
     budget = budget.filled()
     dataset = choose_data(data, space, console)
     counts = split_indices(dataset, split).counts()
+    if retraining.finalists > 1:
+        check_folds(dataset, split, retraining.folds)
     stand_in = "" if data != "auto" or dataset.name == space.data else f"-{dataset.name}"
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -208,7 +210,7 @@ def resume(
         done = sum(t.epochs > 0 for t in folder.read_trials())
         if about["status"] == "complete" and not extended:
             raise StudyError(
-                f"Study {folder.name!r} is complete; extend it: resume {folder.name} --trials "
+                f"Study {folder.name!r} is complete; extend it: resume {folder.called} --trials "
                 f"{2 * max(done, 1)}, or --time-budget 10m."
             )
         if done and not folder.journal.is_file():
@@ -330,7 +332,7 @@ def run_session(session: Session) -> int:
             raise
         raise HwtuneFailure(
             f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, "
-            f"then: python -m hwtune resume {folder.name}"
+            f"then: python -m hwtune resume {folder.called}"
         ) from None
     return 0
 
@@ -413,7 +415,7 @@ def reported(folder: StudyFolder) -> Iterator[None]:
     except Halt:
         raise  # there is no room for a page either
     except BaseException:
-        with suppress(OSError):
+        with suppress(Exception):  # the page must not hide why the block ended
             write_report(folder)
         raise
     write_report(folder)
@@ -498,6 +500,8 @@ def retrain_study(
     with folder.locked():
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
+        if retraining.finalists > 1:
+            check_folds(dataset, split, retraining.folds)
         with reported(folder), cluster.started(place.address):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             _retrain(
@@ -522,8 +526,12 @@ def _retrain(
         candidate(trial, space.config(space.parse(trial.config))): trial
         for trial in ranked(folder.read_trials())
     }
-    order = list(tried)
+    order, chosen_by = list(tried), "on validation"
+    record = folder.read_retrain()
+    if record.pop("finalists", None):
+        folder.write_retrain(record)  # of an earlier choice
     if (count := min(retraining.finalists, len(order))) > 1:
+        chosen_by = "by cross-validation"
         console.print(f"Judging the {count} best by {retraining.folds}-fold cross-validation.")
         order[:count] = judge(
             order[:count], dataset, split, folder, folds=retraining.folds, slots=slots,
@@ -534,7 +542,7 @@ def _retrain(
         chosen += [each for each in order[retraining.top :] if each.baseline]
     winner = tried[chosen[0]]
     console.print(
-        f"Winner on validation: {chosen[0].name} with {winner.val_accuracy:.2%} after "
+        f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
         f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with "
         f"{retraining.seeds} seeds, then testing once."
     )

@@ -181,7 +181,7 @@ def _run(
                 tell=console.print,
             )  # fmt: skip
     except KeyboardInterrupt:
-        console.print(f"Nothing was tested. Go on: python -m hwtune resume {folder.name}")
+        console.print(f"Nothing was tested. Go on: python -m hwtune resume {folder.called}")
         raise
     say_tested(entries, console)
     if wanted["headline"] is not None:

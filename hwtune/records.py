@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -27,6 +28,9 @@ from hwtune.config import Hyperparameters
 from hwtune.errors import StudyError
 
 FORMAT = 1
+DEFAULT_RESULTS = Path(
+    "results"
+)  # the folder that holds the studies, unless HWTUNE_RESULTS names one
 TrialState = Literal["running", "complete", "stopped", "failed"]
 EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 TRIAL_COLUMNS = (
@@ -145,6 +149,12 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.name = self.path.name
+
+    @property
+    def called(self) -> str:
+        """Return what a command calls the study: its name in the usual place, else its path."""
+        usual = Path(os.environ.get("HWTUNE_RESULTS", DEFAULT_RESULTS)).absolute()
+        return self.name if self.path.parent == usual else shlex.quote(str(self.path))
 
     @property
     def journal(self) -> Path:

@@ -1,11 +1,13 @@
 """What people look at, looked at by a real browser."""
 
+import gc
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -26,6 +28,9 @@ def browser():
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # what playwright leaves open must not be found during another test
 
 
 @pytest.fixture(scope="module")

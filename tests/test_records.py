@@ -165,3 +165,10 @@ def test_the_pareto_front_is_what_no_trial_beats():
         trials[-1].add(EpochRecord(number, 1, 0.1, 0.2, accuracy, 0.1, 1.0))
     assert pareto_front(trials, ("val_accuracy", "parameters")) == [0, 1]
     assert pareto_front(trials, ("val_accuracy",)) == [0]
+
+
+def test_a_study_elsewhere_is_called_by_its_path(tmp_path, monkeypatch):
+    folder = create_study(tmp_path / "some where", None, "s")
+    assert folder.called == f"'{tmp_path}/some where/s'"
+    monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path / "some where"))
+    assert folder.called == "s"

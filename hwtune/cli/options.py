@@ -224,4 +224,3 @@ BaselineEpochs = Annotated[
     int | None,
     typer.Option(parser=positive, metavar="N", help="Of a baseline; default: as published."),
 ]
-DEFAULT_RESULTS = Path("results")

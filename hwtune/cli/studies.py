@@ -10,7 +10,6 @@ from rich.console import Console
 
 from hwtune.cli.addresses import reach_out
 from hwtune.cli.options import (
-    DEFAULT_RESULTS,
     Address,
     Baseline,
     BaselineEpochs,
@@ -45,6 +44,7 @@ from hwtune.cli.options import (
     Trials,
 )
 from hwtune.errors import INTERRUPTED, HwtuneError, HwtuneFailure
+from hwtune.records import DEFAULT_RESULTS
 
 if TYPE_CHECKING:
     from hwtune.pipeline import Place
@@ -159,8 +159,8 @@ def say_end(folder: StudyFolder, code: int, console: Console) -> None:
     """Say how a search ended and what can be done next; leave unless it ended well."""
     if code == INTERRUPTED:
         console.print(
-            f"Interrupted; nothing was tested. Go on: python -m hwtune resume {folder.name}\n"
-            f"Or test the best so far: python -m hwtune retrain {folder.name}"
+            f"Interrupted; nothing was tested. Go on: python -m hwtune resume {folder.called}\n"
+            f"Or test the best so far: python -m hwtune retrain {folder.called}"
         )
         raise typer.Exit(code)
     if code:
@@ -217,6 +217,8 @@ def retrain(
             ),
         )  # fmt: skip
     else:
+        if finalists > 1:
+            raise HwtuneError(f"--finalists {finalists} chooses within a study, not --baseline.")
         if not honest and (split_seed or split != "random"):
             raise HwtuneError("--split and --split-seed belong to --honest; add it.")
         from hwtune.data.splits import SplitSpec

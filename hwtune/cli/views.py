@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from hwtune.cli.options import DEFAULT_RESULTS, Csv, Json, Results, Study
+from hwtune.cli.options import Csv, Json, Results, Study
 from hwtune.cli.tables import show_table
+from hwtune.records import DEFAULT_RESULTS
 
 
 def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
@@ -114,7 +115,7 @@ def dashboard(
     from threading import Event
 
     from hwtune.records import dump, find_study
-    from hwtune.report.dashboards import dashboards, has_optuna_dashboard
+    from hwtune.report.dashboards import dashboards, lacking
     from hwtune.signals import catch_sigterm
 
     catch_sigterm()
@@ -125,8 +126,8 @@ def dashboard(
         else:
             for name, address in addresses.items():
                 print(f"{name}: {address}")
-            if not has_optuna_dashboard():
-                print("Optuna dashboard: not installed; pip install optuna-dashboard")
+            if why := lacking(folder):
+                print(f"No Optuna dashboard: {why}")
             print("Ctrl-C ends them.", flush=True)
         if browser:
             for address in addresses.values():

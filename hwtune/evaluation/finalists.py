@@ -13,6 +13,7 @@ import ray
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.errors import StudyError
 from hwtune.evaluation.parallel import Job, train_all
 from hwtune.evaluation.retrain import Candidate
 from hwtune.records import StudyFolder
@@ -34,6 +35,9 @@ def judge(
     that fold, so that every image outside of the test part judges each candidate once. Folds keep
     the split's kind: no writer lies in two of a split by writer. Equal candidates keep their order,
     and one of which a training failed comes last. Must run inside a Ray cluster.
+
+    A configuration that watches validation images (early stopping, a plateau) watches those that
+    then judge it, which favours it a little, as it does in the search.
     """
     indices = split_indices(dataset, spec)
     pool = np.sort(np.concatenate([indices.train, indices.validation]))
@@ -46,7 +50,7 @@ def judge(
         for fold in fold_indices(dataset, spec, pool, folds=folds)
     ]  # fmt: skip
     jobs = {
-        Job(f"{each.name}, fold {number}", each.config, 0, data): (each, number)
+        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, data): (each, number)
         for number, data in enumerate(stored, 1)
         for each in candidates
     }
@@ -68,6 +72,19 @@ def judge(
     record["finalists"] = [_described(each, scores[each.name], len(pool)) for each in order]
     folder.write_retrain(record)
     return order
+
+
+def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
+    """Raise StudyError when there are fewer images of a class, or fewer writers, than folds."""
+    indices = split_indices(dataset, spec)
+    pool = np.concatenate([indices.train, indices.validation])
+    if spec.kind == "writer":
+        assert dataset.writers is not None
+        most, what = len(np.unique(dataset.writers[pool])), "writers"
+    else:
+        most, what = int(np.bincount(dataset.labels[pool]).min()), "images of a class"
+    if folds > most:
+        raise StudyError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
 
 
 def fold_indices(

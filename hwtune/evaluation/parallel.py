@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ from hwtune.states import start_store, state_file
 
 Weights = dict[str, NDArray[Any]]
 
+LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+)
+MAX_LOST = 2  # processes of one training
 SILENCE = 30.0  # seconds after which a line says how far the trainings are
 
 
@@ -73,7 +80,8 @@ def train_all(
 ) -> Iterator[tuple[Job, Trained | str]]:
     """Yield each job with what it came to, or why it failed, as the trainings end.
 
-    States of trainings that were cut off lie in `states`, and new ones are put there.
+    States of trainings that were cut off lie in `states`, and new ones are put there: one whose
+    process is lost goes on from its last.
     """
     states.mkdir(exist_ok=True)
     store = start_store(states)
@@ -81,14 +89,18 @@ def train_all(
     watch = actor.options(
         num_cpus=0, max_restarts=-1, scheduling_strategy=on_driver_node()
     ).remote()
-    task = placed(_train, slots)
-    running = {}
-    for job in jobs:
+    task = placed(_train, slots, retries=0)  # from its last state, which Ray does not know
+
+    def start(job: Job) -> ray.ObjectRef:
         name = state_name(job)
         saved = state_file(states, name)
         before = saved.read_bytes() if saved.is_file() else None
-        words = (job.config.to_dict(), job.data, job.seed, before, store, name, watch, job.title)
-        running[task.remote(*words)] = job
+        return task.remote(
+            job.config.to_dict(), job.data, job.seed, before, store, name, watch, job.title
+        )
+
+    running = {start(job): job for job in jobs}
+    lost: Counter[Job] = Counter()
     waiting = list(running)
     while waiting:
         done, waiting = ray.wait(waiting, timeout=SILENCE)
@@ -97,26 +109,36 @@ def train_all(
                 tell(f"training: {ray.get(watch.words.remote())}")
         for reference in done:
             job = running[reference]
-            watch.over.remote(job.title)
             try:
-                yield job, Trained(*ray.get(reference))
+                outcome = Trained(*ray.get(reference))
+            except LOST as error:
+                lost[job] += 1
+                if lost[job] > MAX_LOST:
+                    yield job, f"its process was lost {lost[job]} times ({error})".splitlines()[0]
+                    continue
+                again = start(job)
+                running[again] = job
+                waiting.append(again)
             except ray.exceptions.RayError as error:
                 cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
                 yield job, (str(cause) or repr(cause)).splitlines()[-1]
+            else:
+                watch.over.remote(job.title)
+                yield job, outcome
 
 
 def read_all(
     config: TrialConfig, nets: Sequence[Weights], images: Bytes, classes: int, *, slots: Slots
 ) -> list[Integers]:
     """Return, for each network of a configuration, the classes (N,) it reads in the images."""
-    task, stored = placed(_read, slots), ray.put(images)
+    task, stored = placed(_read, slots, retries=1), ray.put(images)
     waiting = [task.remote(config.to_dict(), each, stored, classes) for each in nets]
     return ray.get(waiting)
 
 
-def placed(function: Callable[..., Any], slots: Slots) -> Any:
+def placed(function: Callable[..., Any], slots: Slots, *, retries: int) -> Any:
     """Return a function as a Ray task that takes the place of one trial."""
-    return ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=1)(function)
+    return ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=retries)(function)
 
 
 def state_name(job: Job) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,14 +100,22 @@ def retrain(
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
-        record.setdefault("leaks", leaks(dataset, images))
+        if "leaks" not in record:
+            record["leaks"] = leaks(dataset, images)
         folder.write_retrain(record)
     first = min(seed for index, seed in weights if index == 0)
     save_model(
         folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
     )
-    shutil.rmtree(folder.retraining)
+    discard(folder.retraining)
     return entries
+
+
+def discard(states: Path) -> None:
+    """Remove the states of trainings, of which a last one may still be on its way to the disk."""
+    gone = states.with_name(f".{os.getpid()}-{states.name}")
+    states.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _stored_data(

@@ -22,6 +22,7 @@ from hwtune.training.loop import evaluate, is_over, predict_logits, train_config
 from hwtune.training.state import TrainState, plain_batches, start_training, weights_of
 
 SAVE_SHARE = 0.05  # of the time of a retraining at most goes into its states
+SLOWEST_DISK = 10e6  # bytes a second, of all that may hold a study
 
 
 def train_one(
@@ -67,9 +68,12 @@ def train_one(
             # At the very end the best weights may still have to be put back.
             if time.monotonic() > next_save and not is_over(state, values):
                 began = time.monotonic()
-                keep(packed(state))
-                seconds = time.monotonic() - began
-                next_save = time.monotonic() + max(1.0, seconds / SAVE_SHARE)
+                content = packed(state)
+                keep(content)
+                ended = time.monotonic()
+                # Nobody waits for the disk, which must not fall behind.
+                pause = max(1.0, (ended - began) / SAVE_SHARE, len(content) / SLOWEST_DISK)
+                next_save = ended + pause
         keep(packed(state))
     accuracy = math.nan
     if validation:

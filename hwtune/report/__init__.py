@@ -1,1 +1,1 @@
-"""The page for people, made from a study's files alone."""
+"""Pages for people, made from studies' files, and pictures from the data that was tested."""

@@ -16,7 +16,7 @@ from hwtune.report.page import environment, percent
 from hwtune.report.plots import ERRORS, FLOOR, LAYOUT
 from hwtune.statistics import welch_interval
 
-COLOURS = qualitative.Safe  # can be told apart by everyone
+STUDIES = qualitative.Safe  # colours that can be told apart by everyone
 
 
 def describe(folder: StudyFolder) -> dict[str, Any]:
@@ -26,7 +26,8 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         StudyError: when its files do not read.
     """
     about, tested = folder.read_study(), folder.read_retrain()["configurations"]
-    order = ranked(folder.read_trials())
+    trials, epochs = folder.read_trials(), folder.read_epochs()
+    order = ranked(trials)
     winner = tested[0] if tested else None
     test = winner["test_accuracy"] if winner else {}
     return {
@@ -37,8 +38,8 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "sampler": about.get("sampler", {}).get("name"),
         "scheduler": about.get("scheduler", {}).get("name"),
         "status": about["status"],
-        "trials": len(folder.read_trials()),
-        "epochs": len(folder.read_epochs()),
+        "trials": len(trials),
+        "epochs": len(epochs),
         "minutes": (about["seconds"] or 0) / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
         "winner": winner and winner["name"],
@@ -67,6 +68,8 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
         return f"{names} were tested on different images; their accuracies do not compare."
     if min(len(best["per_seed"]), len(other["per_seed"])) < 2:
         return f"{names} need two seeds or more each to be told apart: retrain STUDY --seeds 5."
+    if len({*best["per_seed"]}) == len({*other["per_seed"]}) == 1:
+        return f"{names} do not vary over their seeds, which therefore cannot tell them apart."
     gain, low, high = welch_interval(other["per_seed"], best["per_seed"])
     size = other["parameters"] / best["parameters"]
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
@@ -131,7 +134,7 @@ def write_comparison(path: Path, folders: Sequence[StudyFolder]) -> None:
 def progress(folders: Sequence[StudyFolder]) -> go.Figure:
     """Return the lowest validation error so far of each study against its time of training."""
     figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
-    for folder, colour in zip(folders, itertools.cycle(COLOURS)):
+    for folder, colour in zip(folders, itertools.cycle(STUDIES)):
         slots = folder.read_study()["hardware"].get("parallel") or 1
         epochs = folder.read_epochs()
         errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
@@ -152,7 +155,7 @@ def progress(folders: Sequence[StudyFolder]) -> go.Figure:
 def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
     """Return the test accuracy of each study's winner, seed by seed."""
     figure = go.Figure(layout={**LAYOUT, "height": 120 + 40 * len(studies)})
-    for study, colour in zip(studies, itertools.cycle(COLOURS)):
+    for study, colour in zip(studies, itertools.cycle(STUDIES)):
         figure.add_scatter(
             x=study["per_seed"],
             y=[study["study"]] * len(study["per_seed"]),

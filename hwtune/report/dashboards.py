@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hwtune.errors import HwtuneFailure
 from hwtune.records import StudyFolder
@@ -31,22 +32,25 @@ def dashboards(folder: StudyFolder) -> Iterator[dict[str, str]]:
     """
     addresses = {}
     with ExitStack() as running:
+        logs = Path(running.enter_context(TemporaryDirectory(prefix="hwtune-")))
         port = free_port(TENSORBOARD_PORT)
         words = ["tensorboard.main", "--logdir", str(folder.tensorboard), "--host", HOST,
                  "--port", str(port), "--reload_interval", "5"]  # fmt: skip
-        running.enter_context(served(words, port, folder.path / "logs" / "tensorboard.log"))
+        running.enter_context(served(words, port, logs / "tensorboard"))
         addresses["TensorBoard"] = f"http://{HOST}:{port}"
-        if has_optuna_dashboard() and folder.journal.is_file():
+        if not lacking(folder):
             port = free_port(OPTUNA_PORT)
             words = [__name__, str(folder.journal), str(port)]
-            running.enter_context(served(words, port, folder.path / "logs" / "optuna.log"))
+            running.enter_context(served(words, port, logs / "optuna"))
             addresses["Optuna dashboard"] = f"http://{HOST}:{port}/dashboard"
         yield addresses
 
 
-def has_optuna_dashboard() -> bool:
-    """Return whether the package of the Optuna dashboard is installed."""
-    return importlib.util.find_spec("optuna_dashboard") is not None
+def lacking(folder: StudyFolder) -> str:
+    """Return why a study has no Optuna dashboard, or ""."""
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        return "it is not installed; pip install optuna-dashboard"
+    return "" if folder.journal.is_file() else f"{folder.name} keeps no {folder.journal.name}"
 
 
 def free_port(wanted: int) -> int:
@@ -69,20 +73,19 @@ def served(words: list[str], port: int, log: Path) -> Iterator[None]:
     Raises:
         HwtuneFailure: when nobody answers there.
     """
-    log.parent.mkdir(exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file
         )
     try:
-        wait_for(process, port, f"{words[0]} (its log: {log})")
+        wait_for(process, port, log)
         yield
     finally:
         process.terminate()
         process.wait()
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, name: str) -> None:
+def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Return when somebody listens on the port of a process.
 
     Raises:
@@ -94,7 +97,8 @@ def wait_for(process: subprocess.Popen[bytes], port: int, name: str) -> None:
             if probe.connect_ex((HOST, port)) == 0:
                 return
         time.sleep(PAUSE)
-    raise HwtuneFailure(f"Nothing answers on port {port}, where {name} should.")
+    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    raise HwtuneFailure(f"Nothing answers on port {port}: {' '.join(last) or 'it said nothing'}")
 
 
 def serve_journal(journal: str, port: int) -> None:

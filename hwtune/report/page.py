@@ -13,7 +13,17 @@ def environment() -> Environment:
         loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
     )
     found.filters["percent"] = percent
+    found.filters["short"] = short
     return found
+
+
+def short(text: str) -> str:
+    """Return a hyperparameter as its file has it, a long number with four digits."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if len(text) <= 7 else f"{number:.4g}"
 
 
 def percent(value: float | None) -> str:

@@ -48,7 +48,7 @@ def write_report(folder: StudyFolder) -> None:
     page = environment().get_template("template.html").render(
         about=about,
         answer=answer(about, order, winner),
-        gains=gains(order),
+        gains=gains(order, winner),
         winner=winner,
         misread=gallery(dataset, winner["misread"]) if winner and dataset else [],
         trials=[*order, *(t for t in trials if t not in order)],
@@ -108,7 +108,7 @@ def rungs(about: dict[str, Any]) -> list[int]:
     scheduler, longest = about.get("scheduler", {}), about["budget"]["epochs"]
     if scheduler.get("name") != "asha":
         return []
-    found = [scheduler["grace_period"]]
+    found = [scheduler["grace_period"]]  # longer ones of more brackets are among these
     while found[-1] * scheduler["reduction_factor"] <= longest:
         found.append(found[-1] * scheduler["reduction_factor"])
     return found
@@ -141,15 +141,21 @@ def reported_by(published: dict[str, Any] | None) -> str:
     return f" Its authors report {percent(published['headline'])}: {published['really']}."
 
 
-def gains(order: list[TrialRecord]) -> list[dict[str, Any]]:
-    """Return what the winner gained over each baseline, on validation."""
-    return [
-        {
-            "name": t.baseline,
-            "accuracy": t.val_accuracy,
-            "gain": order[0].val_accuracy - t.val_accuracy,
-            "parameters": t.parameters,
-        }
-        for t in order
-        if t.baseline
-    ]
+def gains(order: list[TrialRecord], winner: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return what the winner, or the best so far, gained over each baseline on validation."""
+    chosen = [t for t in order if winner and winner["name"] in (t.baseline, f"trial {t.trial}")]
+    best = (chosen or order)[0] if order else None
+    return (
+        []
+        if best is None
+        else [
+            {
+                "name": t.baseline,
+                "accuracy": t.val_accuracy,
+                "gain": best.val_accuracy - t.val_accuracy,
+                "parameters": t.parameters,
+            }
+            for t in order
+            if t.baseline
+        ]
+    )

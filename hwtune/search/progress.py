@@ -15,7 +15,7 @@ from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.tensorboard import TensorBoard
-from hwtune.search.view import View, name_of, percent
+from hwtune.search.view import View, accuracy_of, name_of
 
 SILENCE = 30.0  # seconds after which a line says what is running
 
@@ -103,7 +103,7 @@ class StudyCallback(tune.Callback):
 
     def _still_running(self) -> None:
         words = [
-            f"trial {t.trial} at epoch {t.epochs}, {percent(t)}"
+            f"trial {t.trial} at epoch {t.epochs}, {accuracy_of(t)}"
             if t.epochs
             else f"trial {t.trial} in its first epoch"
             for t in self.searcher.ledger.running
@@ -127,5 +127,5 @@ class StudyCallback(tune.Callback):
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
         self._say(
             f"{name_of(record)} {record.state} after {record.epochs} epochs, "
-            f"{percent(record)}{reason}{leader}"
+            f"{accuracy_of(record)}{reason}{leader}"
         )

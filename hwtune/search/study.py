@@ -163,7 +163,7 @@ def run_search(
         seconds_left=lambda: pace.seconds_left,
     )
     for epoch in recorded:
-        view.epoch(epoch)
+        view.recall(epoch)
     log = folder.path / "logs" / "study.log"
     with interruptible() as interrupts, shown(view, console, log) as live:
         callback = StudyCallback(

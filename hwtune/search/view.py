@@ -25,6 +25,7 @@ FINEST = 3.5  # the curve's highest step: an error of 10 to the minus that
 WIDEST_CURVE = 24  # epochs
 LOGGERS = ("ray", "ray.tune", "optuna", "py.warnings")
 BEST, FRAMES = 5, 2  # trials in the list of the best; redrawings a second
+LOOK = 1.0  # seconds between two estimates of the time left
 SMALL = 12  # rows of a terminal that has no room for the best
 NARROW = 60  # columns of one that has no room for lines
 
@@ -51,13 +52,22 @@ class View:
         self.ledger, self.epochs, self.slots = ledger, epochs, slots
         self.resources, self.seconds_left = resources, seconds_left
         self.began = time.monotonic()
+        self.looked = self.began
         self.ends = self.began + seconds_left()
+        self.starting = True
         self.curves: dict[int, list[float]] = defaultdict(list)
 
-    def epoch(self, epoch: EpochRecord) -> None:
-        """Take an epoch into its trial's curve, and see anew when the search will end."""
+    def recall(self, epoch: EpochRecord) -> None:
+        """Take an epoch into its trial's curve."""
         self.curves[epoch.trial].append(epoch.val_accuracy)
-        self.ends = time.monotonic() + self.seconds_left()
+
+    def epoch(self, epoch: EpochRecord) -> None:
+        """Take a new epoch in, and see from time to time when the search will end."""
+        self.recall(epoch)
+        now = time.monotonic()
+        if self.starting or now > self.looked + LOOK:
+            self.looked, self.ends = now, now + self.seconds_left()
+        self.starting = False
 
     @property
     def left(self) -> float:
@@ -71,8 +81,9 @@ class View:
         if console.height > len(rows) + 2:
             steps = LETTERS if options.ascii_only else BLOCKS
             rows.append(self._running(console.height - len(rows) - 3, lines, steps))
-        if console.height > SMALL + len(self.ledger.live) and self.ledger.best:
-            rows.append(self._best(lines))
+        best = ranked(list(self.ledger.trials.values()))[:BEST]
+        if console.height > SMALL + len(self.ledger.live) and best:
+            rows.append(self._best(best, lines))
         yield Group(*rows)
 
     def _budget(self) -> RenderableType:
@@ -83,7 +94,7 @@ class View:
         line.add_column(ratio=1)
         line.add_column(no_wrap=True)
         words = f"{left / 60:.0f} minutes left" if left >= 100 else f"{left:.0f} seconds left"
-        if not self.curves:
+        if self.starting:
             spent, words = 0.0, "starting"
         line.add_row("searching", ProgressBar(spent + left, spent), words)
         return line
@@ -103,16 +114,16 @@ class View:
             table.add_row(
                 name_of(trial),
                 f"{trial.epochs} of {self.epochs}",
-                percent(trial),
+                accuracy_of(trial),
                 sparkline(self.curves.get(trial.trial, []), steps),
             )
         return table
 
-    def _best(self, lines: box.Box | None) -> Table:
+    def _best(self, best: list[TrialRecord], lines: box.Box | None) -> Table:
         """Return the best trials so far."""
         table = table_of("best so far", "accuracy", "parameters", "", lines=lines)
-        for trial in ranked(list(self.ledger.trials.values()))[:BEST]:
-            table.add_row(name_of(trial), percent(trial), f"{trial.parameters:,}", trial.state)
+        for trial in best:
+            table.add_row(name_of(trial), accuracy_of(trial), f"{trial.parameters:,}", trial.state)
         return table
 
 
@@ -129,7 +140,7 @@ def name_of(trial: TrialRecord) -> str:
     return f"trial {trial.trial}" + (f" ({trial.baseline})" if trial.baseline else "")
 
 
-def percent(trial: TrialRecord) -> str:
+def accuracy_of(trial: TrialRecord) -> str:
     """Return a trial's best accuracy, or a dash before its first epoch."""
     return f"{trial.val_accuracy:.2%}" if trial.best_epoch else "-"
 

@@ -7,7 +7,8 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.evaluation.finalists import fold_indices, judge
+from hwtune.errors import StudyError
+from hwtune.evaluation.finalists import check_folds, fold_indices, judge
 from hwtune.evaluation.retrain import Candidate
 from hwtune.records import create_study
 
@@ -35,6 +36,14 @@ def test_the_folds_hold_every_image_outside_of_the_test_part_once(strokes, kind)
     assert all(np.array_equal(a, b) for a, b in zip(folds, again, strict=True))
 
 
+def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
+    with pytest.raises(StudyError, match="--folds 91 is more than there are writers \\(90\\)"):
+        check_folds(strokes, SplitSpec(kind="writer"), 91)
+    check_folds(strokes, SplitSpec(kind="writer"), 90)
+    with pytest.raises(StudyError, match="--folds 500 .* images of a class"):
+        check_folds(digits, SplitSpec(), 500)
+
+
 @pytest.mark.slow
 def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits):
     good = Candidate("good", "", TrialConfig(filters="8-16", epochs=8, lr=3e-3))
@@ -56,4 +65,4 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits)
     assert first["accuracy"] > 2 * second["accuracy"]
     assert first["images"] == sum(split_indices(digits, SplitSpec()).counts().values()) - 179
     assert last["accuracy"] is None
-    assert any("broken, fold 1 failed" in line for line in said)
+    assert any("broken, fold 1 of 2 failed" in line for line in said)

@@ -1,4 +1,9 @@
 import dataclasses
+import os
+import signal
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from hwtune.records import create_study
 from hwtune.training.device import choose_device
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
+from scripts.bench.memory import descendants
 
 
 def test_a_training_that_is_over_is_not_spoken_of():
@@ -91,6 +97,35 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
         ((_, taken),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), tell=print)
     assert all(np.array_equal(undisturbed[name], taken.weights[name]) for name in undisturbed)
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, digits):
+    split = search_split(digits, SplitSpec())
+    data = {"train": (split.train.images, split.train.labels), "validation": None, "classes": 10}
+    config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=60, lr=3e-3, ema=0.9)
+
+    def kill_it():
+        """Kill the process once it has saved a state."""
+        while not list(tmp_path.glob("*.pt")):
+            time.sleep(0.1)
+        for process in descendants(os.getpid()):
+            if "ray::_train" in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
+                killed.append(process)
+                os.kill(process, signal.SIGKILL)
+
+    killed = []
+    with cluster.started(cpus=1):
+        killer = threading.Thread(target=kill_it)
+        killer.start()
+        job = Job("a", config, 0, ray.put(data))
+        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), tell=print)
+        killer.join()
+    assert len(killed) == 1
+    undisturbed, _ = train_one(
+        config.to_dict(), data, seed=0, saved=None, note=lambda _: None, keep=lambda _: None
+    )
+    assert all(np.array_equal(undisturbed[name], trained.weights[name]) for name in undisturbed)
 
 
 def test_a_state_belongs_to_a_title_a_configuration_and_a_seed():

@@ -45,6 +45,11 @@ def test_other_test_images_and_single_seeds_do_not_compare():
     assert verdicts([one, untested]) == []
 
 
+def test_seeds_that_do_not_vary_tell_nothing_apart():
+    words = verdict(winner_of("a", [0.99, 0.99]), winner_of("b", [0.98, 0.98]))
+    assert words.startswith("a and b do not vary over their seeds")
+
+
 def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
     folders = [StudyFolder(RESULTS / name) for name in NAMES]
     write_comparison(tmp_path / "c.html", folders)

@@ -15,7 +15,8 @@ from hwtune.data import load_data
 from hwtune.records import StudyFolder, TrialRecord
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
-from hwtune.report.report import rungs, write_report
+from hwtune.report.page import short
+from hwtune.report.report import gains, rungs, write_report
 from hwtune.space import SearchSpace, choice, log_uniform
 
 REFERENCE = Path(__file__).parents[2] / "results" / "chinese_cnn-hour"
@@ -90,3 +91,22 @@ def test_what_decides_the_accuracy_is_the_most_important():
     assert importances(SPACE, trials[:3]) == {}
     same = [TrialRecord(t.trial, best_epoch=1, val_accuracy=0.5, config=t.config) for t in trials]
     assert importances(SPACE, same) == {}
+
+
+def test_gains_are_those_of_the_configuration_that_was_tested():
+    order = [
+        TrialRecord(2, val_accuracy=1.0, best_epoch=1),
+        TrialRecord(1, val_accuracy=0.99, best_epoch=1),
+        TrialRecord(0, "known", val_accuracy=0.9, best_epoch=1),
+    ]
+    (row,) = gains(order, {"name": "trial 1"})
+    assert (row["name"], row["gain"]) == ("known", pytest.approx(0.09))
+    assert gains(order, None)[0]["gain"] == pytest.approx(0.1)
+    assert gains([], None) == []
+
+
+def test_a_long_number_is_shortened_without_losing_its_power():
+    assert short("7.724762230406119e-05") == "7.725e-05"
+    assert short("0.0123456789") == "0.01235"
+    assert short("16-24-32-40-48") == "16-24-32-40-48"
+    assert short("64") == "64"
