@@ -155,7 +155,7 @@ def _train(
     from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
     return train_one(
-        config, data, seed=seed, saved=saved,
+        config, data, seed=seed, gpu=bool(ray.get_gpu_ids()), saved=saved,
         note=partial(watch.note.remote, title), keep=partial(store.save.remote, name),
     )  # fmt: skip
 
@@ -163,4 +163,4 @@ def _train(
 def _read(*arguments: Any) -> Any:
     from hwtune.evaluation.tasks import read_one
 
-    return read_one(*arguments)
+    return read_one(*arguments, gpu=bool(ray.get_gpu_ids()))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ def train_one(
     data: dict[str, Any],
     *,
     seed: int,
+    gpu: bool,
     saved: bytes | None,
     note: Callable[[int], Any],
     keep: Callable[[bytes], Any],
@@ -40,6 +40,7 @@ def train_one(
 
     Args:
         data: "train" and "validation", each images and labels or None, and "classes".
+        gpu: whether it may use one.
         saved: the state that an earlier process left, to go on from.
         note: is told each epoch.
         keep: is given the state from time to time.
@@ -47,7 +48,7 @@ def train_one(
     Raises:
         TrainingDiverged: when a loss is not finite.
     """
-    fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
+    fast = prepare_process(gpu=gpu)
     values = trial_config(config)
     validation = data["validation"] and Part(*data["validation"])
     state, batches, watched = start_training(
@@ -92,10 +93,15 @@ def packed(state: TrainState) -> bytes:
 
 
 def read_one(
-    config: Hyperparameters, weights: dict[str, NDArray[Any]], images: Bytes, classes: int
+    config: Hyperparameters,
+    weights: dict[str, NDArray[Any]],
+    images: Bytes,
+    classes: int,
+    *,
+    gpu: bool,
 ) -> Integers:
     """Return the classes (N,) that a trained network reads in images (N, side, side)."""
-    fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
+    fast = prepare_process(gpu=gpu)
     values = trial_config(config)
     model = build_model(values, classes=classes, side=values.side or images.shape[1])
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})

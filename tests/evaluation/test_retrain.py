@@ -75,7 +75,13 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
     def trained(seed, saved):
         noted, kept = [], []
         weights, accuracy = train_one(
-            config.to_dict(), data, seed=seed, saved=saved, note=noted.append, keep=kept.append
+            config.to_dict(),
+            data,
+            seed=seed,
+            gpu=False,
+            saved=saved,
+            note=noted.append,
+            keep=kept.append,
         )
         return weights, accuracy, noted, kept
 
@@ -123,7 +129,13 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         killer.join()
     assert len(killed) == 1
     undisturbed, _ = train_one(
-        config.to_dict(), data, seed=0, saved=None, note=lambda _: None, keep=lambda _: None
+        config.to_dict(),
+        data,
+        seed=0,
+        gpu=False,
+        saved=None,
+        note=lambda _: None,
+        keep=lambda _: None,
     )
     assert all(np.array_equal(undisturbed[name], trained.weights[name]) for name in undisturbed)
 
