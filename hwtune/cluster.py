@@ -17,25 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# Read by Ray when it is imported.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # hwtune stops a study itself
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")  # and keeps its own records
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# This makes a local cluster listen on loopback alone, on Linux too; without it Ray's own ports
-# would be open to the network, guarded by its token only. `--address` sets it to 1 before.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
 import ray
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError
 from hwtune.signals import catch_sigterm
 
-# What `os.environ` says above must hold in the processes of other machines, too.
+# What `hwtune/__init__.py` says must hold in the processes of other machines, too.
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # a notebook may lack widgets
 MAX_TRIALS_PER_GPU = 8
 UNMEASURED_PER_GPU = 4  # trainings, where their need of memory is not known
 CONNECT_SECONDS = 10.0  # until somebody listens
@@ -240,6 +231,12 @@ def on_driver_node() -> NodeAffinitySchedulingStrategy:
 
 def _start_here(cpus: int) -> Any:
     """Start Ray on this machine, reachable from this machine alone."""
+    closed = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
+    if closed and getattr(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        raise ClusterError(
+            "Ray was imported before hwtune and would open its ports to the network; import hwtune "
+            "first (in a notebook: restart the kernel)."
+        )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     return ray.init(

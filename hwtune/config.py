@@ -165,7 +165,6 @@ def per_stage(values: list[Any], stages: int, *, name: str) -> list[Any]:
     if len(values) == 1:
         return values * stages
     if len(values) != stages:
-        raise MisfitError(
-            f"{name} has {len(values)} values for {stages} stages; give 1 or {stages}."
-        )
+        fits = "1" if stages == 1 else f"1 or {stages}"
+        raise MisfitError(f"{name} has {len(values)} values where {stages} fit; give {fits}.")
     return values

@@ -6,6 +6,7 @@ HwtuneError                 a user's mistake: one line with the value and the re
 │       └── NoPixelError    strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
 ├── StudyError              a study folder that is absent, taken, locked or not writable
+├── MirrorError             a place to mirror to that holds another study of the name
 └── ClusterError            a Ray cluster that does not answer
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
@@ -36,6 +37,10 @@ class DataError(HwtuneError):
 
 class StudyError(HwtuneError):
     """A study's folder is absent, taken, locked or not writable."""
+
+
+class MirrorError(HwtuneError):
+    """A place to mirror to holds another study of the same name."""
 
 
 class ClusterError(HwtuneError):

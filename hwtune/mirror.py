@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -13,9 +14,10 @@ from typing import Any
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from hwtune.errors import StudyError
+from hwtune.errors import MirrorError, StudyError
 from hwtune.records import StudyFolder
 
+PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 3.0  # for the last upload; when the user ends a study
 # Each is older than the next in a copy: a resume forgets epochs and states of trials that the
@@ -65,7 +67,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
         copy = Path(staging) / target.name
         for entry in entries:
-            if entry.type == FileType.File:
+            if entry.type == FileType.File and not entry.path.endswith(PART):
                 _fetch_file(system, entry, copy / PurePosixPath(entry.path).relative_to(path))
         copy.rename(target)
     return StudyFolder(target)
@@ -93,16 +95,42 @@ class Mirror:
         self.system, path = open_uri(uri)
         self.path = f"{path.rstrip('/')}/{folder.name}"
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
-        self.failing = False
+        self.adopted, self.failing = False, False
         self._wanted, self._ending = threading.Event(), False
         self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def adopt(self) -> None:
+        """Learn what lies at the place already, of this study: it is sent anew, or deleted.
+
+        Raises:
+            MirrorError: when another study of this name lies there.
+            OSError: when the place cannot be read.
+        """
+        selector = FileSelector(self.path, allow_not_found=True, recursive=True)
+        found = [e.path for e in self.system.get_file_info(selector) if e.type == FileType.File]
+        names = {str(PurePosixPath(path).relative_to(self.path)) for path in found}
+        if "study.json" in names:
+            with self.system.open_input_stream(f"{self.path}/study.json") as stream:
+                other = json.loads(stream.read())
+            if other.get("started") != self.folder.read_study().get("started"):
+                raise MirrorError(
+                    f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror "
+                    "to another place."
+                )
+        self.sent = dict.fromkeys(names, (-1, -1))
+        self.adopted = True
 
     def request(self) -> None:
         """Ask for an upload soon."""
         self._wanted.set()
 
     def upload(self) -> None:
-        """Send every file that changed since it was sent, and delete what is gone here."""
+        """Send every file that changed since it was sent, and delete what is gone here.
+
+        A reader finds the old or the new content of a file, never a part.
+        """
+        if not self.adopted:
+            self.adopt()
         here = {str(path.relative_to(self.folder.path)): path for path in self._files()}
         for name in sorted(here, key=_rank):
             try:
@@ -114,8 +142,11 @@ class Mirror:
                 continue  # a state that was given up a moment ago
             target = f"{self.path}/{name}"
             self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
-            with self.system.open_output_stream(target) as stream:
+            on_disk = self.system.type_name == "local"  # an object appears whole by itself
+            with self.system.open_output_stream(target + PART * on_disk) as stream:
                 stream.write(content)
+            if on_disk:
+                self.system.move(target + PART, target)
             self.sent[name] = (stat.st_size, stat.st_mtime_ns)
         for name in self.sent.keys() - here.keys():
             self.system.delete_file(f"{self.path}/{name}")
@@ -135,7 +166,7 @@ class Mirror:
             try:
                 self.upload()
                 self.failing = False
-            except OSError as error:
+            except Exception as error:  # a thread that ends would end the mirror without a word
                 if not self.failing:
                     self.tell(f"The mirror cannot be written ({first_line(error)}); trying again.")
                 self.failing = True

@@ -17,7 +17,7 @@ from hwtune.space import SearchSpace, in_words, load_space, space_files
 
 def list_spaces() -> list[dict[str, str]]:
     """Return name, data set and question of each space that comes with hwtune."""
-    spaces = [load_space(name)[0] for name in space_files()]
+    spaces = [load_space(name) for name in space_files()]
     return [{"space": s.name, "data": s.data, "question": s.question} for s in spaces]
 
 
@@ -27,7 +27,7 @@ def describe_space(name: str) -> dict[str, Any]:
     Raises:
         SpaceError: when it is wrong, or nothing of it can be trained.
     """
-    space, _ = load_space(name)
+    space = load_space(name)
     shape: dict[str, Any] = {
         "classes": source_of(space.data).classes,
         "side": source_of(space.data).side,
@@ -74,12 +74,13 @@ def describe_data(name: str) -> dict[str, Any]:
     if source.find is not None and found is None:
         load_data(name)  # raises, saying how to get it
     dataset: Dataset = source.read(found or Path())
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    described = dataset.describe()
+    counts = np.array(described.pop("per_class"))
     flat = dataset.images.reshape(len(dataset.images), -1)
     if counts.min() == 0:
         raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
     return {
-        **{key: value for key, value in dataset.describe().items() if key != "per_class"},
+        **described,
         "source": str(found or "built in"),
         "images_per_class": f"{counts.min():,} to {counts.max():,}",
         "identical_images": len(flat) - len(np.unique(flat, axis=0)),

@@ -39,6 +39,17 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 
 
+def results_folder(given: str | Path | None = None) -> Path:
+    """Return the folder that holds the studies: `given`, HWTUNE_RESULTS, or the default."""
+    return Path(given or os.environ.get("HWTUNE_RESULTS") or DEFAULT_RESULTS).absolute()
+
+
+def for_people(path: Path) -> str:
+    """Return a path as people write it: from the working folder, where it lies in that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """A line of `epochs.csv`; accuracy in [0, 1], losses a mean over images."""
@@ -76,6 +87,11 @@ class TrialRecord:
     reason: str = ""
     config: Hyperparameters = field(default_factory=dict)
     best_epoch: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return what the records of a test and the plots call the trial."""
+        return self.baseline or f"trial {self.trial}"
 
     def add(self, epoch: EpochRecord) -> None:
         """Take one more epoch into account."""
@@ -129,10 +145,16 @@ def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> li
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old or the new content, never a part."""
+    """Write a file so that a reader finds the old or the new content, never a part.
+
+    That holds after a power cut, too.
+    """
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -153,8 +175,7 @@ class StudyFolder:
     @property
     def called(self) -> str:
         """Return what a command calls the study: its name in the usual place, else its path."""
-        usual = Path(os.environ.get("HWTUNE_RESULTS", DEFAULT_RESULTS)).absolute()
-        return self.name if self.path.parent == usual else shlex.quote(str(self.path))
+        return self.name if self.path.parent == results_folder() else shlex.quote(str(self.path))
 
     @property
     def journal(self) -> Path:
@@ -372,7 +393,9 @@ def create_study(
         StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
     """
     if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
-        raise StudyError(f"--name {wanted!r} is no plain folder name.")
+        raise StudyError(
+            f"--name {wanted!r} is no plain folder name; give one without slash or leading dot."
+        )
     try:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(

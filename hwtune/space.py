@@ -8,6 +8,7 @@ import runpy
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ class SearchSpace:
     name: str = "space"
 
     def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
+            raise SpaceError(f"name={self.name!r} is no plain name, which a study's folder needs.")
         if not self.search:
             raise SpaceError(f"Space {self.name!r} searches nothing; list a value in search={{}}.")
         for key, distribution in self.search.items():
@@ -124,7 +127,9 @@ class SearchSpace:
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
         for name, published in self.published.items():
             if name not in self.baselines:
-                raise SpaceError(f"published[{name!r}] is no baseline.")
+                raise SpaceError(
+                    f"published[{name!r}] is no baseline; take it out of published, too."
+                )
             self.config({**self.baselines[name], **published.values})
 
     def _check_values(self) -> None:
@@ -199,6 +204,22 @@ class SearchSpace:
         data["search"] = {k: json.loads(distribution_to_json(d)) for k, d in self.search.items()}
         return data
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the question, what varies, and the known points."""
+        import pandas as pd  # takes a moment, which only a notebook has
+
+        values = {
+            "searched": {key: in_words(d) for key, d in self.search.items()},
+            "fixed": {key: str(value) for key, value in self.fixed.items()},
+        }
+        varied = pd.concat({kind: pd.Series(each) for kind, each in values.items() if each})
+        points = pd.DataFrame(self.points).astype(str)
+        return (
+            f"<p><b>{escape(self.name)}</b> ({escape(self.data)}): {escape(self.question)}</p>"
+            + varied.to_frame("values").to_html()
+            + (points.to_html() if len(points) else "")
+        )
+
 
 def size_of(space: SearchSpace) -> float:
     """Return how many points a space has, infinite with a range of floats."""
@@ -264,11 +285,11 @@ def in_words(distribution: BaseDistribution) -> str:
     return f"{distribution.low} to {distribution.high}{scale}"  # type: ignore[attr-defined]
 
 
-def load_space(name_or_path: str) -> tuple[SearchSpace, Path]:
-    """Return a space and its file, by its name or the path of the user's own file.
+def space_file(name_or_path: str) -> Path:
+    """Return the file of a space, by the space's name or the path of the user's own file.
 
     Raises:
-        SpaceError: when there is none, its file does not run, or it is wrong.
+        SpaceError: when there is none.
     """
     files = space_files()
     path = files.get(name_or_path, Path(name_or_path))
@@ -276,6 +297,16 @@ def load_space(name_or_path: str) -> tuple[SearchSpace, Path]:
         raise SpaceError(
             f"Unknown space {name_or_path!r}; known are {', '.join(files)}, or give a .py file."
         )
+    return path
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """Return a space, by its name or the path of the user's own file.
+
+    Raises:
+        SpaceError: when there is none, its file does not run, or it is wrong.
+    """
+    path = space_file(name_or_path)
     try:
         loaded = runpy.run_path(str(path)).get("SPACE")
     except SpaceError as error:
@@ -284,4 +315,4 @@ def load_space(name_or_path: str) -> tuple[SearchSpace, Path]:
         raise SpaceError(f"{path.name} does not run: {type(error).__name__}: {error}") from None
     if not isinstance(loaded, SearchSpace):
         raise SpaceError(f"{path.name} defines no SPACE = SearchSpace(...).")
-    return SearchSpace(**{**loaded.__dict__, "name": path.stem}), path
+    return replace(loaded, name=path.stem)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from hwtune.cli import main
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 
 REAL_DATA = Path(os.environ["HWTUNE_DATA"]) if os.environ.get("HWTUNE_DATA") else None
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of a terminal, and its bold and plain
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -42,6 +47,12 @@ def digits(own_folders: None) -> Dataset:
 
 
 @pytest.fixture
+def console() -> Console:
+    """Return a console that is no terminal; what it was told is in its `file`."""
+    return Console(file=io.StringIO(), width=100)
+
+
+@pytest.fixture
 def hwtune(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
@@ -52,6 +63,8 @@ def hwtune(
     """
     monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("COLUMNS", "120")
+    closed = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # an --address opens it, for this process
+    monkeypatch.setenv(closed, os.environ.get(closed, "0"))
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         command = ["hwtune", *map(str, words)]
@@ -65,6 +78,13 @@ def hwtune(
         return subprocess.CompletedProcess(command, code, output.out, output.err)
 
     return run
+
+
+def keep_picture(name: str, take: Callable[[], bytes]) -> None:
+    """Keep a screenshot for the README, small, where HWTUNE_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("HWTUNE_SCREENSHOTS"):
+        picture = Image.open(io.BytesIO(take())).convert("RGB").quantize(64)
+        picture.save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -1,15 +1,23 @@
 """The programs under scripts/bench: their parts, and the table of real curves."""
 
 import math
+import sys
+import time
 
+import numpy as np
+import psutil
 import pytest
 
 from hwtune.space import contains, load_space
-from scripts.bench import scale
+from scripts.bench import gpu, memory, scale, speedrun, throughput
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
+from scripts.bench.peers import __main__ as peers
+from scripts.bench.peers import page as peers_page
+from scripts.bench.peers import task
+from scripts.bench.peers.task import Event
 from scripts.bench.search_quality import METHODS, Method, look_up, read_curves, replay
 
-SPACE = load_space("chinese_cnn")[0]
+SPACE = load_space("chinese_cnn")
 
 
 def test_every_point_of_the_grid_lies_in_the_space():
@@ -61,3 +69,116 @@ def test_the_cost_of_a_trial_is_measured_on_three_nodes(monkeypatch):
     lines = scale.quarters(scale.run(24, "tpe"), "tpe")
     assert lines[-1]["trials"].endswith(" to 25")
     assert all(line["overhead_ms"] > 0 and line["sampler_ms"] > 0 for line in lines)
+
+
+def test_the_speedrun_trains_a_baseline_and_tells_its_share():
+    assert "hwtune_fast" in load_space("chinese_fast").baselines
+    runs = [{"seconds": 50.0, "accuracy": 0.995}, {"seconds": 60.0, "accuracy": 0.997}]
+    page = speedrun.page(runs, [100.0, 90.0, 80.0])
+    assert "its measured epoch, 90.0 s" in page
+    assert "| hwtune_fast, mean of 2 seeds | 99.60% | 55.0 |" in page
+    assert "1/131 of S0's time" in page
+
+
+def test_the_peers_search_the_space_of_hwtune_in_their_own_words():
+    words = task.in_words_of(
+        lambda _, values: ("choice", *values),
+        lambda _, low, high: ("uniform", low, high),
+        lambda _, low, high: ("log", low, high),
+    )
+    assert words.keys() == task.SPACE.search.keys() == SPACE.search.keys() - task.SMALL.keys()
+    assert words["pool"] == ("choice", "max", "avg", "none")
+    assert words["rotation"] == ("uniform", 0.0, 25.0)
+    assert words["lr"] == ("log", 1e-5, 1e-2)
+
+
+def test_epochs_of_peers_are_read_in_the_order_of_time_without_a_torn_line(tmp_path):
+    events = [Event(float(at), "a", at, at / 10, 1.0, {"lr": 0.1}) for at in (3, 1, 2)]
+    for event in events:
+        task.write(tmp_path / "events.jsonl", event)
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"at": 4')
+    assert task.read(tmp_path / "events.jsonl") == sorted(events, key=lambda each: each.at)
+    assert list(peers.rises(task.read(tmp_path / "events.jsonl"), began=0.5)) == [
+        (0.5, 0.1), (1.5, 0.2), (2.5, 0.3),
+    ]  # fmt: skip
+
+
+def test_a_peer_ends_with_all_that_it_started():
+    code = "import subprocess as s, sys; s.Popen([sys.executable, *sys.argv[1:]]).wait()"
+    sleep = [sys.executable, "-c", code, "-c", "import time; time.sleep(600)"]
+    tuner = psutil.Popen(sleep)
+    while not (children := tuner.children()):
+        time.sleep(0.05)
+    peers.end(tuner)
+    assert not tuner.is_running()
+    assert not any(child.is_running() for child in children)
+
+
+def test_the_page_of_the_peers_and_their_curves():
+    rows = [
+        {
+            "peer": peer, "seed": seed, "trials": 10, "epochs": 30, "first_epoch_seconds": 8.0,
+            "idle_share": 0.25, "val_accuracy": 0.9 + seed / 100, "test_accuracy": [0.9, 0.92],
+            "curve": [(20.0, 0.5), (40.0, 0.9 + seed / 100)],
+        }
+        for peer in ("hwtune", "other") for seed in (0, 2)
+    ]  # fmt: skip
+    text = peers_page.page(rows, 360.0)
+    assert "6 minutes each, 2 seeds" in text
+    line = (
+        "| hwtune | 10 | 30 | 8.0 | 25% | 91.00% (90.00% to 92.00%) | 91.00% (90.00% to 92.00%) |"
+    )
+    assert line in text
+    best = peers_page.best_so_far(rows[0]["curve"], np.array([10.0, 20.0, 39.0, 50.0]))
+    assert best.tolist() == [0.0, 0.5, 0.5, 0.9]
+
+
+def test_without_a_gpu_its_benchmark_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "hardware", lambda: {"gpus": []})
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    gpu.main()
+    assert capsys.readouterr().out == "No GPU was found on this machine: nothing was measured.\n"
+
+
+def test_the_figures_of_a_peer(tmp_path, monkeypatch):
+    points = [{"lr": 0.1}, {"lr": 0.2}]
+    events = [
+        Event(10.0, "0", 1, 0.5, 4.0, points[0]), Event(12.0, "1", 1, 0.7, 5.0, points[1]),
+        Event(20.0, "0+", 2, 0.6, 3.0, points[0]), Event(31.0, "1", 2, 0.9, 8.0, points[1]),
+    ]  # fmt: skip
+    for event in events:
+        task.write(tmp_path / "events.jsonl", event)
+    (tmp_path / "about.json").write_text('{"began": 1.0, "git_commit": "abc"}')
+    seen = peers.outcome("ray_tune", tmp_path, seed=0, seconds=24.0)  # the last epoch is late
+    assert (seen["trials"], seen["epochs"], seen["val_accuracy"]) == (2, 3, 0.7)
+    assert (seen["point"], seen["first_epoch_seconds"]) == (points[1], 5.0)
+    assert seen["idle_share"] == 1 - 12 / 48
+
+
+def test_the_share_outside_training_is_counted_from_the_first_epochs_start():
+    seen = throughput.outcome(
+        began=0.0, first=12.0, ended=32.0, first_seconds=2.0, trained=33.0, epochs=9, trials=3
+    )
+    assert (seen["seconds_to_first_epoch"], seen["trials_an_hour"]) == (10.0, 3 / 32 * 3600)
+    assert seen["share_outside_training"] == 1 - 33 / (2 * 22)
+
+
+def test_the_pages_of_throughput_memory_and_gpu():
+    figures = {"share_outside_training": 0.04, "seconds_to_first_epoch": 9.5, "trials": 12}
+    rows = [
+        {"way": way, "trials_an_hour": speed, **figures}
+        for speed in (100.0, 200.0)
+        for way, speed in (("Ray Tune as documented", speed), ("hwtune", 6 * speed))
+    ]
+    assert "6.0 times as many trials an hour (aim 5)" in throughput.page(rows)
+    rows = [
+        {"trials": trials, "process": "driver", "peak_mb": 400.0 + trials}
+        for trials in memory.TRIALS
+    ]
+    assert "| driver | 402 | 404 | 500 |" in memory.page(rows)
+    network = {"network": "S0", "usual": 10.0, "hwtune": 50.0, "hwtune without graphs": 40.0}
+    studies = [{"study": title, "trials_an_hour": 60.0, "busy": 0.5} for title in gpu.SHARES]
+    page = gpu.page([{**network, "ratio": 5.0}], studies, "NVIDIA X")
+    assert "| S0 | 10 | 50 | 40 | 5.0 |" in page
+    assert "| by memory | 60 | 50% |" in page

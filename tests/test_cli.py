@@ -26,7 +26,7 @@ def study_of(space):
     """Return what `retrain` reads of study.json."""
     return {
         "format": 1,
-        "space": load_space(space)[0].to_json(),
+        "space": load_space(space).to_json(),
         "data": load_data("digits").describe(),
         "split": {"kind": "random", "seed": 0},
     }
@@ -47,6 +47,10 @@ def study_of(space):
         (
             ("search", "digits_cnn", "--epochs", 0),
             ("--epochs", "'0' is no whole number of at least 1"),
+        ),
+        (
+            ("search", "mnist_m3", "--data", "digits", "--epochs", 300),
+            ("--epochs 300: mnist_m3 ends each training with its max_steps, in epoch 200",),
         ),
         (
             ("search", "digits_cnn", "--parallel", 0),
@@ -218,3 +222,11 @@ def test_a_reference_study_without_its_journal_cannot_go_on_and_is_left_as_it_is
 def test_options_that_do_not_fit_are_named_and_leave_nothing_behind(hwtune, tmp_path, words, named):
     assert_refused(hwtune("search", "digits_cnn", *words), *named)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "extra", [("--folds", 4), ("--finalists", 3), ("--top", 2), ("--baselines",)]
+)
+def test_what_chooses_within_a_study_does_not_go_with_a_baseline(hwtune, extra):
+    done = hwtune("retrain", "digits_cnn", "--baseline", "plain", *extra)
+    assert_refused(done, "leave them out", "--baseline")

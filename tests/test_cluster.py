@@ -16,7 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hwtune import cluster
-from hwtune.cli.addresses import on_loopback_alone
+from hwtune.addresses import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.search.trial import TrialRunner
 from hwtune.search.worker import Worker

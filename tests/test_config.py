@@ -54,7 +54,7 @@ def test_a_bad_list_is_refused(text):
 
 
 def test_a_list_that_does_not_fit_the_stages_is_refused():
-    with pytest.raises(SpaceError, match="2 values for 3 stages"):
+    with pytest.raises(SpaceError, match="2 values where 3 fit"):
         per_stage([1, 2], 3, name="kernel")
 
 

@@ -1,6 +1,7 @@
 """The main command on real digits, in real processes."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -201,6 +202,25 @@ def test_the_report_answers_and_works_offline(study):
     assert '<script src="' not in page
     assert "<link " not in page
     assert len(page) < 10_000_000
+
+
+def test_tensorboard_shows_distorted_images_and_what_was_confused(study):
+    board = EventAccumulator(
+        str(study[0] / "tensorboard" / "pictures"), size_guidance={"images": 0}
+    )
+    board.Reload()
+    tags = set(board.Tags()["images"])
+    tested = json.loads((study[0] / "retrain.json").read_text())["configurations"]
+    winner = tested[0]["name"]
+    assert tags == {
+        "distorted/the most in the space", f"distorted/{winner}",
+        *(f"confusion/{each['name']}" for each in tested),
+    }  # fmt: skip
+    for tag in tags:
+        (image,) = board.Images(tag)
+        picture = Image.open(io.BytesIO(image.encoded_image_string))
+        assert picture.size == (image.width, image.height)
+        assert len(picture.getcolors(1_000_000)) > 10, "something can be seen"
 
 
 def test_tensorboard_has_every_trial_with_its_hyperparameters(study):

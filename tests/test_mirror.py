@@ -1,8 +1,10 @@
+from urllib.request import urlopen
+
 import pytest
 from moto.server import ThreadedMotoServer
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, FileType
 
-from hwtune.errors import StudyError
+from hwtune.errors import MirrorError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord, create_study
 from scripts.bench.faults import Study
@@ -25,6 +27,7 @@ def place(request, tmp_path, monkeypatch):
     system, _ = FileSystem.from_uri(f"s3://bucket/studies{query}")
     system.create_dir("bucket")
     yield "s3://bucket/studies", query
+    urlopen(f"http://127.0.0.1:{port}/moto-api/reset", data=b"").close()  # it outlives its server
     server.stop()
 
 
@@ -59,6 +62,42 @@ def test_what_did_not_change_is_not_sent_again_and_what_is_gone_is_deleted(place
     mirror.upload()
     assert sent.keys() - mirror.sent.keys() == {"checkpoints/0.pt"}
     assert [name for name in mirror.sent if mirror.sent[name] != sent[name]] == ["epochs.csv"]
+
+
+def test_another_study_of_the_name_is_not_written_over(place, folder, tmp_path):
+    uri, query = place
+    folder.write_study({**folder.read_study(), "started": "2026-01-01T00:00:00Z"})
+    Mirror(folder, uri + query, tell=print).upload()
+    other = create_study(
+        tmp_path / "other", "s", "s", about={"format": 1, "started": "2026-01-02T00:00:00Z"}
+    )
+    with pytest.raises(MirrorError, match="holds another study 's'; give --name"):
+        Mirror(other, uri + query, tell=print).adopt()
+    again = fetch(f"{uri}/s{query}", tmp_path / "there")
+    assert again.read_study()["started"] == "2026-01-01T00:00:00Z"
+
+
+def test_what_a_lost_driver_left_in_a_mirror_is_deleted_when_it_is_gone_on_with(place, folder):
+    uri, query = place
+    Mirror(folder, uri + query, tell=print).upload()
+    (folder.checkpoints / "0.pt").unlink()
+    mirror = Mirror(folder, uri + query, tell=print)
+    mirror.upload()
+    system, path = open_uri(uri + query)
+    assert "checkpoints/0.pt" not in mirror.sent
+    assert system.get_file_info(f"{path}/s/checkpoints/0.pt").type == FileType.NotFound
+    assert system.get_file_info(f"{path}/s/epochs.csv").type == FileType.File
+
+
+def test_a_file_on_a_shared_disk_is_never_seen_half_written(folder, tmp_path):
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=print)
+    mirror.upload()
+    copy = tmp_path / "shared" / "s"
+    before = (copy / "epochs.csv").stat().st_ino
+    folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+    mirror.upload()
+    assert (copy / "epochs.csv").stat().st_ino != before  # replaced, not written over
+    assert not list(copy.rglob("*.part"))
 
 
 def test_the_states_are_sent_before_the_journal_and_the_journal_before_the_epochs(folder):

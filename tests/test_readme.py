@@ -54,4 +54,4 @@ def test_the_example_of_the_page_on_spaces_is_a_space(tmp_path):
     page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
     file = tmp_path / "my_space.py"
     file.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1))
-    assert load_space(str(file))[0].baselines
+    assert load_space(str(file)).baselines

@@ -15,6 +15,7 @@ from hwtune.space import (
     integer,
     load_space,
     log_uniform,
+    space_file,
     space_files,
     space_from_json,
     uniform,
@@ -24,7 +25,7 @@ from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
 from tests.strategies import points
 
-SPACES = {name: load_space(name)[0] for name in space_files()}
+SPACES = {name: load_space(name) for name in space_files()}
 EVERY_SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
@@ -165,8 +166,8 @@ def test_a_users_own_file_is_loaded_by_its_path(tmp_path):
         "from hwtune.space import *\n"
         "SPACE = SearchSpace(question='?', data='digits', search={'lr': log_uniform(.001, .1)})\n"
     )
-    space, path = load_space(str(file))
-    assert (space.name, path) == ("mine", file)
+    assert load_space(str(file)).name == "mine"
+    assert space_file(str(file)) == file
 
 
 @pytest.mark.parametrize(
@@ -182,3 +183,9 @@ def test_a_file_that_is_no_space_is_refused(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(SpaceError, match=message):
         load_space(str(file))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "lr/dropout", ".hidden"])
+def test_a_name_that_is_no_folder_name_is_refused(name):
+    with pytest.raises(SpaceError, match="no plain name"):
+        SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, name=name)

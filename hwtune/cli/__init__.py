@@ -45,7 +45,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:  # Typer's own checks, one line instead of its box
-        fail(f"{error.format_message().rstrip('.')}. See --help.", error.exit_code)
+        words = error.format_message().replace("Value error, ", "")  # pydantic's, of a wrong choice
+        fail(f"{words}{'' if words[-1] in '.?' else '.'} See --help.", error.exit_code)
     except HwtuneError as error:
         fail(error, MISTAKEN)
     except HwtuneFailure as error:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from hwtune.errors import HwtuneError
+from hwtune.values import (
+    Value,
+    accuracy_of,
+    bytes_of,
+    folds_of,
+    positive,
+    seconds_of,
+    seed_of,
+    share_of,
+)
 
 
 class SplitKind(StrEnum):
@@ -35,64 +46,19 @@ class Sampler(StrEnum):
     cmaes = "cmaes"
 
 
-def bytes_of(text: str | int) -> int:
-    """Return the bytes of "500MB" or "2GB"."""
-    match = re.fullmatch(r"(\d+)(MB|GB)?", str(text))
-    if not match or not int(match[1]):
-        raise typer.BadParameter(f"{text!r} is no size; write 500MB or 2GB.")
-    return int(match[1]) * {"MB": 10**6, "GB": 10**9, None: 1}[match[2]]
+def option(parse: Callable[[Any], Value]) -> Callable[[Any], Value]:
+    """Return a parser whose errors Typer shows with the option's name.
 
+    Typer's own checks would not name a wrong value.
+    """
 
-def accuracy_of(text: str | float) -> float:
-    """Return an accuracy above 0 and at most 1."""
-    return fraction(text, name="accuracy", example=0.998)
+    def parsed(text: Any) -> Value:
+        try:
+            return parse(text)
+        except HwtuneError as error:
+            raise typer.BadParameter(str(error)) from None
 
-
-def share_of(text: str | float) -> float:
-    """Return a part of a GPU, above 0 and at most 1."""
-    return fraction(text, name="share", example=0.25)
-
-
-def fraction(text: str | float, *, name: str, example: float) -> float:
-    """Return the number above 0 and at most 1 that `text` writes."""
-    with suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise typer.BadParameter(f"{text!r} is no {name} above 0 and at most 1, such as {example}.")
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of "90s", "30m", "2h" or "1h30m"."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
-    parts = [int(part or 0) for part in match.groups()] if match else []
-    if not any(parts):
-        raise typer.BadParameter(f"{text!r} is no duration; write 90s, 30m, 2h or 1h30m.")
-    return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
-
-
-def positive(text: str | int) -> int:
-    """Return a whole number of at least 1."""
-    return whole_number(text, at_least=1)
-
-
-def folds_of(text: str | int) -> int:
-    """Return a whole number of at least 2."""
-    return whole_number(text, at_least=2)
-
-
-def seed_of(text: str | int) -> int:
-    """Return a seed: a whole number of at least 0, as NumPy takes them."""
-    number = whole_number(text, at_least=0)
-    if number >= 2**32:
-        raise typer.BadParameter(f"{text!r} is too large; seeds lie below {2**32}.")
-    return number
-
-
-def whole_number(text: str | int, *, at_least: int) -> int:
-    """Return the number that `text` writes; Typer's own check would not name a wrong one."""
-    if not re.fullmatch(r"\d+", str(text)) or int(text) < at_least:
-        raise typer.BadParameter(f"{text!r} is no whole number of at least {at_least}.")
-    return int(text)
+    return parsed
 
 
 Results = Annotated[
@@ -104,26 +70,31 @@ Study = Annotated[str, typer.Argument(help="A name under the results folder, or 
 Finalists = Annotated[
     int,
     typer.Option(
-        parser=positive,
+        parser=option(positive),
         metavar="N",
         help="Judge this many of the best by cross-validation before one is chosen; 1: do not.",
     ),
 ]
 Folds = Annotated[
-    int, typer.Option(parser=folds_of, metavar="N", help="Of that cross-validation, 2 or more.")
+    int,
+    typer.Option(parser=option(folds_of), metavar="N", help="Of that cross-validation, 2 or more."),
 ]
 Top = Annotated[
     int,
-    typer.Option(parser=positive, metavar="N", help="How many of the best to retrain and test."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="How many of the best to retrain and test."
+    ),
 ]
 Seeds = Annotated[
     int,
-    typer.Option(parser=positive, metavar="N", help="Trainings of each retrained configuration."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="Trainings of each retrained configuration."
+    ),
 ]
 Parallel = Annotated[
     int | None,
     typer.Option(
-        parser=positive,
+        parser=option(positive),
         metavar="N",
         help="Trainings at once; default: one a CPU, or by GPU memory.",
     ),
@@ -135,38 +106,46 @@ Address = Annotated[
 GpusPerTrial = Annotated[
     float | None,
     typer.Option(
-        parser=share_of, metavar="SHARE", help="Part of a GPU a training takes; default: by memory."
+        parser=option(share_of),
+        metavar="SHARE",
+        help="Part of a GPU a training takes; default: by memory.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
 Target = Annotated[
     float | None,
     typer.Option(
-        parser=accuracy_of, metavar="ACCURACY", help="Validation accuracy that is enough: 0.998."
+        parser=option(accuracy_of),
+        metavar="ACCURACY",
+        help="Validation accuracy that is enough: 0.998.",
     ),
 ]
 Data = Annotated[
     str, typer.Option(help="A data set, or auto: the space's own, else drawn characters.")
 ]
 Kind = Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")]
-SplitSeed = Annotated[int, typer.Option(parser=seed_of, metavar="N", help="Seed of the split.")]
+SplitSeed = Annotated[
+    int, typer.Option(parser=option(seed_of), metavar="N", help="Seed of the split.")
+]
 Name = Annotated[str | None, typer.Option(help="Name of the folder; default: SPACE, SPACE-2, ...")]
 Trials = Annotated[
     int | None,
     typer.Option(
-        parser=positive,
+        parser=option(positive),
         metavar="N",
         help="Configurations to try; default: what fits, up to 50.",
     ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(parser=positive, metavar="N", help="Length of every trial; default: the space's."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="Length of every trial; default: the space's."
+    ),
 ]
 TimeBudget = Annotated[
     float | None,
     typer.Option(
-        parser=seconds_of,
+        parser=option(seconds_of),
         metavar="DURATION",
         help="For the whole command, such as 30m; default: 15m unless --trials is given.",
     ),
@@ -175,7 +154,9 @@ SamplerOption = Annotated[Sampler, typer.Option(help="What proposes trials.")]
 SchedulerOption = Annotated[Scheduler, typer.Option(help="What stops trials.")]
 Brackets = Annotated[
     int,
-    typer.Option(parser=positive, metavar="N", help="Of ASHA, each with a later first stop."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="Of ASHA, each with a later first stop."
+    ),
 ]
 Objective = Annotated[
     list[str] | None,
@@ -187,7 +168,7 @@ Objective = Annotated[
 Seed = Annotated[
     int,
     typer.Option(
-        parser=seed_of,
+        parser=option(seed_of),
         metavar="N",
         help="Of the sampler and the trials. One trial at a time with --trials repeats "
         "a study exactly, on a CPU; in parallel only the startup points repeat.",
@@ -196,7 +177,7 @@ Seed = Annotated[
 DiskLimit = Annotated[
     int,
     typer.Option(
-        parser=bytes_of, metavar="SIZE", help="For the states of all trials, such as 500MB."
+        parser=option(bytes_of), metavar="SIZE", help="For the states of all trials, such as 500MB."
     ),
 ]
 MirrorUri = Annotated[
@@ -205,12 +186,14 @@ MirrorUri = Annotated[
 ]
 MoreTrials = Annotated[
     int | None,
-    typer.Option(parser=positive, metavar="N", help="Trials of the whole study; more extend."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="Trials of the whole study; more extend."
+    ),
 ]
 MoreTime = Annotated[
     float | None,
     typer.Option(
-        parser=seconds_of, metavar="DURATION", help="From now on; default: what was left."
+        parser=option(seconds_of), metavar="DURATION", help="From now on; default: what was left."
     ),
 ]
 Baseline = Annotated[
@@ -222,5 +205,7 @@ Honest = Annotated[
 ]
 BaselineEpochs = Annotated[
     int | None,
-    typer.Option(parser=positive, metavar="N", help="Of a baseline; default: as published."),
+    typer.Option(
+        parser=option(positive), metavar="N", help="Of a baseline; default: as published."
+    ),
 ]

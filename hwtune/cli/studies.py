@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from hwtune.cli.addresses import reach_out
 from hwtune.cli.options import (
     Address,
     Baseline,
@@ -43,12 +42,8 @@ from hwtune.cli.options import (
     Top,
     Trials,
 )
-from hwtune.errors import INTERRUPTED, HwtuneError, HwtuneFailure
-from hwtune.records import DEFAULT_RESULTS
-
-if TYPE_CHECKING:
-    from hwtune.pipeline import Place
-    from hwtune.records import StudyFolder
+from hwtune.errors import HwtuneError
+from hwtune.records import DEFAULT_RESULTS, for_people
 
 
 def search(
@@ -68,7 +63,7 @@ def search(
     brackets: Brackets = 1,
     objective: Objective = None,
     seed: Seed = 0,
-    disk_limit: DiskLimit = 2_000_000_000,
+    disk_limit: DiskLimit = "2GB",  # type: ignore[assignment] # parsed as if it were given
     mirror: MirrorUri = None,
     name: Name = None,
     finalists: Finalists = 1,
@@ -82,37 +77,37 @@ def search(
 
     Example: `python -m hwtune search chinese_cnn --time-budget 30m --split writer`
     """
-    reach_out(address)
-    from hwtune import pipeline
-    from hwtune.data.splits import SplitSpec
-    from hwtune.search.budget import Budget, Retraining
-    from hwtune.search.settings import checked_settings
+    from hwtune.api import run_study
 
-    console = Console(soft_wrap=True, highlight=False)
-    folder, code = pipeline.search(
+    done = run_study(
         space,
         data=data,
-        split=SplitSpec(kind=split.value, seed=split_seed),
-        budget=Budget(trials=trials, epochs=epochs, seconds=time_budget, target=target),
-        settings=checked_settings(
-            sampler=sampler.value,
-            scheduler=scheduler.value,
-            brackets=brackets,
-            objectives=objective or [],
-            seed=seed,
-            disk_limit=disk_limit,
-        ),
-        retraining=Retraining(
-            finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
-        ),
-        place=place_of(parallel, address, gpus_per_trial),
+        split=split.value,
+        split_seed=split_seed,
+        trials=trials,
+        epochs=epochs,
+        time_budget=time_budget,
+        target=target,
+        parallel=parallel,
+        address=address,
+        gpus_per_trial=gpus_per_trial,
+        sampler=sampler.value,
+        scheduler=scheduler.value,
+        brackets=brackets,
+        objectives=objective or (),
+        seed=seed,
+        disk_limit=disk_limit,
         mirror=mirror,
         name=name,
-        results=results.absolute(),
+        finalists=finalists,
+        folds=folds,
+        top=top,
+        seeds=seeds,
+        baselines=baselines,
+        results=results,
         command=command_line(),
-        console=console,
     )
-    say_end(folder, code, console)
+    print(f"Report: {for_people(done.folder.report)}")
 
 
 def resume(
@@ -131,41 +126,17 @@ def resume(
 
     Example: `python -m hwtune resume chinese_cnn --trials 400`
     """
-    reach_out(address)
-    from hwtune import pipeline
     from hwtune.mirror import fetch
     from hwtune.records import find_study
+    from hwtune.study import Study
 
-    console = Console(soft_wrap=True, highlight=False)
     here = results.absolute()
     folder = fetch(study, here) if "://" in study else find_study(here, study)
-    place = place_of(parallel, address, gpus_per_trial)
-    if "baseline" in folder.read_study():
-        from hwtune.published import resume_baseline
-
-        if trials or time_budget or target:
-            raise HwtuneError(f"{folder.name} is no search: resume it without a budget.")
-        resume_baseline(folder, place=place, command=command_line(), console=console)
-        console.print(f"Report: {folder.report}")
-        return
-    code = pipeline.resume(
-        folder, trials=trials, time_budget=time_budget, target=target, place=place,
-        command=command_line(), console=console,
+    Study(folder).resume(
+        trials=trials, time_budget=time_budget, target=target, parallel=parallel, address=address,
+        gpus_per_trial=gpus_per_trial, command=command_line(),
     )  # fmt: skip
-    say_end(folder, code, console)
-
-
-def say_end(folder: StudyFolder, code: int, console: Console) -> None:
-    """Say how a search ended and what can be done next; leave unless it ended well."""
-    if code == INTERRUPTED:
-        console.print(
-            f"Interrupted; nothing was tested. Go on: python -m hwtune resume {folder.called}\n"
-            f"Or test the best so far: python -m hwtune retrain {folder.called}"
-        )
-        raise typer.Exit(code)
-    if code:
-        raise HwtuneFailure(f"No trial of {folder.name} was trained; see {folder.path}/trials.csv.")
-    console.print(f"Report: {folder.report}")
+    print(f"Report: {for_people(folder.report)}")
 
 
 def retrain(
@@ -196,49 +167,53 @@ def retrain(
     With --baseline, train a published system of a space instead:
     `python -m hwtune retrain chinese_cnn --baseline oafarih --honest`
     """
-    reach_out(address)
-    from hwtune import pipeline
-    from hwtune.records import find_study
+    from hwtune.api import load_study
+
+    if baseline is None:
+        others = {
+            "--honest": honest, "--epochs": epochs, "--data": data != "auto",
+            "--split": split != "random", "--split-seed": split_seed, "--name": name,
+        }  # fmt: skip
+        if given := next((option for option, value in others.items() if value), None):
+            raise HwtuneError(f"{given} belongs to --baseline NAME; add it, or leave {given} out.")
+        found = load_study(study, results=results)
+        found.retrain(
+            finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines,
+            parallel=parallel, address=address, gpus_per_trial=gpus_per_trial,
+            command=command_line(),
+        )  # fmt: skip
+        print(f"Report: {for_people(found.folder.report)}")
+        return
     from hwtune.search.budget import Retraining
 
-    console = Console(soft_wrap=True, highlight=False)
-    place = place_of(parallel, address, gpus_per_trial)
-    if baseline is None:
-        if honest or epochs or name or split_seed or split != "random" or data != "auto":
-            raise HwtuneError(
-                "--honest, --epochs, --data, --split, --split-seed and --name belong to --baseline "
-                "NAME; add it."
-            )
-        folder = find_study(results.absolute(), study)
-        pipeline.retrain_study(
-            folder, place=place, command=command_line(), console=console,
-            retraining=Retraining(
-                finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
-            ),
-        )  # fmt: skip
-    else:
-        if finalists > 1:
-            raise HwtuneError(f"--finalists {finalists} chooses within a study, not --baseline.")
-        if not honest and (split_seed or split != "random"):
-            raise HwtuneError("--split and --split-seed belong to --honest; add it.")
-        from hwtune.data.splits import SplitSpec
-        from hwtune.published import retrain_baseline
+    chosen = Retraining(finalists=finalists, folds=folds, top=top, baselines=baselines)
+    if chosen != Retraining():
+        raise HwtuneError(
+            "--finalists, --folds, --top and --baselines choose within a study; leave them out "
+            "with --baseline."
+        )
+    if not honest and (split_seed or split != "random"):
+        raise HwtuneError("--split and --split-seed belong to --honest; add it.")
+    from hwtune.addresses import reach_out
+    from hwtune.data.splits import SplitSpec
 
-        folder = retrain_baseline(
-            study, baseline, honest=honest, epochs=epochs, data=data,
-            split=SplitSpec(kind=split.value, seed=split_seed), seeds=seeds, place=place,
-            name=name, results=results.absolute(), command=command_line(), console=console,
-        )  # fmt: skip
-    console.print(f"Report: {folder.report}")
+    reach_out(address)
+    from hwtune.pipeline.baseline import retrain_baseline
+    from hwtune.pipeline.session import command_of, place_of
+    from hwtune.space import load_space, space_file, space_files
+
+    if study not in space_files() and (results / study / "study.json").exists():
+        raise HwtuneError(f"{study!r} is a study; with --baseline give the name of a space.")
+    folder = retrain_baseline(
+        load_space(study), baseline, source=space_file(study).read_text(encoding="utf-8"),
+        honest=honest, epochs=epochs, data=data,
+        split=SplitSpec(kind=split.value, seed=split_seed), seeds=seeds,
+        place=place_of(parallel, address, gpus_per_trial), name=name, results=results.absolute(),
+        command=command_of(command_line()),
+    )  # fmt: skip
+    print(f"Report: {for_people(folder.report)}")
 
 
-def place_of(parallel: int | None, address: str | None, gpu_share: float | None) -> Place:
-    """Return where a command trains."""
-    from hwtune.pipeline import Place
-
-    return Place(parallel=parallel, address=address, gpu_share=gpu_share)
-
-
-def command_line() -> list[str]:
+def command_line() -> str:
     """Return the command as the user gave it, without the paths of this machine."""
-    return ["hwtune", *sys.argv[1:]]
+    return shlex.join(["hwtune", *sys.argv[1:]])

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 
 
-def show_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print rows under column heads, as wide as the terminal allows."""
+def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: int = 1) -> None:
+    """Print rows under column heads, as wide as the terminal allows.
+
+    Args:
+        whole: how many of the first columns keep their width, the others wrap.
+    """
     from rich import box
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index < whole)
     for row in rows:
         table.add_row(*(str(value) for value in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)

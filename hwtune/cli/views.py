@@ -14,6 +14,8 @@ from hwtune.cli.options import Csv, Json, Results, Study
 from hwtune.cli.tables import show_table
 from hwtune.records import DEFAULT_RESULTS
 
+TOKEN = " (it asks for a token: ray get-auth-token)"
+
 
 def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
     """Write the page of a study anew from its files.
@@ -38,26 +40,28 @@ def trials(
 
     Example: `python -m hwtune trials chinese_cnn`
     """
-    from hwtune.records import dump, find_study, ranked, trials_csv
+    from hwtune.records import dump, find_study, trials_csv
+    from hwtune.report.content import answer, read_content
 
-    folder = find_study(results.absolute(), study)
-    everything = folder.read_trials()
-    order = ranked(everything)
-    order += [t for t in everything if t not in order]
+    content = read_content(find_study(results.absolute(), study))
     if as_json:
-        print(dump([vars(t) for t in order]), end="")
+        print(dump([vars(t) for t in content.trials]), end="")
         return
     if as_csv:
-        print(trials_csv(order, folder.read_study()["space"]["search"]), end="")
+        print(trials_csv(content.trials, content.about["space"]["search"]), end="")
         return
-    show_table(
-        ("trial", "baseline", "state", "epochs", "accuracy", "parameters", "reason"),
-        (
-            (t.trial, t.baseline, t.state, t.epochs, f"{t.val_accuracy:.2%}" if t.epochs else "-",
-             f"{t.parameters:,}", t.reason)
-            for t in order
-        ),
-    )  # fmt: skip
+    if content.trials:
+        show_table(
+            ("trial", "epochs", "accuracy", "parameters", "state, and why"),
+            (
+                (f"{t.trial} {t.baseline}", t.epochs, f"{t.val_accuracy:.2%}" if t.epochs else "-",
+                 f"{t.parameters:,}", f"{t.state}: {t.reason}".removesuffix(": "))
+                for t in content.trials
+            ),
+            whole=4,
+        )  # fmt: skip
+        print("Accuracy is that of a trial's best epoch on validation.")
+    print(answer(content))
 
 
 def compare(
@@ -80,10 +84,12 @@ def compare(
     if len(studies) < 2:
         raise StudyError(f"compare takes two studies or more, not {studies[0]!r} alone.")
     folders = [find_study(results.absolute(), name) for name in studies]
+    if len({folder.path for folder in folders}) < len(folders):
+        raise StudyError(f"compare was given a study twice: {' '.join(studies)}; name each once.")
     described = [describe(folder) for folder in folders]
     if page:
         try:
-            write_comparison(page, folders)
+            write_comparison(page, folders, described)
         except OSError as error:
             raise StudyError(f"--page {page} cannot be written ({error.strerror}).") from None
     if as_json:
@@ -107,12 +113,12 @@ def dashboard(
 ) -> None:
     """Serve TensorBoard and the Optuna dashboard of a study until Ctrl-C.
 
-    A study may be watched while it is searched. Only this machine can see them.
+    A study may be watched while it is searched; Ray's dashboard is named then, too. Only this
+    machine can see them.
 
     Example: `python -m hwtune dashboard chinese_cnn`
     """
     import webbrowser
-    from threading import Event
 
     from hwtune.records import dump, find_study
     from hwtune.report.dashboards import dashboards, lacking
@@ -120,19 +126,19 @@ def dashboard(
 
     catch_sigterm()
     folder = find_study(results.absolute(), study)
-    with suppress(KeyboardInterrupt), dashboards(folder) as addresses:
+    with suppress(KeyboardInterrupt), dashboards(folder) as found:
         if as_json:
-            print(dump(addresses), end="", flush=True)
+            print(dump(found.addresses), end="", flush=True)
         else:
-            for name, address in addresses.items():
-                print(f"{name}: {address}")
+            for name, address in found.addresses.items():
+                print(f"{name}: {address}{TOKEN if name.startswith('Ray') else ''}")
             if why := lacking(folder):
                 print(f"No Optuna dashboard: {why}")
             print("Ctrl-C ends them.", flush=True)
         if browser:
-            for address in addresses.values():
+            for address in found.addresses.values():
                 webbrowser.open(address)
-        Event().wait()
+        found.wait()
 
 
 def predict(
@@ -145,13 +151,10 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    import numpy as np
+    from hwtune.api import load_classifier
+    from hwtune.records import dump
 
-    from hwtune.evaluation.classifier import load_classifier, read_image
-    from hwtune.records import dump, find_study
-
-    classifier = load_classifier(find_study(results.absolute(), study).model)
-    answers = classifier.predict(np.stack([read_image(p, classifier.side) for p in images]))
+    answers = load_classifier(study, results=results).read(images)
     if as_json:
         rows = [{"image": str(p), **vars(a)} for p, a in zip(images, answers, strict=True)]
         print(dump(rows), end="")

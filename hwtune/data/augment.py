@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from hwtune.config import TrialConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -30,10 +32,21 @@ class Augmentation:
         return bool(self.rotation or self.translation or self.scaling or self.gamma)
 
 
+def augmentation_of(config: TrialConfig) -> Augmentation:
+    """Return the limits of a trial."""
+    return Augmentation(
+        rotation=config.rotation,
+        translation=config.translation,
+        scaling=config.scaling,
+        gamma=config.gamma,
+    )
+
+
 def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Return images (B, 1, S, S), floats from 0, the background, to 255, each distorted anew."""
     batch = len(images)
-    draw = torch.rand(4, batch, generator=generator, device=generator.device).to(images.device)
+    draw = torch.rand(4, batch, generator=generator, device=generator.device)
+    draw = draw.to(images.device, non_blocking=True)  # else each step waits for the GPU
     angle, scale, x, y = draw * 2 - 1
     angle = angle * math.radians(limits.rotation)
     scale = 1 / (1 + scale * limits.scaling)  # the grid maps output to input
@@ -44,6 +57,7 @@ def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generat
     moved = F.grid_sample(images, grid, align_corners=False)
     if limits.gamma:
         draw = torch.rand(batch, 1, 1, 1, generator=generator, device=generator.device)
-        power = torch.exp((draw.to(images.device) * 2 - 1) * limits.gamma)
+        draw = draw.to(images.device, non_blocking=True)
+        power = torch.exp((draw * 2 - 1) * limits.gamma)
         moved = moved.div_(255).pow_(power).mul_(255)
     return moved

@@ -60,7 +60,7 @@ def read_chinese_mnist(source: Path) -> Dataset:
         return _read_zip(source)
     if source.suffix in ("", ".pkl", ".pickle"):
         return _read_pickle(source)
-    raise DataError(f"{source} is no zip archive; remove it and get it again.")
+    raise DataError(f"{source} is no zip archive; give Kaggle's zip, its folder, or chn_mnist.")
 
 
 def _read_zip(source: Path) -> Dataset:
@@ -83,7 +83,7 @@ def _read_zip(source: Path) -> Dataset:
 
             return _read_images(source, set(members), read)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        raise DataError(f"{source} is damaged ({error}); remove it and get it again.") from None
+        raise DataError(f"{source} is damaged ({error}); get it again.") from None
 
 
 def _read_folder(source: Path) -> Dataset:
@@ -107,13 +107,13 @@ def _check_size(source: Path, name: str, size: int) -> None:
 def _read_images(source: Path, names: set[str], read: Reader) -> Dataset:
     """Decode the images that the table lists, in the order (writer, sample, code)."""
     if TABLE not in names:
-        raise DataError(f"{source} lacks {TABLE}; remove it and get it again.")
+        raise DataError(f"{source} lacks {TABLE}; give Kaggle's zip, its folder, or chn_mnist.")
     rows = sorted(_read_table(source, read(TABLE)))
     files = [f"input_{writer}_{sample}_{code}.jpg" for writer, sample, code in rows]
     if missing := [file for file in files if file not in names]:
         raise DataError(
             f"{source} lacks {len(missing):,} of {len(files):,} images (the first: {missing[0]}); "
-            "remove it and get it again."
+            "get it again."
         )
     images = np.empty((len(files), SIDE, SIDE), np.uint8)
     for index, file in enumerate(track(files, "Decoding Chinese MNIST", transient=True)):
@@ -158,9 +158,7 @@ def decode_grey(source: Path, name: str, content: bytes) -> np.ndarray[Any, Any]
                     raise DataError(f"{source}: {name} is {width}x{height} pixels; want 64x64.")
                 return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise DataError(
-            f"{source}: {name} is no image; remove the archive and get it again."
-        ) from None
+        raise DataError(f"{source}: {name} is no image; get the archive again.") from None
 
 
 def _read_pickle(source: Path) -> Dataset:

@@ -62,6 +62,11 @@ class SplitIndices:
     validation: Integers
     test: Integers
 
+    @property
+    def outside_test(self) -> Integers:
+        """Return what is in train or validation, sorted."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
     def counts(self) -> dict[str, int]:
         """Return the number of images of each part."""
         return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}

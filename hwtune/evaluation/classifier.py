@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
+from hwtune.records import for_people
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
@@ -62,6 +64,23 @@ class Classifier:
             for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
+    def read(self, pictures: Iterable[str | Path]) -> list[Prediction]:
+        """Return the class of each picture file of one character.
+
+        Raises:
+            DataError: when a file is no picture.
+        """
+        images = [read_image(Path(each), self.side) for each in pictures]
+        return self.predict(np.stack(images)) if images else []
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        parameters = sum(each.numel() for each in self.model.parameters())
+        return (
+            f"<p><b>{self.config.model}</b> of {parameters:,} parameters that reads "
+            f"{len(self.classes)} classes: {escape(' '.join(self.classes))}</p>"
+        )
+
 
 def load_classifier(folder: Path) -> Classifier:
     """Return the model of a `model/` folder; its weights are read as tensors alone.
@@ -93,8 +112,10 @@ def read_image(path: Path, side: int) -> NDArray[np.uint8]:
     Dark ink on light paper is inverted; what is not square gets a margin of its background.
 
     Raises:
-        DataError: when the file is no picture.
+        DataError: when there is no such file, or it is no picture.
     """
+    if not path.is_file():
+        raise DataError(f"There is no file {for_people(path)}; give the path of a picture.")
     try:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
@@ -103,7 +124,9 @@ def read_image(path: Path, side: int) -> NDArray[np.uint8]:
             paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
             grey = Image.alpha_composite(paper, upright).convert("L")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no picture that can be read ({error}).") from None
+        raise DataError(
+            f"{for_people(path)} is no picture that can be read ({error}); give a PNG or JPEG."
+        ) from None
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > 127:

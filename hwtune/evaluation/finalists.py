@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import ray
+from rich.console import Console
 
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
-from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import StudyError
-from hwtune.evaluation.parallel import Job, train_all
+from hwtune.evaluation.parallel import Job, stored, train_all
 from hwtune.evaluation.retrain import Candidate
 from hwtune.records import StudyFolder
 
@@ -27,7 +27,7 @@ def judge(
     *,
     folds: int,
     slots: Slots,
-    tell: Callable[[str], None],
+    console: Console,
 ) -> list[Candidate]:
     """Return the candidates in the order of their cross-validation, and write it to `retrain.json`.
 
@@ -39,29 +39,24 @@ def judge(
     A configuration that watches validation images (early stopping, a plateau) watches those that
     then judge it, which favours it a little, as it does in the search.
     """
-    indices = split_indices(dataset, spec)
-    pool = np.sort(np.concatenate([indices.train, indices.validation]))
-    stored = [
-        ray.put({
-            "train": _arrays(dataset, np.setdiff1d(pool, fold)),
-            "validation": _arrays(dataset, fold),
-            "classes": len(dataset.classes),
-        })
+    pool = split_indices(dataset, spec).outside_test
+    parts = [
+        stored(dataset, np.setdiff1d(pool, fold), fold)
         for fold in fold_indices(dataset, spec, pool, folds=folds)
-    ]  # fmt: skip
+    ]
     jobs = {
         Job(f"{each.name}, fold {number} of {folds}", each.config, 0, data): (each, number)
-        for number, data in enumerate(stored, 1)
+        for number, data in enumerate(parts, 1)
         for each in candidates
     }
     scores = {each.name: [math.nan] * folds for each in candidates}
-    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, tell=tell):
+    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         each, number = jobs[job]
         if isinstance(outcome, str):
-            tell(f"Training {job.title} failed: {outcome}")
+            console.print(f"Training {job.title} failed: {outcome}")
             continue
         scores[each.name][number - 1] = outcome.val_accuracy
-        tell(f"{job.title}: {outcome.val_accuracy:.2%}")
+        console.print(f"{job.title}: {outcome.val_accuracy:.2%}")
     means = {name: fmean(values) for name, values in scores.items()}
     order = sorted(
         candidates,
@@ -76,8 +71,7 @@ def judge(
 
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
     """Raise StudyError when there are fewer images of a class, or fewer writers, than folds."""
-    indices = split_indices(dataset, spec)
-    pool = np.concatenate([indices.train, indices.validation])
+    pool = split_indices(dataset, spec).outside_test
     if spec.kind == "writer":
         assert dataset.writers is not None
         most, what = len(np.unique(dataset.writers[pool])), "writers"
@@ -102,11 +96,6 @@ def fold_indices(
         parts = by_class.split(pool, dataset.labels[pool])
     for _, chosen in parts:
         yield pool[chosen]
-
-
-def _arrays(dataset: Dataset, indices: Integers) -> tuple[Any, Any]:
-    part = take(dataset, indices)
-    return part.images, part.labels
 
 
 def _described(each: Candidate, scores: Sequence[float], images: int) -> dict[str, Any]:

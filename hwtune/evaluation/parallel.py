@@ -14,10 +14,13 @@ from typing import Any
 
 import ray
 from numpy.typing import NDArray
+from rich.console import Console
 
 from hwtune.cluster import Slots, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
-from hwtune.data.images import Bytes, Integers
+from hwtune.data.images import Bytes, Dataset, Integers
+from hwtune.data.splits import take
+from hwtune.evaluation.view import shown
 from hwtune.states import start_store, state_file
 
 Weights = dict[str, NDArray[Any]]
@@ -28,7 +31,7 @@ LOST = (
     ray.exceptions.OutOfMemoryError,
 )
 MAX_LOST = 2  # processes of one training
-SILENCE = 30.0  # seconds after which a line says how far the trainings are
+LOOK = 1.0  # seconds between two looks at how far the trainings are
 
 
 class Watch:
@@ -36,22 +39,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
-        self.ended: set[str] = set()
 
     def note(self, title: str, epoch: int) -> None:
         """Take down the last epoch of a training."""
-        if title not in self.ended:
-            self.epochs[title] = epoch
+        self.epochs[title] = epoch
 
-    def words(self) -> str:
-        """Return what runs, for people."""
-        words = (f"{title} at epoch {epoch}" for title, epoch in self.epochs.items())
-        return "; ".join(words) or "the first epochs"
-
-    def over(self, title: str) -> None:
-        """Forget a training, and what it may still say."""
-        self.ended.add(title)
-        self.epochs.pop(title, None)
+    def look(self) -> dict[str, int]:
+        """Return the last epoch of every training that has begun, by its title."""
+        return self.epochs
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,20 @@ class Job:
     data: ray.ObjectRef
 
 
+def stored(dataset: Dataset, train: Integers, validation: Integers | None) -> ray.ObjectRef:
+    """Put the images of a `Job` into the object store, and return their reference."""
+
+    def arrays(indices: Integers) -> tuple[Any, Any]:
+        part = take(dataset, indices)
+        return part.images, part.labels
+
+    return ray.put({
+        "train": arrays(train),
+        "validation": None if validation is None else arrays(validation),
+        "classes": len(dataset.classes),
+    })  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a training came to: its weights, and its accuracy on the validation images or NaN."""
@@ -76,12 +85,12 @@ class Trained:
 
 
 def train_all(
-    jobs: Sequence[Job], states: Path, *, slots: Slots, tell: Callable[[str], None]
+    jobs: Sequence[Job], states: Path, *, slots: Slots, console: Console
 ) -> Iterator[tuple[Job, Trained | str]]:
     """Yield each job with what it came to, or why it failed, as the trainings end.
 
     States of trainings that were cut off lie in `states`, and new ones are put there: one whose
-    process is lost goes on from its last.
+    process is lost goes on from its last. How far they are is shown on the console.
     """
     states.mkdir(exist_ok=True)
     store = start_store(states)
@@ -101,30 +110,35 @@ def train_all(
 
     running = {start(job): job for job in jobs}
     lost: Counter[Job] = Counter()
-    waiting = list(running)
-    while waiting:
-        done, waiting = ray.wait(waiting, timeout=SILENCE)
-        if not done:
-            with suppress(ray.exceptions.RayError):  # it only speaks; the trainings go on
-                tell(f"training: {ray.get(watch.words.remote())}")
-        for reference in done:
-            job = running[reference]
-            try:
-                outcome = Trained(*ray.get(reference))
-            except LOST as error:
-                lost[job] += 1
-                if lost[job] > MAX_LOST:
-                    yield job, f"its process was lost {lost[job]} times ({error})".splitlines()[0]
-                    continue
-                again = start(job)
-                running[again] = job
-                waiting.append(again)
-            except ray.exceptions.RayError as error:
-                cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-                yield job, (str(cause) or repr(cause)).splitlines()[-1]
-            else:
-                watch.over.remote(job.title)
+    lengths, over = {job.title: job.config.epochs for job in jobs}, dict[str, int]()
+    with shown(lengths, console) as look:
+        while running:
+            done, _ = ray.wait(list(running), timeout=LOOK)
+            with suppress(ray.exceptions.RayError):  # it only looks; the trainings go on
+                look({**ray.get(watch.look.remote()), **over})
+            for reference in done:
+                job = running.pop(reference)
+                outcome = _outcome(reference)
+                if isinstance(outcome, LOST):
+                    lost[job] += 1
+                    if lost[job] <= MAX_LOST:
+                        running[start(job)] = job
+                        continue
+                    words = f"its process was lost {lost[job]} times ({outcome})"
+                    outcome = words.splitlines()[0]
+                over[job.title] = lengths[job.title]  # also where it stopped early
                 yield job, outcome
+
+
+def _outcome(reference: ray.ObjectRef) -> Any:
+    """Return what a training came to, why it failed, or the error with which it was lost."""
+    try:
+        return Trained(*ray.get(reference))
+    except LOST as error:
+        return error
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        return (str(cause) or repr(cause)).splitlines()[-1]
 
 
 def read_all(

@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+from rich.console import Console
 
+from hwtune.board import add_distorted, add_picture, examples
 from hwtune.cluster import Slots
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
-from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
-from hwtune.evaluation.parallel import Job, Weights, read_all, train_all
+from hwtune.evaluation.parallel import Job, Weights, read_all, stored, train_all
 from hwtune.evaluation.saved import save_model
 from hwtune.models import measure_cost
+from hwtune.pictures import confusion_picture
 from hwtune.records import StudyFolder, TrialRecord, now
 from hwtune.statistics import class_scores, confusion, wilson_interval
 
@@ -39,7 +42,7 @@ class Candidate:
 def candidate(trial: TrialRecord, config: TrialConfig) -> Candidate:
     """Return a trial as a candidate, with the length that its epochs on validation speak for."""
     config = replace(config, epochs=config.retrain_epochs(trial.best_epoch))
-    return Candidate(trial.baseline or f"trial {trial.trial}", trial.baseline, config)
+    return Candidate(trial.name, trial.baseline, config)
 
 
 def retrain(
@@ -52,7 +55,7 @@ def retrain(
     slots: Slots,
     join_validation: bool = True,
     command: str,
-    tell: Callable[[str], None],
+    console: Console,
 ) -> list[dict[str, Any]]:
     """Retrain, test, and write `retrain.json`; the first candidate's first seed becomes `model/`.
 
@@ -75,12 +78,12 @@ def retrain(
         for seed in seeds
     }  # fmt: skip
     weights: dict[tuple[int, int], Weights] = {}
-    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, tell=tell):
+    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         if isinstance(outcome, str):
-            tell(f"Retraining {job.title} failed: {outcome}")
+            console.print(f"Retraining {job.title} failed: {outcome}")
             continue
         weights[jobs[job]] = outcome.weights
-        tell(f"retrained {job.title} ({len(weights)} of {len(jobs)})")
+        console.print(f"retrained {job.title} ({len(weights)} of {len(jobs)})")
     if not any(index == 0 for index, _ in weights):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
@@ -107,8 +110,27 @@ def retrain(
     save_model(
         folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
     )
+    with suppress(OSError):  # pictures are only to look at
+        show(entries, candidates[0], dataset, spec, folder)
     discard(folder.retraining)
     return entries
+
+
+def show(
+    entries: list[dict[str, Any]],
+    first: Candidate,
+    dataset: Dataset,
+    spec: SplitSpec,
+    folder: StudyFolder,
+) -> None:
+    """Show in TensorBoard what was confused, and how the first candidate distorts its images."""
+    train = split_indices(dataset, spec).train
+    titles = examples(dataset.images[train], dataset.labels[train])
+    for entry in entries:
+        if isinstance(entry["confusion"][0], list):  # up to 100 classes
+            picture = confusion_picture(entry["confusion"], titles)
+            add_picture(folder.tensorboard, f"confusion/{entry['name']}", picture)
+    add_distorted(folder.tensorboard, f"distorted/{first.name}", first.config, titles)
 
 
 def discard(states: Path) -> None:
@@ -123,20 +145,14 @@ def _stored_data(
 ) -> dict[bool, ray.ObjectRef]:
     """Put the training data into the object store, by whether validation is kept apart."""
     indices = split_indices(dataset, spec)
-    stored = {}
-    for watches in {each.config.needs_validation for each in candidates}:
-        apart = watches or not join_validation
-        both = np.sort(np.concatenate([indices.train, indices.validation]))
-        train = take(dataset, indices.train if apart else both)
-        validation = take(dataset, indices.validation) if watches else None
-        stored[watches] = ray.put(
-            {
-                "train": (train.images, train.labels),
-                "validation": validation and (validation.images, validation.labels),
-                "classes": len(dataset.classes),
-            }
+    return {
+        watches: stored(
+            dataset,
+            indices.train if watches or not join_validation else indices.outside_test,
+            indices.validation if watches else None,
         )
-    return stored
+        for watches in {each.config.needs_validation for each in candidates}
+    }
 
 
 def _tested(

@@ -9,11 +9,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
-from plotly.offline import get_plotlyjs
 
-from hwtune.records import StudyFolder, ranked, write_atomic
-from hwtune.report.page import environment, percent
-from hwtune.report.plots import ERRORS, FLOOR, LAYOUT
+from hwtune.records import StudyFolder, ranked
+from hwtune.report.page import write_page
+from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
+from hwtune.report.words import percent
 from hwtune.statistics import welch_interval
 
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
@@ -109,26 +109,19 @@ def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def write_comparison(path: Path, folders: Sequence[StudyFolder]) -> None:
-    """Write the page of several studies.
+def write_comparison(
+    path: Path, folders: Sequence[StudyFolder], studies: Sequence[dict[str, Any]]
+) -> None:
+    """Write the page of several studies, `studies` being what `describe` says of each.
 
     Raises:
         StudyError: when the files of one do not read.
     """
-    studies = [describe(folder) for folder in folders]
     figures = {"progress": progress(folders), "seeds": seeds(studies)}
-    page = environment().get_template("compare.html").render(
-        studies=studies,
-        rows=rows(studies),
-        verdicts=verdicts(studies),
-        plotlyjs=get_plotlyjs(),
-        plots={
-            name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
-                                 config={"displayModeBar": False, "responsive": True})
-            for name, figure in figures.items()
-        },
+    write_page(
+        path, "compare.html", figures,
+        studies=studies, rows=rows(studies), verdicts=verdicts(studies),
     )  # fmt: skip
-    write_atomic(path, page)
 
 
 def progress(folders: Sequence[StudyFolder]) -> go.Figure:
@@ -136,11 +129,10 @@ def progress(folders: Sequence[StudyFolder]) -> go.Figure:
     figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
     for folder, colour in zip(folders, itertools.cycle(STUDIES)):
         slots = folder.read_study()["hardware"].get("parallel") or 1
-        epochs = folder.read_epochs()
-        errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
+        minutes, lowest = lowest_errors(folder.read_epochs(), slots=slots)
         figure.add_scatter(
-            x=[t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)],
-            y=list(itertools.accumulate(errors, min)),
+            x=minutes,
+            y=lowest,
             mode="lines",
             line={"shape": "hv", "color": colour},
             name=folder.name,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hwtune.errors import HwtuneFailure
+from hwtune.errors import HwtuneFailure, StudyError
 from hwtune.records import StudyFolder
 
 HOST = "127.0.0.1"
@@ -21,29 +24,65 @@ PATIENCE = 90.0  # seconds until one answers
 PAUSE = 0.2
 
 
-@contextmanager
-def dashboards(folder: StudyFolder) -> Iterator[dict[str, str]]:
-    """Yield the addresses of the dashboards by name; they end with the block.
+@dataclass
+class Dashboards:
+    """What serves a study; addresses and processes by name."""
 
-    The Optuna dashboard is left out where its package or the study's journal is not there.
+    addresses: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def wait(self) -> None:
+        """Return never, while all of them serve.
+
+        Raises:
+            HwtuneFailure: when one has ended.
+        """
+        while True:
+            for name, server in self.servers.items():
+                if server.poll() is not None:
+                    raise HwtuneFailure(f"{name} has ended by itself; start the command again.")
+            time.sleep(PAUSE)
+
+
+@contextmanager
+def dashboards(folder: StudyFolder) -> Iterator[Dashboards]:
+    """Serve the dashboards of a study; they end with the block, or with this process.
+
+    The Optuna dashboard is left out where its package or the study's journal is not there, Ray's
+    where the study is not being searched on this machine.
 
     Raises:
         HwtuneFailure: when one does not start.
     """
-    addresses = {}
+    found = Dashboards()
+    wanted = {"TensorBoard": (TENSORBOARD_PORT, "", folder.tensorboard)}
+    if not lacking(folder):
+        wanted["Optuna dashboard"] = (OPTUNA_PORT, "/dashboard", folder.journal)
     with ExitStack() as running:
         logs = Path(running.enter_context(TemporaryDirectory(prefix="hwtune-")))
-        port = free_port(TENSORBOARD_PORT)
-        words = ["tensorboard.main", "--logdir", str(folder.tensorboard), "--host", HOST,
-                 "--port", str(port), "--reload_interval", "5"]  # fmt: skip
-        running.enter_context(served(words, port, logs / "tensorboard"))
-        addresses["TensorBoard"] = f"http://{HOST}:{port}"
-        if not lacking(folder):
-            port = free_port(OPTUNA_PORT)
-            words = [__name__, str(folder.journal), str(port)]
-            running.enter_context(served(words, port, logs / "optuna"))
-            addresses["Optuna dashboard"] = f"http://{HOST}:{port}/dashboard"
-        yield addresses
+        for name, (usual, page, source) in wanted.items():
+            port = free_port(usual)
+            server = served(name, source, port=port, log=logs / f"{port}.log")
+            found.servers[name] = running.enter_context(server)
+            found.addresses[name] = f"http://{HOST}:{port}{page}"
+        if address := ray_dashboard(folder):
+            found.addresses["Ray dashboard"] = address
+        yield found
+
+
+def ray_dashboard(folder: StudyFolder) -> str:
+    """Return the address of Ray's dashboard while a study is searched on this machine, or ""."""
+    try:
+        with folder.locked():
+            return ""  # nobody searches it
+    except StudyError:
+        runs = folder.read_study()["runs"]
+    address = str(runs[-1].get("dashboard", "")) if runs else ""
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    if not port.isdecimal():
+        return ""
+    with socket.socket() as probe:
+        return address if host == HOST and probe.connect_ex((host, int(port))) == 0 else ""
 
 
 def lacking(folder: StudyFolder) -> str:
@@ -67,22 +106,25 @@ def free_port(wanted: int) -> int:
 
 
 @contextmanager
-def served(words: list[str], port: int, log: Path) -> Iterator[None]:
-    """Run a module of Python that listens on a port until the block ends.
+def served(name: str, source: Path, *, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server of `SERVERS` on a port until the block ends.
+
+    It reads its standard input, which the system closes when this process is killed, and ends then.
 
     Raises:
         HwtuneFailure: when nobody answers there.
     """
+    words = [sys.executable, "-m", __name__, name, str(source), str(port)]
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file)
     try:
         wait_for(process, port, log)
-        yield
+        yield process
     finally:
         process.terminate()
-        process.wait()
+        process.wait()  # before its input is closed, which would end it at once
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -101,6 +143,17 @@ def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise HwtuneFailure(f"Nothing answers on port {port}: {' '.join(last) or 'it said nothing'}")
 
 
+def serve_tensorboard(folder: str, port: int) -> None:
+    """Serve TensorBoard."""
+    from tensorboard.program import TensorBoard
+
+    board = TensorBoard()
+    board.configure(
+        [None, "--logdir", folder, "--host", HOST, "--port", str(port), "--reload_interval", "5"]
+    )
+    board.main()
+
+
 def serve_journal(journal: str, port: int) -> None:
     """Serve the Optuna dashboard; it locks the journal as a search does, and may run beside one."""
     from optuna.storages import JournalStorage
@@ -111,5 +164,15 @@ def serve_journal(journal: str, port: int) -> None:
     run_server(storage, host=HOST, port=port)
 
 
+SERVERS = {"TensorBoard": serve_tensorboard, "Optuna dashboard": serve_journal}
+
+
+def end_with_parent() -> None:
+    """Leave when the standard input is closed."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    serve_journal(sys.argv[1], int(sys.argv[2]))
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    SERVERS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

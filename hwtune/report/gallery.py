@@ -38,6 +38,12 @@ def data_of(about: dict[str, Any]) -> Dataset | None:
     return dataset if dataset and dataset.sha256 == about["data"]["sha256"] else None
 
 
+def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> list[Misread]:
+    """Return the pictures of a study's misread images, none where its data is not at hand."""
+    dataset = data_of(about) if misread else None
+    return gallery(dataset, misread) if dataset else []
+
+
 def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread]:
     """Return the pictures of at most `MOST` misread images, those of a class together."""
     order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))

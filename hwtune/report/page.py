@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
+
+from hwtune.records import write_atomic
+from hwtune.report.words import percent, short
 
 
-def environment() -> Environment:
-    """Return where the templates lie, with their filters."""
-    found = Environment(
+def write_page(path: Path, template: str, figures: Mapping[str, Figure], **values: Any) -> None:
+    """Write a page that works offline; the template finds each figure as `plots.NAME`."""
+    environment = Environment(
         loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
     )
-    found.filters["percent"] = percent
-    found.filters["short"] = short
-    return found
-
-
-def short(text: str) -> str:
-    """Return a hyperparameter as its file has it, a long number with four digits."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return text if len(text) <= 7 else f"{number:.4g}"
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage with two digits, a dash for none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
+    environment.filters["percent"] = percent
+    environment.filters["short"] = short
+    plots = {
+        name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
+                             config={"displayModeBar": False, "responsive": True})
+        for name, figure in figures.items()
+    }  # fmt: skip
+    page = environment.get_template(template)
+    write_atomic(path, page.render(plots=plots, plotlyjs=get_plotlyjs(), **values))

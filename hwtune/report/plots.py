@@ -65,7 +65,6 @@ def learning_curves(
     for trial in sorted(trials, key=lambda t: (bool(t.baseline), t.state == "complete")):
         points = by_trial.get(trial.trial, [])
         colour = colour_of(trial)
-        label = trial.baseline or f"trial {trial.trial}"
         figure.add_scatter(
             x=[p.epoch for p in points],
             y=[max(1 - p.val_accuracy, FLOOR) for p in points],
@@ -75,9 +74,11 @@ def learning_curves(
                 "size": [3] * (len(points) - 1) + [8],
                 "symbol": ["circle"] * (len(points) - 1)
                 + ["x" if trial.state in ("stopped", "failed") else "circle"],
+                "opacity": 1,  # where sizes differ, plotly makes bubbles of them
+                "line": {"width": 0},
             },
-            name=label,
-            hovertemplate=f"{label}: error %{{y:.2%}} at epoch %{{x}}<br>{trial.reason}"
+            name=trial.name,
+            hovertemplate=f"{trial.name}: error %{{y:.2%}} at epoch %{{x}}<br>{trial.reason}"
             "<extra></extra>",
         )
     longest = max((epoch.epoch for epoch in epochs), default=1)
@@ -98,7 +99,7 @@ def best_so_far(
         slots: how many trials trained at once.
     """
     figure = go.Figure(layout=titled(data))
-    minutes = [t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)]
+    minutes, lowest = lowest_errors(epochs, slots=slots)
     ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
     seen = [t for t in trials if t.best_epoch]
     figure.add_scatter(
@@ -106,12 +107,12 @@ def best_so_far(
         y=[max(1 - t.val_accuracy, FLOOR) for t in seen],
         mode="markers",
         marker={"color": [colour_of(t) for t in seen], "size": 8},
-        text=[t.baseline or f"trial {t.trial}" for t in seen],
+        text=[t.name for t in seen],
         hovertemplate="%{text}: error %{y:.2%}<extra></extra>",
     )
     figure.add_scatter(
         x=minutes,
-        y=list(itertools.accumulate((max(1 - e.val_accuracy, FLOOR) for e in epochs), min)),
+        y=lowest,
         mode="lines",
         line={"shape": "hv", "color": COLOURS["complete"]},
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
@@ -119,6 +120,13 @@ def best_so_far(
     figure.update_xaxes(title=f"minutes of training, {slots} at once", rangemode="tozero")
     figure.update_yaxes(**ERRORS)
     return figure
+
+
+def lowest_errors(epochs: Sequence[EpochRecord], *, slots: int) -> tuple[list[float], list[float]]:
+    """Return, epoch by epoch as recorded, the minutes of training and the lowest error so far."""
+    minutes = [t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)]
+    errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
+    return minutes, list(itertools.accumulate(errors, min))
 
 
 def tradeoff(
@@ -145,7 +153,7 @@ def tradeoff(
                 "opacity": 1,
                 "line": {"width": 0},
             },
-            text=[t.baseline or f"trial {t.trial}" for t in group],
+            text=[t.name for t in group],
             hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4~s}} {title}<extra></extra>",
         )
     figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")

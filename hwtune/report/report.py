@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from plotly.graph_objects import Figure
-from plotly.offline import get_plotlyjs
 
-from hwtune.records import (
-    EpochRecord,
-    StudyFolder,
-    TrialRecord,
-    pareto_front,
-    ranked,
-    write_atomic,
-)
+from hwtune.records import StudyFolder, pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
+from hwtune.report.content import Content, answer, gains, read_content
 from hwtune.report.effects import effects
-from hwtune.report.gallery import data_of, gallery
+from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
-from hwtune.report.page import environment, percent
+from hwtune.report.page import write_page
 from hwtune.report.plots import (
     best_so_far,
     class_counts,
@@ -36,46 +29,32 @@ def write_report(folder: StudyFolder) -> None:
     Raises:
         StudyError: when the study's files do not read.
     """
-    about = {"baseline": None, **folder.read_study()}
-    trials, tested = folder.read_trials(), folder.read_retrain()
-    order = ranked(trials)
-    winner = tested["configurations"][0] if tested["configurations"] else None
-    dataset = data_of(about) if winner and winner["misread"] else None
-    several = about.get("objectives", [])
-    objectives = several if len(several) > 1 else ["val_accuracy", "parameters"]
-    front = pareto_front(trials, objectives)
-    figures = plots(about, trials, folder.read_epochs(), front, winner)
-    page = environment().get_template("template.html").render(
+    content = read_content(folder)
+    about, winner, tested = content.about, content.winner, content.tested
+    # Before the plots: the images of a data set and they need not lie in memory together.
+    misread = misread_images(about, winner["misread"]) if winner else []
+    write_page(
+        folder.report,
+        "template.html",
+        plots(content),
         about=about,
-        answer=answer(about, order, winner),
-        gains=gains(order, winner),
+        answer=answer(content),
+        gains=gains(content),
         winner=winner,
-        misread=gallery(dataset, winner["misread"]) if winner and dataset else [],
-        trials=[*order, *(t for t in trials if t not in order)],
-        front=front,
-        objectives=objectives,
+        misread=misread,
+        trials=content.trials,
+        front=content.front,
+        objectives=content.objectives,
         space={name: in_words(d) for name, d in space_from_json(about["space"]).search.items()},
         tested=tested,
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
-        plotlyjs=get_plotlyjs(),
-        plots={
-            name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
-                                 config={"displayModeBar": False, "responsive": True})
-            for name, figure in figures.items()
-        },
-    )  # fmt: skip
-    write_atomic(folder.report, page)
+    )
 
 
-def plots(
-    about: dict[str, Any],
-    trials: list[TrialRecord],
-    epochs: list[EpochRecord],
-    front: list[int],
-    winner: dict[str, Any] | None,
-) -> dict[str, Figure]:
+def plots(content: Content) -> dict[str, Figure]:
     """Return the figures of a page by name, those for which there is enough to see."""
+    about, trials, epochs, winner = content.about, content.trials, content.epochs, content.winner
     data, space = about["data"]["name"], space_from_json(about["space"])
     figures: dict[str, Figure] = {}
     if epochs:
@@ -85,7 +64,9 @@ def plots(
             "progress": best_so_far(
                 trials, epochs, data, slots=about["hardware"].get("parallel") or 1
             ),
-            "size": tradeoff(trials, front, data, cost=lambda t: t.parameters, title="parameters"),
+            "size": tradeoff(
+                trials, content.front, data, cost=lambda t: t.parameters, title="parameters"
+            ),
             "time": tradeoff(
                 trials, quick, data, cost=lambda t: t.seconds / t.epochs, title="seconds an epoch"
             ),
@@ -112,50 +93,3 @@ def rungs(about: dict[str, Any]) -> list[int]:
     while found[-1] * scheduler["reduction_factor"] <= longest:
         found.append(found[-1] * scheduler["reduction_factor"])
     return found
-
-
-def answer(about: dict[str, Any], order: list[TrialRecord], winner: Any) -> str:
-    """Return the outcome in a sentence."""
-    if winner is None:
-        return "No configuration was retrained and tested yet."
-    test = winner["test_accuracy"]
-    if published := about["baseline"]:
-        title = (
-            f"{winner['name']}, trained {'by hwtune' if published['honest'] else 'as published'}"
-        )
-    else:
-        title = f"The best of {len(order)} trained configurations, {winner['name']}"
-    return (
-        f"{title}, reads "
-        f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
-        f"{about['data']['name']} correctly: the mean of {len(winner['seeds'])} trainings, 95 % "
-        f"interval {percent(test['low'])} to {percent(test['high'])}, with "
-        f"{winner['parameters']:,} parameters.{reported_by(published)}"
-    )
-
-
-def reported_by(published: dict[str, Any] | None) -> str:
-    """Return what the authors of a baseline report, as a sentence, or ""."""
-    if not published or published["headline"] is None:
-        return ""
-    return f" Its authors report {percent(published['headline'])}: {published['really']}."
-
-
-def gains(order: list[TrialRecord], winner: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return what the winner, or the best so far, gained over each baseline on validation."""
-    chosen = [t for t in order if winner and winner["name"] in (t.baseline, f"trial {t.trial}")]
-    best = (chosen or order)[0] if order else None
-    return (
-        []
-        if best is None
-        else [
-            {
-                "name": t.baseline,
-                "accuracy": t.val_accuracy,
-                "gain": best.val_accuracy - t.val_accuracy,
-                "parameters": t.parameters,
-            }
-            for t in order
-            if t.baseline
-        ]
-    )

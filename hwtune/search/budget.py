@@ -114,7 +114,8 @@ class Clock:
 
     Attributes:
         seconds: of the whole command, or None without limit.
-        parallel: trainings at once.
+        parallel: trials at once.
+        retrainings: trainings at once after the search; fewer where GPUs alone retrain.
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
@@ -122,6 +123,7 @@ class Clock:
 
     seconds: float | None
     parallel: int
+    retrainings: int
     retraining: Retraining
     retrain_growth: float
     retrain_epochs: Callable[[TrialRecord], int]
@@ -160,9 +162,9 @@ class Clock:
             finalists: how many are judged before.
         """
         plan = self.retraining
-        rounds = float(math.ceil(plan.seeds * candidates / self.parallel))
+        rounds = float(math.ceil(plan.seeds * candidates / self.retrainings))
         if finalists > 1:
-            rounds += math.ceil(finalists * plan.folds / self.parallel) * (1 - 1 / plan.folds)
+            rounds += math.ceil(finalists * plan.folds / self.retrainings) * (1 - 1 / plan.folds)
         return CLOSING_SECONDS + rounds * training * self.retrain_growth
 
     def search_left(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:

@@ -29,6 +29,7 @@ class Ledger:
         self.live: dict[int, TrialRecord] = {}
         self.leader: TrialRecord | None = None
         self._quiet_until = 0.0
+        self._put_off = False
 
     @property
     def trained(self) -> int:
@@ -67,6 +68,8 @@ class Ledger:
         """Add an epoch of a running trial."""
         self.folder.append_epoch(epoch)
         self._count(epoch)
+        if self._put_off:
+            self.write()
         self.folder.log(
             epoch.trial,
             f"epoch {epoch.epoch}: train loss {epoch.train_loss:.4f}, validation loss "
@@ -83,12 +86,13 @@ class Ledger:
         return record
 
     def write(self, *, now: bool = False) -> None:
-        """Write `trials.csv` anew, unless that was done a moment ago.
+        """Write `trials.csv` anew; where that was done a moment ago, at the next epoch.
 
         The file grows with the study; what writing costs decides how often it is done.
         """
         began = time.monotonic()
-        if now or began >= self._quiet_until:
+        self._put_off = not now and began < self._quiet_until
+        if not self._put_off:
             self.folder.write_trials(
                 [self.trials[number] for number in sorted(self.trials)], self.searched
             )

@@ -36,9 +36,12 @@ class Pace:
         typical: Sequence[Cost],
         images: int,
         epochs: int,
+        stops: bool,
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
-        self.typical, self.images, self.epochs = typical, images, epochs
+        self.typical, self.images = typical, images
+        expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
+        self.expected = expected if stops else float(epochs)
         self.limit = budget.trials or DEFAULT_TRIALS
 
     @property
@@ -49,7 +52,7 @@ class Pace:
 
     @property
     def mean_trial(self) -> float:
-        """Return the seconds of a trial under ASHA: measured on those that ended, or predicted."""
+        """Return the seconds of a trial: measured on those that ended, or predicted."""
         ended = [
             t.seconds
             for t in self.ledger.trials.values()
@@ -57,8 +60,7 @@ class Pace:
         ]
         if len(ended) >= ENOUGH_TRIALS:
             return sum(ended) / len(ended)
-        epochs = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
-        return epochs * self.mean_epoch
+        return self.expected * self.mean_epoch
 
     @property
     def search_left(self) -> float:

@@ -10,11 +10,11 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from hwtune.board import TensorBoard
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.tensorboard import TensorBoard
 from hwtune.search.view import View, accuracy_of, name_of
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -125,7 +125,8 @@ class StudyCallback(tune.Callback):
         reason = f": {record.reason}" if record.reason else ""
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
+        epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
         self._say(
-            f"{name_of(record)} {record.state} after {record.epochs} epochs, "
+            f"{name_of(record)} {record.state} after {epochs}, "
             f"{accuracy_of(record)}{reason}{leader}"
         )

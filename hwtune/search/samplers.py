@@ -54,12 +54,14 @@ def check_sampler(name: str, *, objectives: int) -> None:
     """Check that a sampler can be used.
 
     Raises:
-        StudyError: when its package is missing, or it takes one objective only.
+        StudyError: when it is unknown, its package is missing, or it takes one objective only.
     """
+    if name not in SAMPLERS:
+        raise StudyError(f"Unknown --sampler {name!r}; known are {', '.join(SAMPLERS)}.")
     if name == "cmaes" and objectives > 1:
         raise StudyError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
     if name == "cmaes" and find_spec("cmaes") is None:
-        raise StudyError("--sampler 'cmaes' needs a package: pip install 'hwtune[cmaes]'.")
+        raise StudyError("--sampler 'cmaes' needs a package: pip install cmaes.")
 
 
 def make_sampler(name: str, *, seed: int, trial: int, parallel: bool) -> BaseSampler:

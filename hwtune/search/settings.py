@@ -12,6 +12,7 @@ from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 3  # epochs; of ASHA
+SCHEDULERS = ("asha", "median", "none")
 DISK_LIMIT = 2_000_000_000  # bytes
 
 
@@ -21,7 +22,7 @@ class Settings:
 
     Attributes:
         sampler: a name in `SAMPLERS`.
-        scheduler: "asha", "median" or "none".
+        scheduler: one of `SCHEDULERS`.
         brackets: of ASHA, each with a longer grace period.
         objectives: what is optimised, validation accuracy first.
         seed: of the sampler and of the trials.
@@ -76,6 +77,8 @@ def checked_settings(
     Raises:
         StudyError: when they do not go together.
     """
+    if scheduler not in SCHEDULERS:
+        raise StudyError(f"Unknown --scheduler {scheduler!r}; known are {', '.join(SCHEDULERS)}.")
     names = check_objectives(objectives)
     check_sampler(sampler, objectives=len(names))
     if brackets > 1 and scheduler != "asha":

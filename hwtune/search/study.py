@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray import tune
 from ray.tune import (
     CheckpointConfig,
+    CLIReporter,
     FailureConfig,
     PlacementGroupFactory,
     RunConfig,
@@ -22,6 +24,7 @@ from ray.tune import (
 )
 from rich.console import Console
 
+from hwtune.board import TensorBoard
 from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import StudyError
@@ -40,7 +43,6 @@ from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import MAX_LOST, OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
-from hwtune.search.tensorboard import TensorBoard
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
@@ -49,14 +51,19 @@ from hwtune.states import start_store
 START = "start"  # the user attribute of a point known to work
 
 
+def journal_of(folder: StudyFolder) -> JournalStorage:
+    """Return Optuna's storage of a study folder, its journal made if it is not there."""
+    path = str(folder.journal)
+    return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+
+
 def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
     """Return the one Optuna study in the journal of a study folder, made if it is not there.
 
     Raises:
         StudyError: when epochs are recorded, but the journal that explains them is gone.
     """
-    journal = str(folder.journal)
-    storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
+    storage = journal_of(folder)
     there = storage.get_all_studies()
     if not there and folder.read_epochs():
         raise StudyError(
@@ -67,6 +74,18 @@ def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Stu
         study_name=there[0].study_name if there else folder.name,  # a folder may be renamed
         directions=objectives.directions,
         load_if_exists=True,
+    )
+
+
+def begun_trials(folder: StudyFolder) -> int:
+    """Return how many trials a study has begun, as its budget counts them."""
+    if not folder.journal.is_file():
+        return sum(trial.epochs > 0 for trial in folder.read_trials())
+    storage = journal_of(folder)
+    return sum(
+        COST in trial.user_attrs and "infeasible" not in trial.constraints
+        for name in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
     )
 
 
@@ -107,27 +126,18 @@ def run_search(
         KeyboardInterrupt: when a signal came; every file is in order then.
         Halt: when the files cannot be written.
     """
-    images, side = len(split.train.labels), split.train.images.shape[1]
-    epochs = longest(space)
+    images = len(split.train.labels)
+    epochs = longest(space, images=images)
     objectives = Objectives(settings.objectives, images)
     study = open_optuna_study(folder, objectives)
-    settle(study)
-    ledger = Ledger(folder, space.search)
-    told = study.get_trials(deepcopy=False)
-    recorded = folder.forget_unknown({t.number for t in told if COST in t.user_attrs})
-    ledger.restore(told, recorded)
-    enqueue_known_points(study, space)
-    rule = settings.rule(epochs=epochs)
-    decided = {} if rule is None else rebuild(rule, ledger, recorded, objectives)
+    ledger, recorded = restored(study, space, folder)
     for epoch in recorded:
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
-    pace = Pace(budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs)
-    stopping = EarlyStopping(
-        rule,
-        lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
-        pace.over,
-        decided,
-    )
+    pace = Pace(
+        budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs,
+        stops=settings.scheduler != "none",
+    )  # fmt: skip
+    stopping = stopping_of(settings.rule(epochs=epochs), ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
         study,
         space,
@@ -140,16 +150,13 @@ def run_search(
             trial=number,
             parallel=slots.total > 1,
         ),
-        measure=partial(cost_of, space, classes=classes, side=side),
+        measure=partial(cost_of, space, classes=classes, side=split.train.images.shape[1]),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
         finished=pace.finished,
         reasons=stopping.reasons,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
-    retention = Retention(folder.checkpoints, settings.disk_limit)
-    for trial in ledger.trials.values():
-        if trial.state != "running":
-            retention.ended(trial)
+    retention = retained(folder, ledger, limit=settings.disk_limit)
 
     def ended(trial: TrialRecord) -> None:
         retention.ended(trial)
@@ -189,6 +196,44 @@ def run_search(
     return ledger
 
 
+def restored(
+    study: optuna.Study, space: SearchSpace, folder: StudyFolder
+) -> tuple[Ledger, list[EpochRecord]]:
+    """Return what an earlier run recorded, in order, and queue the known points that it lacks."""
+    settle(study)
+    ledger = Ledger(folder, space.search)
+    told = study.get_trials(deepcopy=False)
+    recorded = folder.forget_unknown({t.number for t in told if COST in t.user_attrs})
+    ledger.restore(told, recorded)
+    enqueue_known_points(study, space)
+    return ledger, recorded
+
+
+def stopping_of(
+    rule: StoppingRule | None,
+    ledger: Ledger,
+    recorded: Sequence[EpochRecord],
+    objectives: Objectives,
+    pace: Pace,
+) -> EarlyStopping:
+    """Return the scheduler, with the rungs that the recorded epochs make."""
+    return EarlyStopping(
+        rule,
+        lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
+        pace.over,
+        {} if rule is None else rebuild(rule, ledger, recorded, objectives),
+    )
+
+
+def retained(folder: StudyFolder, ledger: Ledger, *, limit: int) -> Retention:
+    """Return what keeps the states of trials under `limit` bytes, knowing those that ended."""
+    retention = Retention(folder.checkpoints, limit)
+    for trial in ledger.trials.values():
+        if trial.state != "running":
+            retention.ended(trial)
+    return retention
+
+
 def rebuild(
     rule: StoppingRule, ledger: Ledger, recorded: Sequence[EpochRecord], objectives: Objectives
 ) -> dict[tuple[int, int], str]:
@@ -207,14 +252,18 @@ def rebuild(
     return decided
 
 
-def longest(space: SearchSpace) -> int:
-    """Return the most epochs that a trial of the space may have."""
-    searched = space.search.get("epochs")
-    if searched is None:
-        return space.config(space.corner(largest=True)).epochs
+def longest(space: SearchSpace, *, images: int) -> int:
+    """Return the most epochs that a trial of the space may have with so many training images."""
+    config = space.config(space.corner(largest=True))
+    epochs, searched = config.epochs, space.search.get("epochs")
     if isinstance(searched, CategoricalDistribution):
-        return max(each for each in searched.choices if isinstance(each, int))
-    return int(searched.high)  # type: ignore[attr-defined]
+        epochs = max(each for each in searched.choices if isinstance(each, int))
+    elif searched is not None:
+        epochs = int(searched.high)  # type: ignore[attr-defined]
+    if config.max_steps and not {"max_steps", "batch_size"} & space.search.keys():
+        steps = max(1, images // config.batch_size)  # of an epoch
+        return min(epochs, math.ceil(config.max_steps / steps))
+    return epochs
 
 
 def arrays_of(split: SearchSplit, classes: int) -> dict[str, Any]:
@@ -242,6 +291,7 @@ def fit(
         return PlacementGroupFactory(**slots.placement(gpu=config["gpu"]))
 
     trainable = tune.with_resources(tune.with_parameters(runner, **data), request)
+    trainable.__name__ = trainable.__qualname__ = runner.__name__  # for `ps` and Ray's dashboard
     with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
         Tuner(
             trainable,
@@ -258,6 +308,7 @@ def fit(
                 name="study",
                 storage_path=scratch,
                 verbose=0,
+                progress_reporter=CLIReporter(),  # Ray's own for notebooks clears the cell
                 callbacks=[callback],
                 failure_config=FailureConfig(max_failures=MAX_LOST),
                 # The trials keep their own state, and Ray would add a copy at each one's end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -44,6 +45,7 @@ class Worker:
         self.reports: list[Report] = []
         self.known: list[Report] = []  # of an earlier process: reported again, not trained again
         if self.fast.device == "cuda":
+            gc.collect()  # a step and its graph hold what they read and write
             torch.cuda.empty_cache()
 
     def step(self) -> Report:

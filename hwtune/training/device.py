@@ -20,10 +20,12 @@ class Fast:
     Attributes:
         device: "cpu" or "cuda".
         bf16: whether matrix products run in bfloat16 (autocast).
+        graphs: whether steps of training are recorded as CUDA graphs.
     """
 
     device: str
     bf16: bool
+    graphs: bool = False
 
 
 def keep_freed_memory() -> None:
@@ -61,7 +63,8 @@ def choose_device(*, gpu: bool = True) -> Fast:
     bf16 is used where the hardware multiplies in it: with emulation it would be slower.
     """
     if gpu and torch.cuda.is_available():
-        return Fast("cuda", torch.cuda.is_bf16_supported(including_emulation=False))
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Fast("cuda", bf16, graphs=True)
     return Fast("cpu", cpu_has_bf16())
 
 

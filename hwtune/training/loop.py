@@ -17,6 +17,7 @@ from hwtune.data.batches import Batch, Batches
 from hwtune.errors import TrainingDiverged
 from hwtune.training.device import Fast
 from hwtune.training.state import TrainState
+from hwtune.training.step import training_step
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def train(
         TrainingDiverged: when an epoch's mean training loss is not finite.
     """
     fast = state.fast
+    step = training_step(state.model, fast=fast, softmax=softmax, label_smoothing=label_smoothing)
     last_step = max_steps or math.inf
     while state.epoch < epochs and state.step < last_step:
         started = time.perf_counter()
@@ -65,13 +67,7 @@ def train(
         rate = 0.0
         state.model.train()
         for images, labels in train_batches:  # (B, 1, S, S) float, (B,) int64
-            with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
-                logits = state.model(images.contiguous(memory_format=torch.channels_last))
-            logits = logits.float()
-            scores = logits.softmax(1) if softmax else logits
-            loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
-            state.optimizer.zero_grad()
-            loss.backward()
+            loss = step(images, labels)
             if clip_value:
                 nn.utils.clip_grad_value_(state.model.parameters(), clip_value)
             state.optimizer.step()
@@ -80,7 +76,7 @@ def train(
                 state.lr_schedule.step()
             if state.ema is not None:
                 state.ema.update_parameters(state.model)
-            losses.append(loss.detach())  # .item() here would wait for the GPU
+            losses.append(loss)  # .item() here would wait for the GPU
             state.step += 1
             if state.step >= last_step:
                 break

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +22,12 @@ from hwtune.config import TrialConfig
 from hwtune.data.splits import Part
 from hwtune.models import measure_cost
 from hwtune.space import load_space
-from scripts.bench.outcome import publish, table
+from scripts.bench.outcome import in_process, publish, table
 
+if TYPE_CHECKING:
+    from hwtune.training.device import Fast
+
+MODULE = "scripts.bench.engine"  # this one
 SECONDS = 5.0  # of training that is measured, at least
 WARM_UP = 2.0
 WAYS = ("usual", "hwtune", "hwtune in float32")
@@ -65,7 +66,7 @@ def images_of(network: Network, config: TrialConfig) -> Part:
 
 def config_of(network: Network) -> TrialConfig:
     """Return how a network is trained as published, for as long as it takes to measure."""
-    space = load_space(network.space)[0]
+    space = load_space(network.space)
     return replace(space.config(space.baselines[network.baseline]), epochs=10**6, max_steps=0)
 
 
@@ -82,7 +83,7 @@ def measured(epoch: Any, images: int) -> float:
     return epochs * images / (time.perf_counter() - began)
 
 
-def usual(config: TrialConfig, part: Part, classes: int) -> float:
+def usual(config: TrialConfig, part: Part, classes: int, *, device: str = "cpu") -> float:
     """Return the speed of the loop that everyone writes."""
     import torch
     from torch import nn
@@ -93,10 +94,11 @@ def usual(config: TrialConfig, part: Part, classes: int) -> float:
     from hwtune.training.optim import build_schedule
 
     torch.set_num_threads(1)
-    model = build_model(config, classes=classes, side=part.images.shape[1])
+    model = build_model(config, classes=classes, side=part.images.shape[1]).to(device)
     images = torch.from_numpy(part.images).float().div(255).unsqueeze(1)
     data = TensorDataset(images, torch.from_numpy(part.labels))
-    loader = DataLoader(data, batch_size=config.batch_size, shuffle=True)
+    on_gpu = {"num_workers": 1, "pin_memory": True} if device == "cuda" else {}  # as the example
+    loader = DataLoader(data, batch_size=config.batch_size, shuffle=True, **on_gpu)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
@@ -112,6 +114,7 @@ def usual(config: TrialConfig, part: Part, classes: int) -> float:
 
     def epoch() -> None:
         for index, (pixels, labels) in enumerate(loader):
+            pixels, labels = pixels.to(device), labels.to(device)
             optimizer.zero_grad()
             scores = model(pixels)
             if config.softmax:
@@ -129,14 +132,11 @@ def usual(config: TrialConfig, part: Part, classes: int) -> float:
     return measured(epoch, len(part.labels))
 
 
-def ours(config: TrialConfig, part: Part, classes: int, *, bf16: bool) -> float:
+def ours(config: TrialConfig, part: Part, classes: int, *, fast: Fast) -> float:
     """Return the speed of a trial."""
-    from hwtune.training.device import prepare_process
     from hwtune.training.loop import train_config
     from hwtune.training.state import start_training
 
-    fast = prepare_process(gpu=False)
-    fast = fast if bf16 else replace(fast, bf16=False)
     state, batches, _ = start_training(config, part, None, classes=classes, seed=0, fast=fast)
     results = train_config(state, batches, None, config)
     return measured(lambda: next(results), len(part.labels))
@@ -152,16 +152,10 @@ def peak() -> float:
     return products * 2 * 2048**3
 
 
-def in_process(*words: str) -> float:
-    """Return what a run of this program in a process of its own measures."""
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "scripts.bench.engine", "--one", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=alone)
-    return float(json.loads(done.stdout))
-
-
 def one(network: str, way: str) -> float:
     """Measure one figure in this process."""
+    from hwtune.training.device import prepare_process
+
     if network == "peak":
         return peak()
     chosen = next(each for each in NETWORKS if each.baseline == network)
@@ -169,7 +163,10 @@ def one(network: str, way: str) -> float:
     part = images_of(chosen, config)
     if way == "usual":
         return usual(config, part, chosen.classes)
-    return ours(config, part, chosen.classes, bf16=way == "hwtune")
+    fast = prepare_process(gpu=False)
+    return ours(
+        config, part, chosen.classes, fast=fast if way == "hwtune" else replace(fast, bf16=False)
+    )
 
 
 def main() -> None:
@@ -185,10 +182,10 @@ def main() -> None:
     for _ in range(options.repetitions):
         for each in ("peak", *(network.baseline for network in NETWORKS)):
             for way in WAYS if each != "peak" else ("",):
-                speeds.setdefault((each, way), []).append(in_process(each, way))
-    middle = {key: statistics.median(values) for key, values in speeds.items()}
-    rows = [row_of(network, speeds, peak=middle["peak", ""]) for network in NETWORKS]
-    publish("engine", page(rows, middle["peak", ""]), rows, peak=middle["peak", ""])
+                speeds.setdefault((each, way), []).append(in_process(MODULE, each, way))
+    highest = statistics.median(speeds["peak", ""])
+    rows = [row_of(network, speeds, peak=highest) for network in NETWORKS]
+    publish("engine", page(rows, highest), rows, peak=highest)
 
 
 def row_of(

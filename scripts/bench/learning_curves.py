@@ -50,13 +50,13 @@ def points() -> list[dict[str, Any]]:
 
 def config_of(point: dict[str, Any]) -> dict[str, Any]:
     """Return the full point of chinese_cnn."""
-    return {**load_space("chinese_cnn")[0].starts["vgg"], **REST, **point}
+    return {**load_space("chinese_cnn").starts["vgg"], **REST, **point}
 
 
 def curve(point: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Return the lines of one configuration; the time is the CPU's, on one thread."""
     keep_freed_memory()
-    space, split = load_space("chinese_cnn")[0].with_epochs(EPOCHS), data()
+    space, split = load_space("chinese_cnn").with_epochs(EPOCHS), data()
     config = space.config(config_of(point))
     state, train, validation = start_training(
         config, split.train, split.validation, classes=15, seed=0, fast=choose_device(gpu=False)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,35 @@ def publish(name: str, text: str, rows: Sequence[dict[str, Any]], **more: Any) -
     }  # fmt: skip
     content = json.dumps(about, indent=1, ensure_ascii=False)
     (RESULTS / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+
+
+def in_process(module: str, *words: str) -> Any:
+    """Return what `python -m MODULE --one WORDS` measures with one thread, and prints as JSON."""
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", module, "--one", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=alone)
+    return json.loads(done.stdout)
+
+
+def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every: float) -> None:
+    """Run `hwtune search WORDS` until its search is over, and end it before it retrains.
+
+    Args:
+        log: gets what it prints.
+        look: is called every so many seconds meanwhile.
+    """
+    command = [sys.executable, "-m", "hwtune", "search", *words]
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file)
+    try:
+        while "Winner on validation" not in log.read_text(encoding="utf-8"):
+            if process.poll() is not None:
+                raise SystemExit(f"hwtune ended before its time:\n{log.read_text()}")
+            look()
+            time.sleep(every)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

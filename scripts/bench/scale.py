@@ -121,7 +121,7 @@ def run(trials: int, sampler: str) -> Meter:
                 SPACE, search_split(load_data("digits"), SplitSpec()),
                 create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
                 classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
-                clock=Clock(None, SLOTS, Retraining(seeds=1), 1.0, lambda trial: 1),
+                clock=Clock(None, SLOTS, SLOTS, Retraining(seeds=1), 1.0, lambda _: 1),
                 slots=cluster.plan_slots(SLOTS), console=Console(file=io.StringIO()),
             )  # fmt: skip
             meter.note()

@@ -112,7 +112,7 @@ def replay_space(method: Method) -> SearchSpace:
     def named(points: dict[str, Any]) -> dict[str, Any]:
         return {name: dict(zip(GRID, values, strict=True)) for name, values in points.items()}
 
-    vgg = load_space("chinese_cnn")[0].starts["vgg"]
+    vgg = load_space("chinese_cnn").starts["vgg"]
     return SearchSpace(
         question="Which way to search is the fastest?",
         data="chinese_mnist",

@@ -87,7 +87,7 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
         read_image(tmp_path / "a.jpg", 16)
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no file .*absent.jpg; give the path of a picture"):
         read_image(tmp_path / "absent.jpg", 16)

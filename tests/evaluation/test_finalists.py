@@ -45,18 +45,17 @@ def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
 
 
 @pytest.mark.slow
-def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits):
+def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits, console):
     good = Candidate("good", "", TrialConfig(filters="8-16", epochs=8, lr=3e-3))
     poor = Candidate("poor", "", TrialConfig(filters="1", head="max", epochs=1, lr=1e-5))
     broken = Candidate(
         "broken", "", TrialConfig(optimizer="sgd", lr=1e9, epochs=2, pixel_scale="raw")
     )
     folder = create_study(tmp_path, None, "s")
-    said = []
     with cluster.started(cpus=2):
         order = judge(
             [poor, broken, good], digits, SplitSpec(), folder, folds=2,
-            slots=cluster.plan_slots(2), tell=said.append,
+            slots=cluster.plan_slots(2), console=console,
         )  # fmt: skip
     assert order == [good, poor, broken]
     first, second, last = folder.read_retrain()["finalists"]
@@ -65,4 +64,4 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits)
     assert first["accuracy"] > 2 * second["accuracy"]
     assert first["images"] == sum(split_indices(digits, SplitSpec()).counts().values()) - 179
     assert last["accuracy"] is None
-    assert any("broken, fold 1 of 2 failed" in line for line in said)
+    assert "broken, fold 1 of 2 failed" in console.file.getvalue()

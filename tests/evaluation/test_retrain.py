@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import os
+import re
 import signal
 import threading
 import time
@@ -8,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from rich.console import Console
 
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.evaluation import parallel as module
-from hwtune.evaluation.parallel import Job, Watch, state_name, train_all
+from hwtune.evaluation import parallel, view
+from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.evaluation.tasks import packed, train_one
 from hwtune.records import create_study
@@ -21,32 +24,40 @@ from hwtune.training.device import choose_device
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
 from scripts.bench.memory import descendants
+from tests.conftest import COLOUR
 
 
-def test_a_training_that_is_over_is_not_spoken_of():
-    watch = Watch()
-    watch.note("a, seed 0", 1)
-    watch.note("a, seed 1", 2)
-    watch.over("a, seed 0")
-    watch.note("a, seed 0", 3)
-    assert watch.words() == "a, seed 1 at epoch 2"
+def test_bars_in_a_terminal_and_lines_elsewhere_say_how_far_trainings_are(monkeypatch):
+    lengths, epochs = {"a": 9, "b": 9, "c": 9}, {"a": 9, "b": 4}
+    seen = {}
+    for terminal in (True, False):
+        monkeypatch.setattr(view, "SILENCE", 0.0)
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+        with view.shown(lengths, console) as look:
+            look(epochs)
+        seen[terminal] = COLOUR.sub("", console.file.getvalue())
+    assert re.search(r"all epochs .* 13/27", seen[True])
+    assert re.search(r"\bb .* 4/9", seen[True])
+    assert "9/9" not in seen[True]
+    assert seen[False] == "training: b at epoch 4\n"
 
 
 @pytest.mark.slow
 def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
-    tmp_path, digits, monkeypatch
+    tmp_path, digits, monkeypatch, console
 ):
-    monkeypatch.setattr(module, "SILENCE", 0.3)
-    said = []
+    monkeypatch.setattr(view, "SILENCE", 0.3)
+    monkeypatch.setattr(parallel, "LOOK", 0.2)
     config = TrialConfig(filters="8", epochs=40, lr=3e-3)
     with cluster.started(cpus=2):
         for join in (True, False):
             entries = retrain(
                 [Candidate("small", "", config)], digits, SplitSpec(),
                 create_study(tmp_path, None, "s"), seeds=[0, 1, 2], slots=cluster.plan_slots(2),
-                join_validation=join, command="test", tell=said.append,
+                join_validation=join, command="test", console=console,
             )  # fmt: skip
             assert entries[0]["test_accuracy"]["mean"] > 0.9
+    said = console.file.getvalue().splitlines()
     assert any("small, seed 0 at epoch" in line for line in said)
     assert sum(line.startswith("retrained small") for line in said) == 6
     assert max(line.count(" at epoch ") for line in said) == 2, "two slots"
@@ -58,7 +69,7 @@ WATCHING = dataclasses.replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [CUT_OFF, WATCHING])
-def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, config):
+def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, console, config):
     split = search_split(digits, SplitSpec())
     data = {
         "train": (split.train.images, split.train.labels),
@@ -101,12 +112,12 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
         job = Job("a", config, 1, ray.put(data))
         tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
-        ((_, taken),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), tell=print)
+        ((_, taken),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
     assert all(np.array_equal(undisturbed[name], taken.weights[name]) for name in undisturbed)
 
 
 @pytest.mark.slow
-def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, digits):
+def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, digits, console):
     split = search_split(digits, SplitSpec())
     data = {"train": (split.train.images, split.train.labels), "validation": None, "classes": 10}
     config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=60, lr=3e-3, ema=0.9)
@@ -125,7 +136,7 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         killer = threading.Thread(target=kill_it)
         killer.start()
         job = Job("a", config, 0, ray.put(data))
-        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), tell=print)
+        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)
         killer.join()
     assert len(killed) == 1
     undisturbed, _ = train_one(

@@ -148,7 +148,7 @@ def test_a_network_that_leaves_no_pixel_is_refused(values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"pool": "max-avg-none"}, "pool has 3 values for 2 stages"),
+        ({"pool": "max-avg-none"}, "pool has 3 values where 2 fit"),
         ({"pool": "median"}, "pool='median'"),
         ({"filters": "none"}, "names no stage"),
         ({"hidden": "8-8", "dropout": "0.1-0.1-0.1"}, "dropout has 3 values"),

@@ -13,10 +13,11 @@ from PIL import Image
 
 from hwtune.data import load_data
 from hwtune.records import StudyFolder, TrialRecord
+from hwtune.report.content import Content, gains
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
-from hwtune.report.page import short
-from hwtune.report.report import gains, rungs, write_report
+from hwtune.report.report import rungs, write_report
+from hwtune.report.words import short
 from hwtune.space import SearchSpace, choice, log_uniform
 
 REFERENCE = Path(__file__).parents[2] / "results" / "chinese_cnn-hour"
@@ -99,10 +100,14 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
         TrialRecord(1, val_accuracy=0.99, best_epoch=1),
         TrialRecord(0, "known", val_accuracy=0.9, best_epoch=1),
     ]
-    (row,) = gains(order, {"name": "trial 1"})
+
+    def content(trials, *tested):
+        return Content({}, trials, [], {"configurations": [{"name": name} for name in tested]})
+
+    (row,) = gains(content(order, "trial 1"))
     assert (row["name"], row["gain"]) == ("known", pytest.approx(0.09))
-    assert gains(order, None)[0]["gain"] == pytest.approx(0.1)
-    assert gains([], None) == []
+    assert gains(content(order))[0]["gain"] == pytest.approx(0.1)
+    assert gains(content([])) == []
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():

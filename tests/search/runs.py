@@ -41,7 +41,7 @@ def searched(
         ledger = run_search(
             space, search_split(digits, SplitSpec()), folder, Settings(**settings),
             classes=10, costs=[], cost=CostModel(), budget=Budget(trials=trials),
-            clock=Clock(None, slots.total, Retraining(seeds=1), 1.0, lambda trial: 1),
+            clock=Clock(None, slots.total, slots.parallel, Retraining(seeds=1), 1.0, lambda _: 1),
             slots=slots, console=Console(file=io.StringIO()),
         )  # fmt: skip
     finally:

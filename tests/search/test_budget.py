@@ -40,7 +40,7 @@ def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
 
 
 def clock(seconds=900.0, **changes):
-    return Clock(seconds, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
+    return Clock(seconds, 2, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
 
 
 TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", seconds=20.0)]
@@ -50,6 +50,11 @@ def test_the_retraining_is_reserved_in_rounds():
     # Two rounds of two epochs of ten seconds, half as long again on train and validation.
     assert clock().reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5)
     assert clock().search_left(TRIALS, 99.0) == pytest.approx(900 - 75, abs=1)
+
+
+def test_where_the_gpus_alone_retrain_more_rounds_are_reserved():
+    mixed = Clock(900.0, 6, 1, Retraining(), 1.5, lambda trial: trial.best_epoch)
+    assert mixed.reserve(TRIALS, 99.0) == pytest.approx(15 + 3 * 2 * 10 * 1.5)
 
 
 def test_baselines_that_will_be_retrained_are_reserved_too():
@@ -76,12 +81,12 @@ def test_without_a_time_budget_there_is_always_time():
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, seconds=900.0):
+    def __init__(self, path, budget, seconds=900.0, stops=True):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
             budget, clock(seconds), self.cost, self.ledger,
-            typical=[Cost(1000, 10**7)], images=1000, epochs=9,
+            typical=[Cost(1000, 10**7)], images=1000, epochs=9, stops=stops,
         )  # fmt: skip
 
     def train(self, number, seconds):
@@ -149,7 +154,24 @@ def test_the_longest_trial_is_found_wherever_the_space_says_it():
     def space(**search):
         return SearchSpace(question="?", data="digits", search={"lr": choice(0.1), **search})
 
-    assert longest(space()) == 12
-    assert longest(space(epochs=choice(3, 12, 6))) == 12
-    assert longest(space(epochs=integer(2, 7))) == 7
-    assert longest(space(epochs=integer(2, 7)).with_epochs(4)) == 4
+    assert longest(space(), images=100) == 12
+    assert longest(space(epochs=choice(3, 12, 6)), images=100) == 12
+    assert longest(space(epochs=integer(2, 7)), images=100) == 7
+    assert longest(space(epochs=integer(2, 7)).with_epochs(4), images=100) == 4
+
+
+def test_a_limit_of_steps_bounds_the_epochs():
+    space = SearchSpace(
+        question="?", data="digits", search={"lr": choice(0.1)},
+        fixed={"epochs": 9, "max_steps": 50, "batch_size": 10},
+    )  # fmt: skip
+    assert longest(space, images=209) == 3  # of 20 steps each
+    assert longest(space, images=50) == 9
+    assert longest(space, images=3) == 9
+
+
+def test_without_a_scheduler_a_trial_is_expected_to_take_its_full_length(tmp_path):
+    whole = Running(tmp_path / "a", Budget(trials=2), stops=False).pace
+    stopped = Running(tmp_path / "b", Budget(trials=2)).pace
+    assert whole.mean_trial == 9 * whole.mean_epoch
+    assert stopped.mean_trial < 5 * stopped.mean_epoch

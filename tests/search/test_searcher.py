@@ -66,6 +66,18 @@ def bridge(tmp_path):
     return Bridge(tmp_path)
 
 
+def test_a_trial_that_begins_just_after_another_ended_is_written_with_its_epoch(bridge):
+    bridge.ledger._quiet_until = 0.0
+    bridge.begin()
+    bridge.ledger._quiet_until = math.inf  # as after a slow writing
+    bridge.begin()
+    written = [each.trial for each in bridge.folder.read_trials()]
+    bridge.ledger._quiet_until = 0.0
+    bridge.epoch(1, 0.5)
+    assert written == [0]
+    assert [each.trial for each in bridge.folder.read_trials()] == [0, 1]
+
+
 def test_a_full_length_trial_is_complete_with_its_best_accuracy(bridge):
     bridge.begin()
     for number, accuracy in enumerate([0.5, 0.9, 0.8], 1):

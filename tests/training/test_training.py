@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,6 +198,27 @@ def test_a_gpu_gives_the_losses_of_the_cpu_within_five_percent(parts):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     assert losses(parts, fast=choose_device(gpu=True)) == pytest.approx(losses(parts), rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"clip_value": 0.1}])
+def test_graphs_change_neither_losses_nor_weights(parts, more):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+
+    def trained(fast):
+        config = TrialConfig(**SMALL, **more)
+        state, train, validation = start_training(
+            config, parts.train, parts.validation, classes=10, seed=0, fast=fast
+        )
+        losses = [each.train_loss for each in train_config(state, train, validation, config)]
+        return losses, torch.cat([each.detach().flatten() for each in state.model.parameters()])
+
+    with_graphs = replace(choose_device(gpu=True), bf16=False)
+    losses, weights = trained(with_graphs)
+    plain_losses, plain_weights = trained(replace(with_graphs, graphs=False))
+    assert losses == pytest.approx(plain_losses, rel=1e-2)
+    assert torch.allclose(weights, plain_weights, atol=1e-2)
 
 
 def test_training_imports_no_compiler():

@@ -1,12 +1,18 @@
-"""TensorBoard's files: a run a trial, with its hyperparameters from the start."""
+"""TensorBoard's files: a run a trial, with its hyperparameters from the start, and pictures."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import ray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -23,10 +29,15 @@ from tensorboard.plugins.hparams.summary_v2 import (
 )
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from hwtune.config import Hyperparameters, TrialConfig
+from hwtune.data.images import Bytes, Integers
+from hwtune.pictures import tiled
 from hwtune.records import EpochRecord, TrialRecord
 
 METRIC = "val_accuracy"
 SCALARS = ("train_loss", "val_loss", METRIC, "lr", "seconds")
+PICTURES = "pictures"  # the run that holds them
+DISTORTED_ROWS, DISTORTED_CLASSES = 4, 16  # at most
 OUTCOMES = {"failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 
@@ -96,3 +107,52 @@ def domain_of(values: BaseDistribution) -> Domain | None:
 def add(writer: EventFileWriter, summary: Summary, *, step: int = 0) -> None:
     """Add a summary to an event file, now."""
     writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def add_picture(folder: Path, tag: str, picture: Bytes) -> None:
+    """Add a picture (H, W) or (H, W, 3) to a study's TensorBoard folder."""
+    encoded = BytesIO()
+    Image.fromarray(picture).save(encoded, "PNG")
+    image = Summary.Image(
+        height=picture.shape[0],
+        width=picture.shape[1],
+        colorspace=1 if picture.ndim == 2 else 3,
+        encoded_image_string=encoded.getvalue(),
+    )
+    writer = EventFileWriter(str(folder / PICTURES))
+    add(writer, Summary(value=[Summary.Value(tag=tag, image=image)]))
+    writer.close()
+
+
+def examples(images: Bytes, labels: Integers) -> Bytes:
+    """Return the first image (C, S, S) of each class."""
+    return images[np.unique(labels, return_index=True)[1]]
+
+
+def add_distorted(folder: Path, tag: str, config: TrialConfig, images: Bytes) -> None:
+    """Add a picture of images (N, S, S), and below them as a configuration distorts them.
+
+    It is drawn in a process of the Ray cluster: this one does without torch. Should that fail,
+    there is no picture; it is only to look at.
+    """
+    task = ray.remote(num_cpus=0, max_retries=0)(distorted)
+    with suppress(ray.exceptions.RayError):
+        few = images[:DISTORTED_CLASSES]
+        add_picture(folder, tag, tiled(ray.get(task.remote(config.to_dict(), few))))
+
+
+def distorted(values: Hyperparameters, images: Bytes) -> Any:
+    """Return images (N, S, S) as the network gets them, and rows of them as it is trained on."""
+    import torch
+
+    from hwtune.config import trial_config
+    from hwtune.data.augment import augment, augmentation_of
+    from hwtune.data.batches import to_pixels
+
+    config = trial_config(values)
+    plain = to_pixels(torch.from_numpy(images.copy()), side=config.side)
+    random = torch.Generator().manual_seed(0)
+    rows = [plain.float()]
+    for _ in range(DISTORTED_ROWS):
+        rows.append(augment(plain.float(), augmentation_of(config), random))
+    return [row[:, 0].round().clamp(0, 255).to(torch.uint8).numpy() for row in rows]

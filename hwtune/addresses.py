@@ -5,10 +5,27 @@ from __future__ import annotations
 import os
 import socket
 
+from hwtune.errors import ClusterError
+
 
 def reach_out(address: str | None) -> None:
-    """Let Ray leave the loopback interface for a cluster that does; it reads this when imported."""
-    if address and not on_loopback_alone(address):
+    """Let Ray leave the loopback interface for a cluster that does; it reads this when imported.
+
+    Raises:
+        ClusterError: when that is no address of a cluster.
+    """
+    if not address:
+        return
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--address {address!r}: hwtune must run on a machine of the cluster; give HOST:PORT "
+            "or auto there."
+        )
+    if address != "auto" and not address.rpartition(":")[2].isdecimal():
+        raise ClusterError(
+            f"--address {address!r} names no port; give HOST:PORT (Ray's own is 6379) or auto."
+        )
+    if not on_loopback_alone(address):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
 
 

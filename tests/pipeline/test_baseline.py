@@ -16,7 +16,7 @@ from hwtune.data import load_data
 from hwtune.data.splits import Part, SplitSpec, split_indices
 from hwtune.errors import SpaceError
 from hwtune.models import measure_cost
-from hwtune.published import published_run
+from hwtune.pipeline.baseline import published_run
 from hwtune.space import load_space
 from hwtune.training.device import Fast
 from hwtune.training.loop import train_config
@@ -52,7 +52,7 @@ EACH = pytest.mark.parametrize(
 
 
 def as_published(space_name, name):
-    space, _ = load_space(space_name)
+    space = load_space(space_name)
     published = published_run(space, name)
     return space, published, space.config({**space.baselines[name], **published.values})
 
@@ -88,7 +88,7 @@ def test_a_published_system_trains(space, name):
 def test_every_baseline_says_how_it_was_published():
     described = {"chinese_resnet": {"lazhili8_resnet18"}}  # in words alone, it was not run
     for space, names in SYSTEMS.items():
-        loaded = load_space(space)[0]
+        loaded = load_space(space)
         assert set(loaded.published) == set(names)
         assert set(loaded.baselines) == set(names) | described.get(space, set())
 
@@ -176,11 +176,11 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
 
 def test_an_unknown_baseline_is_refused():
     with pytest.raises(SpaceError, match="no baseline or start 'resnet50'; it has plain"):
-        published_run(load_space("digits_cnn")[0], "resnet50")
+        published_run(load_space("digits_cnn"), "resnet50")
 
 
 def test_a_start_is_retrained_under_our_protocol_alone():
-    space = load_space("chinese_cnn")[0]
+    space = load_space("chinese_cnn")
     assert published_run(space, "vgg", honest=True).headline is None
     with pytest.raises(SpaceError, match="how 'vgg' was published; add --honest"):
         published_run(space, "vgg")
@@ -190,13 +190,14 @@ def test_a_start_is_retrained_under_our_protocol_alone():
     ("words", "says"),
     [
         (("digits_cnn", "--baseline", "x"), "no baseline or start 'x'"),
-        (("digits_cnn", "--honest"), "belong to --baseline"),
+        (("digits_cnn", "--honest"), "--honest belongs to --baseline"),
         (
             ("digits_cnn", "--baseline", "plain", "--honest", "--address", "127.0.0.1:9"),
             "no Ray cluster",
         ),
         (("digits_cnn", "--baseline", "plain"), "how 'plain' was published; add --honest"),
-        (("digits_cnn", "--split", "writer"), "belong to --baseline"),
+        (("digits_cnn", "--split", "writer"), "--split belongs to --baseline"),
+        (("digits_cnn", "--baseline", "plain", "--honest", "--address", "host"), "names no port"),
         (("mnist_m3", "--baseline", "modelm3", "--split-seed", "1"), "belong to --honest"),
         (("mnist_m3", "--baseline", "modelm3", "--data", "digits"), "no pixel of a 8x8 image"),
         (("mnist_cnn", "--baseline", "gaurav_base", "--data", "digits"), "no test part of its own"),

@@ -1,0 +1,130 @@
+"""hwtune for notebooks and scripts: what its commands do, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hwtune.addresses import reach_out
+from hwtune.data.splits import SplitSpec
+from hwtune.errors import HwtuneError
+from hwtune.records import find_study, results_folder
+from hwtune.signals import sigterm_kept
+from hwtune.space import SearchSpace, space_file
+from hwtune.space import load_space as load_space  # for notebooks, too
+from hwtune.study import Study, called_with
+from hwtune.values import accuracy_of, bytes_of, checked, positive, seconds_of, seed_of, wished
+
+if TYPE_CHECKING:
+    from hwtune.evaluation.classifier import Classifier
+
+SPLITS = ("random", "writer")
+
+
+def run_study(
+    space: str | SearchSpace,
+    *,
+    data: str = "auto",
+    split: Literal["random", "writer"] = "random",
+    split_seed: int = 0,
+    trials: int | None = None,
+    epochs: int | None = None,
+    time_budget: float | str | None = None,
+    target: float | None = None,
+    parallel: int | None = None,
+    address: str | None = None,
+    gpus_per_trial: float | None = None,
+    sampler: str = "tpe",
+    scheduler: str = "asha",
+    brackets: int = 1,
+    objectives: Sequence[str] = (),
+    seed: int = 0,
+    disk_limit: int | str = "2GB",
+    mirror: str | None = None,
+    name: str | None = None,
+    finalists: int = 1,
+    folds: int = 3,
+    top: int = 1,
+    seeds: int = 3,
+    baselines: bool = False,
+    results: str | Path | None = None,
+    command: str | None = None,
+) -> Study:
+    """Search a space, retrain the best, test once, and return the study.
+
+    The options are those of `hwtune search --help`; durations are seconds or texts such as "30m".
+
+    Args:
+        space: a name, the path of a file, or a space made here.
+        results: the folder of studies; default: HWTUNE_RESULTS, or "results".
+        command: what `study.json` says that made the study; default: this call.
+
+    Raises:
+        HwtuneError: when something given is wrong; nothing is left behind then.
+        HwtuneFailure: when no trial was trained, or the files cannot be written any more.
+        KeyboardInterrupt: when it was interrupted; `load_study(NAME).resume()` goes on.
+    """
+    given = dict(locals())
+    reach_out(address)
+    if split not in SPLITS:
+        raise HwtuneError(f"split={split!r} is none of {', '.join(SPLITS)}.")
+    from hwtune.pipeline import search
+    from hwtune.pipeline.retrain import retraining_of
+    from hwtune.pipeline.session import command_of, place_of
+    from hwtune.search.budget import Budget
+    from hwtune.search.settings import checked_settings
+
+    if isinstance(space, SearchSpace):
+        source, given["space"] = f"{space!r}\n", space.name
+    else:
+        source = space_file(space).read_text(encoding="utf-8")
+        space = load_space(space)
+    with sigterm_kept():
+        folder = search.search(
+            space,
+            source=source,
+            data=data,
+            split=SplitSpec(kind=split, seed=checked("split_seed", seed_of, split_seed)),
+            budget=Budget(
+                trials=wished("trials", positive, trials),
+                epochs=wished("epochs", positive, epochs),
+                seconds=wished("time_budget", seconds_of, time_budget),
+                target=wished("target", accuracy_of, target),
+            ),
+            settings=checked_settings(
+                sampler=sampler,
+                scheduler=scheduler,
+                brackets=checked("brackets", positive, brackets),
+                objectives=objectives,
+                seed=checked("seed", seed_of, seed),
+                disk_limit=checked("disk_limit", bytes_of, disk_limit),
+            ),
+            retraining=retraining_of(
+                finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
+            ),
+            place=place_of(parallel, address, gpus_per_trial),
+            mirror=mirror,
+            name=name,
+            results=results_folder(results),
+            command=command_of(command or f"run_study({called_with(given, run_study)})"),
+        )
+    return Study(folder)
+
+
+def load_study(study: str | Path, *, results: str | Path | None = None) -> Study:
+    """Return a study by its name in the folder of results, or by its path.
+
+    Raises:
+        StudyError: when there is none.
+    """
+    return Study(find_study(results_folder(results), str(study)))
+
+
+def load_classifier(study: str | Path, *, results: str | Path | None = None) -> Classifier:
+    """Return the final model of a study.
+
+    Raises:
+        StudyError: when there is no such study, or it has no model.
+    """
+    return load_study(study, results=results).classifier()

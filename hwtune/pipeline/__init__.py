@@ -1,0 +1,1 @@
+"""Search, then retrain, then report: the one place where the three are joined."""

@@ -1,0 +1,112 @@
+"""From a searched study to a tested model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from hwtune import cluster
+from hwtune.cluster import Slots
+from hwtune.data.images import Dataset
+from hwtune.errors import StudyError
+from hwtune.evaluation.finalists import check_folds, judge
+from hwtune.evaluation.retrain import candidate, retrain
+from hwtune.pipeline.session import Command, Place, reported, same_data, split_of
+from hwtune.records import StudyFolder, ranked
+from hwtune.search.budget import Retraining
+from hwtune.signals import catch_sigterm
+from hwtune.space import space_from_json
+from hwtune.values import checked, folds_of, positive
+
+
+def retraining_of(
+    *, finalists: int, folds: int, top: int, seeds: int, baselines: bool
+) -> Retraining:
+    """Return what follows a search, from what the user gave.
+
+    Raises:
+        HwtuneError: when a value is none.
+    """
+    values = {
+        "finalists": (positive, finalists), "folds": (folds_of, folds), "top": (positive, top),
+        "seeds": (positive, seeds),
+    }  # fmt: skip
+    whole = {name: checked(name, *parsed) for name, parsed in values.items()}
+    return Retraining(**whole, baselines=baselines)
+
+
+def retrain_study(
+    folder: StudyFolder, *, retraining: Retraining, place: Place, command: Command
+) -> None:
+    """Retrain and test the best of a study that was searched before.
+
+    Raises:
+        StudyError: when the study has no trial to retrain.
+        DataError: when the data set is not the one that was searched.
+    """
+    about = folder.read_study()
+    dataset = same_data(folder, about)
+    catch_sigterm()
+    with folder.locked():
+        if not ranked(folder.read_trials()):
+            raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
+        if retraining.finalists > 1:
+            check_folds(dataset, split_of(about), retraining.folds)
+        with reported(folder), cluster.started(place.address):
+            slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
+            retrain_best(folder, about, dataset, slots, retraining, command)
+
+
+def retrain_best(
+    folder: StudyFolder,
+    about: dict[str, Any],
+    dataset: Dataset,
+    slots: Slots,
+    retraining: Retraining,
+    command: Command,
+) -> None:
+    """Choose among the finalists, retrain and test the best, and the baselines if asked."""
+    space, split, console = space_from_json(about["space"]), split_of(about), command.console
+    tried = {
+        candidate(trial, space.config(space.parse(trial.config))): trial
+        for trial in ranked(folder.read_trials())
+    }
+    order, chosen_by = list(tried), "on validation"
+    record = folder.read_retrain()
+    if record.pop("finalists", None):
+        folder.write_retrain(record)  # of an earlier choice
+    if (count := min(retraining.finalists, len(order))) > 1:
+        chosen_by = "by cross-validation"
+        console.print(f"Judging the {count} best by {retraining.folds}-fold cross-validation.")
+        order[:count] = judge(
+            order[:count], dataset, split, folder, folds=retraining.folds, slots=slots,
+            console=console,
+        )  # fmt: skip
+    chosen = order[: retraining.top]
+    if retraining.baselines:
+        chosen += [each for each in order[retraining.top :] if each.baseline]
+    winner = tried[chosen[0]]
+    console.print(
+        f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
+        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with "
+        f"{retraining.seeds} seeds, then testing once."
+    )
+    entries = retrain(
+        chosen, dataset, split, folder, seeds=list(range(retraining.seeds)), slots=slots,
+        command=command.text, console=console,
+    )  # fmt: skip
+    say_tested(entries, console)
+
+
+def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
+    """Say how each configuration did on the test set."""
+    for entry in entries:
+        accuracy = entry["test_accuracy"]
+        spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""
+        console.print(
+            f"Test: {entry['name']} {accuracy['mean']:.2%} (95 % interval {accuracy['low']:.2%} "
+            f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
+            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread})"
+        )

@@ -1,0 +1,346 @@
+"""The whole command: search, retrain the best, report; anew, resumed or extended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hwtune import cluster
+from hwtune.board import add_distorted, examples
+from hwtune.cluster import Slots
+from hwtune.data.images import Dataset
+from hwtune.data.splits import SplitSpec, search_split, split_indices
+from hwtune.errors import HwtuneFailure, SpaceError, StudyError
+from hwtune.evaluation.finalists import check_folds
+from hwtune.mirror import open_uri
+from hwtune.models.layers import Cost
+from hwtune.pipeline.retrain import retrain_best
+from hwtune.pipeline.session import (
+    Command,
+    Place,
+    begun,
+    close_last_run,
+    mirrored,
+    new_study,
+    same_data,
+    split_of,
+    working,
+)
+from hwtune.pipeline.stand_in import choose_data
+from hwtune.records import StudyFolder, TrialRecord, for_people, pareto_front
+from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel, Retraining
+from hwtune.search.feasible import cost_of, survey
+from hwtune.search.forecast import forecast
+from hwtune.search.probe import probe
+from hwtune.search.settings import Settings, settings_of
+from hwtune.search.study import begun_trials, longest, run_search
+from hwtune.space import SearchSpace, space_from_json
+
+
+def search(
+    space: SearchSpace,
+    *,
+    source: str,
+    data: str,
+    split: SplitSpec,
+    budget: Budget,
+    settings: Settings,
+    retraining: Retraining,
+    place: Place,
+    mirror: str | None,
+    name: str | None,
+    results: Path,
+    command: Command,
+) -> StudyFolder:
+    """Run the whole command and return the study.
+
+    Args:
+        source: of the space, for people.
+
+    Raises:
+        HwtuneError: when something the user gave is wrong; nothing is left behind then.
+        HwtuneFailure: when no trial was trained, or the study's files cannot be written any more.
+        KeyboardInterrupt: when a signal came; every file is in order then.
+    """
+    if budget.epochs is not None:
+        space = space.with_epochs(budget.epochs)
+    dataset = choose_data(data, space, command.console)
+    if retraining.finalists > 1:
+        check_folds(dataset, split, retraining.folds)
+    epochs = longest(space, images=len(split_indices(dataset, split).train))
+    if budget.epochs is not None and epochs < budget.epochs:
+        raise SpaceError(
+            f"--epochs {budget.epochs}: {space.name} ends each training with its max_steps, in "
+            f"epoch {epochs}; leave the option out, or raise max_steps in the space."
+        )
+    survey(space, classes=len(dataset.classes), side=dataset.side)
+    if mirror:
+        open_uri(mirror)
+    stand_in = "" if data != "auto" or dataset.name == space.data else f"-{dataset.name}"
+    folder, about = new_study(
+        results, name, space.name + stand_in, space=space, source=source, dataset=dataset,
+        split=split, command=command,
+        asked={
+            "budget": {**asdict(budget.filled()), "epochs": epochs},
+            **settings.describe(),
+            "retraining": asdict(retraining),
+            "mirror": mirror,
+            "parallel": place.parallel,
+        },
+    )  # fmt: skip
+    with begun(folder):
+        run(folder, about, dataset, place=place, command=command)
+    return folder
+
+
+def resume(
+    folder: StudyFolder,
+    *,
+    trials: int | None,
+    time_budget: float | None,
+    target: float | None,
+    place: Place,
+    command: Command,
+) -> None:
+    """Go on with a study that was interrupted, or extend one that ended.
+
+    Args:
+        trials: how many the whole study shall have; None: as before.
+        time_budget: seconds from now on; None: what is left.
+        target: the validation accuracy that is enough; None: as before.
+        place: where to train; trainings at once are as many as before, unless it says otherwise.
+
+    Raises:
+        HwtuneError: when there is nothing left to do, or the data is another.
+        HwtuneFailure: as `search` does; KeyboardInterrupt, too.
+    """
+    with folder.locked():
+        about = folder.read_study()
+        extended = any(value is not None for value in (trials, time_budget, target))
+        done = begun_trials(folder)
+        best = max((t.val_accuracy for t in folder.read_trials() if t.epochs), default=0.0)
+        if about["status"] == "complete" and not extended:
+            raise StudyError(
+                f"Study {folder.name!r} is complete; extend it: resume {folder.called} --trials "
+                f"{2 * max(done, 1)}, or --time-budget 10m."
+            )
+        if about["status"] == "complete":
+            check_extension(trials, target, done=done, best=best)
+        if done and not folder.journal.is_file():
+            raise StudyError(
+                f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
+                "study, and cannot go on; search anew."
+            )
+        dataset = same_data(folder, about)
+        close_last_run(folder, about)
+        budget = extended_budget(
+            Budget(**about["budget"]), trials=trials, time_budget=time_budget, target=target,
+            done=done, spent=sum(run["seconds"] for run in about["runs"]),
+            best=best,
+        )  # fmt: skip
+        if extended:
+            about.pop("search_seconds", None)
+        about |= {"budget": asdict(budget)}
+        place = replace(place, parallel=place.parallel or about.get("parallel"))
+        run(folder, about, dataset, place=place, command=command)
+
+
+def check_extension(trials: int | None, target: float | None, *, done: int, best: float) -> None:
+    """Check that a study that ended has something left to search; see `extended_budget`.
+
+    Raises:
+        StudyError: when it has not.
+    """
+    if trials is not None and trials <= done:
+        raise StudyError(
+            f"--trials {trials} leaves nothing to search: {done} were begun; give more than that."
+        )
+    if target is not None and target <= best:
+        raise StudyError(
+            f"--target {target} leaves nothing to search: {best:.4f} is reached; give a higher one."
+        )
+
+
+def extended_budget(
+    old: Budget,
+    *,
+    trials: int | None,
+    time_budget: float | None,
+    target: float | None,
+    done: int,
+    spent: float,
+    best: float,
+) -> Budget:
+    """Return what the whole study may spend; without a wish the old budget.
+
+    A time or a target alone lifts the old number of trials where that is reached; a number of
+    trials alone lifts the old time. An old target that is reached is lifted, too.
+
+    Args:
+        done: trials that were begun.
+        spent: seconds until now.
+        best: the highest validation accuracy until now.
+    """
+    if trials is time_budget is target is None:
+        return old
+    seconds = None if time_budget is None else spent + time_budget
+    limit = old.trials or DEFAULT_TRIALS
+    if trials is None and done >= limit:
+        trials = done + DEFAULT_TRIALS
+    if target is None and old.target is not None and best < old.target:
+        target = old.target
+    return Budget(
+        trials=trials if trials is not None else old.trials,
+        epochs=old.epochs,
+        seconds=seconds,
+        target=target,
+    )
+
+
+def run(
+    folder: StudyFolder,
+    about: dict[str, Any],
+    dataset: Dataset,
+    *,
+    place: Place,
+    command: Command,
+) -> None:
+    """Search, retrain and report what `about` asks for and is not done, with the lock held."""
+    retraining = Retraining(**about.get("retraining", {}))
+    with (
+        mirrored(folder, about.get("mirror"), command.console) as changed,
+        working(folder, about, place=place, command=command) as dashboard,
+    ):
+        searching = about.get("search_seconds") is None
+        search = Search(folder, about, dataset, retraining, command) if searching else None
+        need = search.need if search else None
+        slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
+        about["hardware"]["parallel"] = slots.total
+        introduce(folder, about, dashboard, command)
+        if search:
+            search.run(slots, changed)
+            search = None  # and with it a copy of the images
+        retrain_best(folder, about, dataset, slots, retraining, command)
+
+
+class Search:
+    """The search of a study in a running Ray cluster: measured first, then forecast and run."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        about: dict[str, Any],
+        dataset: Dataset,
+        retraining: Retraining,
+        command: Command,
+    ) -> None:
+        self.folder, self.about, self.retraining = folder, about, retraining
+        self.command = command
+        self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
+        self.settings = settings_of(about)
+        self.parts = search_split(dataset, split_of(about))
+        self.shape = {"classes": len(dataset.classes), "side": dataset.side}
+        self.typical, self.cost = survey(self.space, **self.shape), CostModel()
+        self.need = probe(
+            self.space, self.parts, self.cost, classes=self.shape["classes"],
+            tell=command.console.print,
+        )  # fmt: skip
+
+    def run(self, slots: Slots, changed: Callable[[], None]) -> None:
+        """Search until the budget is met.
+
+        Raises:
+            HwtuneFailure: when there is nothing to retrain then.
+        """
+        about, objectives = self.about, self.settings.objectives
+        self.show_distortions()
+        clock = self.clock(slots)
+        self.forecast(clock)
+        ledger = run_search(
+            self.space, self.parts, self.folder, self.settings,
+            classes=self.shape["classes"], costs=self.typical, cost=self.cost, budget=self.budget,
+            clock=clock, slots=slots, changed=changed, console=self.command.console,
+        )  # fmt: skip
+        if ledger.best is None:
+            raise HwtuneFailure(
+                f"No trial of {self.folder.name} was trained; see {self.folder.path}/trials.csv."
+            )
+        about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
+        if len(objectives) > 1:
+            about["pareto"] = pareto_front(ledger.trials.values(), objectives)
+
+    def show_distortions(self) -> None:
+        """Show in TensorBoard the most that the space may do to the training images."""
+        largest = self.space.config(self.space.corner(largest=True))
+        train = self.parts.train
+        add_distorted(
+            self.folder.tensorboard, "distorted/the most in the space", largest,
+            examples(train.images, train.labels),
+        )  # fmt: skip
+
+    @property
+    def spent(self) -> float:
+        """Return the seconds of earlier runs of the study."""
+        return float(sum(run["seconds"] or 0.0 for run in self.about["runs"][:-1]))
+
+    def clock(self, slots: Slots) -> Clock:
+        """Return the time of the whole study, which began before this command where it resumes."""
+        counts = self.about["split"]["counts"]
+        return Clock(
+            self.budget.seconds, slots.total, slots.parallel, self.retraining,
+            (counts["train"] + counts["validation"]) / counts["train"],
+            self.retrain_epochs, self.command.began - self.spent,
+        )  # fmt: skip
+
+    def retrain_epochs(self, trial: TrialRecord) -> int:
+        """Return how long a trial would be retrained."""
+        config = self.space.config(self.space.parse(trial.config))
+        return config.retrain_epochs(trial.best_epoch)
+
+    def forecast(self, clock: Clock) -> None:
+        """Say and record what the command will cost."""
+
+        def costs(points: Mapping[str, Any]) -> list[Cost]:
+            return [cost_of(self.space, each, **self.shape) for each in points.values()]
+
+        expected = forecast(
+            self.cost,
+            self.budget,
+            clock,
+            baselines=costs(self.space.baselines),
+            starts=costs(self.space.starts),
+            typical=self.typical,
+            images=len(self.parts.train.labels),
+            epochs=longest(self.space, images=len(self.parts.train.labels)),
+            stops=self.settings.scheduler != "none",
+            learns=self.settings.sampler != "random",
+            done=sum(t.epochs > 0 for t in self.folder.read_trials()),
+        )
+        self.about["runs"][-1]["forecast"] = expected.describe()
+        self.folder.write_study(self.about)
+        self.command.console.print(
+            f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
+            f"{in_words(expected.seconds - self.spent)}, retraining and report included."
+        )
+
+
+def in_words(seconds: float) -> str:
+    """Return a time for people."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
+def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, command: Command) -> None:
+    """Say what begins, and where it can be watched."""
+    counts = about["split"]["counts"]
+    command.console.print(
+        f"Study {folder.name}: {about['data']['name']}, {counts['train']:,} images to train on, "
+        f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
+        f"(split {about['split']['kind']}); {about['hardware']['parallel']} trials at once."
+    )
+    command.console.print(f"TensorBoard: tensorboard --logdir {for_people(folder.tensorboard)}")
+    if dashboard:
+        command.console.print(
+            f"Ray dashboard: {dashboard} (it asks for a token: ray get-auth-token)"
+        )

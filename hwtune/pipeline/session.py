@@ -1,0 +1,260 @@
+"""One command's work on one study: where it trains, and what is kept true meanwhile."""
+
+from __future__ import annotations
+
+import calendar
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hwtune import cluster
+from hwtune.data import load_data
+from hwtune.data.images import Dataset
+from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
+from hwtune.hardware import git_commit, hardware, versions
+from hwtune.mirror import Mirror
+from hwtune.records import FORMAT, StudyFolder, create_study, now
+from hwtune.report.report import write_report
+from hwtune.search.interrupts import Halt
+from hwtune.signals import catch_sigterm
+from hwtune.space import SearchSpace
+from hwtune.values import positive, share_of, wished
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a command trains.
+
+    Attributes:
+        parallel: trainings at once, None for as many as fit.
+        address: of a running Ray cluster, or None for this machine.
+        gpu_share: the part of a GPU a training asks for, None by memory.
+    """
+
+    parallel: int | None = None
+    address: str | None = None
+    gpu_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the user gave, when it began by `time.monotonic`, and where its words go."""
+
+    text: str
+    began: float
+    console: Console
+
+
+def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:
+    """Return where to train, from what the user gave."""
+    return Place(
+        parallel=wished("parallel", positive, parallel),
+        address=address,
+        gpu_share=wished("gpus_per_trial", share_of, gpus_per_trial),
+    )
+
+
+def command_of(text: str) -> Command:
+    """Return a command that begins now; a notebook gets plain lines."""
+    plain = False if Console().is_jupyter else None  # None: rich finds out
+    console = Console(soft_wrap=True, highlight=False, force_jupyter=plain, force_terminal=plain)
+    return Command(text=text, began=time.monotonic(), console=console)
+
+
+def new_study(
+    results: Path,
+    name: str | None,
+    default: str,
+    *,
+    space: SearchSpace,
+    source: str,
+    dataset: Dataset,
+    split: SplitSpec,
+    command: Command,
+    asked: dict[str, Any],
+) -> tuple[StudyFolder, dict[str, Any]]:
+    """Make the folder of a new study; return it and what its `study.json` says.
+
+    Args:
+        default: its name where none is given; one that is taken gets a number.
+        source: of the space, for people.
+        asked: what the command asks for beside space, data and split.
+
+    Raises:
+        StudyError: when it cannot be made.
+    """
+    about = {
+        "format": FORMAT,
+        "space": space.to_json(),
+        "data": dataset.describe(),
+        "split": {**split.to_dict(), "counts": split_indices(dataset, split).counts()},
+        **asked,
+        "command": command.text,
+        "started": now(),
+        "seconds": None,
+        "status": "running",
+        "runs": [],
+    }
+    folder = create_study(results, name, default, about=about, source=source)
+    return folder, {**about, "study": folder.name}
+
+
+@contextmanager
+def begun(folder: StudyFolder) -> Iterator[None]:
+    """Hold the lock of a new study, which is gone again where its cluster cannot be reached."""
+    with folder.locked():
+        try:
+            yield
+        except (ClusterError, MirrorError):
+            shutil.rmtree(folder.path)
+            raise
+
+
+@contextmanager
+def working(
+    folder: StudyFolder, about: dict[str, Any], *, place: Place, command: Command
+) -> Iterator[str]:
+    """Keep the files of a locked study true while the block trains; yield Ray's dashboard, or "".
+
+    Raises:
+        HwtuneFailure: when the files cannot be written any more.
+    """
+    about |= {"versions": versions(), "git_commit": git_commit()}
+    about["hardware"] = {**hardware(), "parallel": place.parallel}
+    catch_sigterm()
+    try:
+        folder.repair()
+        with (
+            reported(folder),
+            explained(folder, place, command),
+            recorded(folder, about, command=command),
+            cluster.started(place.address) as dashboard,
+        ):
+            about["runs"][-1]["dashboard"] = dashboard
+            folder.write_study(about)
+            yield dashboard
+    except (Halt, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in FULL:
+            raise
+        raise HwtuneFailure(
+            f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, "
+            f"then: python -m hwtune resume {folder.called}"
+        ) from None
+
+
+@contextmanager
+def explained(folder: StudyFolder, place: Place, command: Command) -> Iterator[None]:
+    """Say how to go on when the user ends the block, before the report takes its seconds."""
+    opened = openings(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say = command.console.print
+        untouched = "" if openings(folder) > opened else "Nothing was tested. "
+        where = f" --address {place.address}" if place.address else ""
+        say(f"{untouched}Go on: python -m hwtune resume {folder.called}{where}")
+        if any(trial.epochs for trial in folder.read_trials()):
+            say(f"Or test the best so far: python -m hwtune retrain {folder.called}{where}")
+        raise
+
+
+def openings(folder: StudyFolder) -> int:
+    """Return how often the test set was opened for a study."""
+    return len(folder.read_retrain()["test_openings"])
+
+
+@contextmanager
+def reported(folder: StudyFolder) -> Iterator[None]:
+    """Write the report of what there is, however the block ends."""
+    try:
+        yield
+    except Halt:
+        raise  # there is no room for a page either
+    except BaseException:
+        with suppress(Exception):  # the page must not hide why the block ended
+            write_report(folder)
+        raise
+    write_report(folder)
+
+
+@contextmanager
+def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) -> Iterator[None]:
+    """Keep `study.json` true: a new run inside the block, then how it ended and after how long."""
+    run: dict[str, Any] = {
+        "command": command.text, "started": now(), "seconds": None, "status": "running",
+    }  # fmt: skip
+    about["runs"].append(run)
+    about |= {"status": "running"}
+    folder.write_study(about)
+    try:
+        yield
+        run["status"] = "complete"
+    except (KeyboardInterrupt, Halt):
+        run["status"] = "interrupted"
+        raise
+    except BaseException:
+        run["status"] = "failed"
+        raise
+    finally:
+        run["seconds"] = round(time.monotonic() - command.began, 1)
+        seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
+        about |= {"status": run["status"], "seconds": seconds}
+        with suppress(OSError):  # on a full disk it still says "running", which a resume mends
+            folder.write_study(about)
+
+
+@contextmanager
+def mirrored(
+    folder: StudyFolder, uri: str | None, console: Console
+) -> Iterator[Callable[[], None]]:
+    """Keep a copy of the study at `uri`, if there is one; yields what asks for an upload."""
+    if uri is None:
+        yield lambda: None
+        return
+    mirror = Mirror(folder, uri, tell=console.print)
+    with suppress(OSError):  # the mirror itself says so, and tries again
+        mirror.adopt()
+    with mirror.running():
+        yield mirror.request
+
+
+def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
+    """Give a run that was killed its time until then; a study of old gets its one run."""
+    if "runs" not in about:
+        run = {key: about[key] for key in ("command", "started", "seconds", "status")}
+        about["runs"] = [run]
+    for run in about["runs"]:
+        if run["seconds"] is None:
+            started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
+            run["seconds"] = max(0.0, round(folder.last_progress() - started, 1))
+            run["status"] = "killed"
+
+
+def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
+    """Return the data set of a study.
+
+    Raises:
+        DataError: when the one at hand is another.
+    """
+    dataset = load_data(about["data"]["name"])
+    if dataset.sha256 != about["data"]["sha256"]:
+        raise DataError(
+            f"{dataset.name} is not the data that study {folder.name!r} searched (another sha256); "
+            "put the original into the data folder."
+        )
+    return dataset
+
+
+def split_of(about: dict[str, Any]) -> SplitSpec:
+    """Return the split that `study.json` holds."""
+    return SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})

@@ -1,0 +1,103 @@
+"""What the files of a study say, in values and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hwtune.records import EpochRecord, StudyFolder, TrialRecord, pareto_front, ranked
+from hwtune.report.words import percent
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the files of a study say.
+
+    Attributes:
+        about: `study.json`.
+        trials: the best first, those without an accuracy at the end.
+        tested: `retrain.json`.
+    """
+
+    about: dict[str, Any]
+    trials: list[TrialRecord]
+    epochs: list[EpochRecord]
+    tested: dict[str, Any]
+
+    @property
+    def winner(self) -> dict[str, Any] | None:
+        """Return what was tested first, None before that."""
+        return next(iter(self.tested["configurations"]), None)
+
+    @property
+    def objectives(self) -> list[str]:
+        """Return what the Pareto front is drawn by."""
+        several = self.about.get("objectives", [])
+        return several if len(several) > 1 else ["val_accuracy", "parameters"]
+
+    @cached_property
+    def front(self) -> list[int]:
+        """Return the trials of the Pareto front."""
+        return pareto_front(self.trials, self.objectives)
+
+
+def read_content(folder: StudyFolder) -> Content:
+    """Read what a study's page, or a notebook, shows.
+
+    Raises:
+        StudyError: when the study's files do not read.
+    """
+    trials = folder.read_trials()
+    order = ranked(trials)
+    order += [trial for trial in trials if trial not in order]
+    about = {"baseline": None, **folder.read_study()}
+    return Content(about, order, folder.read_epochs(), folder.read_retrain())
+
+
+def answer(content: Content) -> str:
+    """Return the outcome in a sentence."""
+    about, winner = content.about, content.winner
+    if winner is None:
+        return "No configuration was retrained and tested yet."
+    test = winner["test_accuracy"]
+    if published := about["baseline"]:
+        title = (
+            f"{winner['name']}, trained {'by hwtune' if published['honest'] else 'as published'}"
+        )
+    else:
+        title = (
+            f"The best of {len(ranked(content.trials))} trained configurations, {winner['name']}"
+        )
+    return (
+        f"{title}, reads "
+        f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
+        f"{about['data']['name']} correctly: the mean of {len(winner['seeds'])} trainings, 95 % "
+        f"interval {percent(test['low'])} to {percent(test['high'])}, with "
+        f"{winner['parameters']:,} parameters.{reported_by(published)}"
+    )
+
+
+def reported_by(published: dict[str, Any] | None) -> str:
+    """Return what the authors of a baseline report, as a sentence, or ""."""
+    if not published or published["headline"] is None:
+        return ""
+    return f" Its authors report {percent(published['headline'])}: {published['really']}."
+
+
+def gains(content: Content) -> list[dict[str, Any]]:
+    """Return what the winner, or the best so far, gained over each baseline on validation."""
+    order, winner = ranked(content.trials), content.winner
+    if not order:
+        return []
+    best = next((t for t in order if winner and t.name == winner["name"]), order[0])
+    return [
+        {
+            "name": t.baseline,
+            "accuracy": t.val_accuracy,
+            "gain": best.val_accuracy - t.val_accuracy,
+            "parameters": t.parameters,
+        }
+        for t in order
+        if t.baseline
+    ]

@@ -1,0 +1,19 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def short(text: str) -> str:
+    """Return a hyperparameter as its file has it, a long number with four digits."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if len(text) <= 7 else f"{number:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with two digits, a dash for none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"

@@ -1,0 +1,205 @@
+"""A study as an object: its records as data frames, its plots, and what can be done with it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from plotly.graph_objects import Figure
+
+from hwtune.addresses import reach_out
+from hwtune.errors import HwtuneError
+from hwtune.records import TRIAL_COLUMNS, StudyFolder
+from hwtune.report.content import Content, answer, read_content
+from hwtune.report.report import plots, write_report
+from hwtune.signals import sigterm_kept
+from hwtune.space import SearchSpace, space_from_json
+from hwtune.values import accuracy_of, positive, seconds_of, wished
+
+if TYPE_CHECKING:
+    from hwtune.evaluation.classifier import Classifier
+
+SHOWN = 10  # trials of a study that a notebook shows
+
+
+def called_with(given: Mapping[str, Any], function: Callable[..., Any]) -> str:
+    """Return the arguments of a call as its text, those left out that have their defaults."""
+    defaults = inspect.signature(function).parameters
+    return ", ".join(
+        f"{name}={given[name]!r}"
+        for name, each in defaults.items()
+        if name != "self" and given[name] != each.default
+    )
+
+
+def table_of(content: Content) -> pd.DataFrame:
+    """Return a row a trial, with a column a searched hyperparameter."""
+    space = space_from_json(content.about["space"])
+    rows = [
+        {**{name: getattr(t, name) for name in TRIAL_COLUMNS}, **space.parse(t.config)}
+        for t in content.trials
+    ]
+    columns = [*TRIAL_COLUMNS, *space.search]
+    return pd.DataFrame(rows, columns=columns).set_index("trial")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study on disk; every look at it reads its files, also while it is searched."""
+
+    folder: StudyFolder
+
+    @property
+    def name(self) -> str:
+        """Return the study's name."""
+        return self.folder.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return `study.json`: space, data, split, budget, hardware, how it ended."""
+        return self.folder.read_study()
+
+    @property
+    def space(self) -> SearchSpace:
+        """Return the space that was searched."""
+        return space_from_json(self.about["space"])
+
+    @property
+    def answer(self) -> str:
+        """Return the outcome in a sentence."""
+        return answer(read_content(self.folder))
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Return a row a trial, the best first, with a column a searched hyperparameter."""
+        return table_of(read_content(self.folder))
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """Return a row an epoch, as recorded: losses, accuracy in [0, 1], lr, seconds."""
+        return pd.DataFrame([vars(each) for each in self.folder.read_epochs()])
+
+    @property
+    def tested(self) -> pd.DataFrame:
+        """Return a row a tested configuration, the winner first.
+
+        Accuracies lie in [0, 1]; `low` and `high` bound the 95 % interval of `mean`.
+        """
+        found = self.folder.read_retrain()["configurations"]
+        columns = ("name", "baseline", "parameters", "seeds", "test_images")
+        rows = [{**{key: each[key] for key in columns}, **each["test_accuracy"]} for each in found]
+        accuracy = ["mean", "low", "high", "spread", "per_seed"]
+        return pd.DataFrame(rows, columns=[*columns, *accuracy]).set_index("name")
+
+    @property
+    def plots(self) -> dict[str, Figure]:
+        """Return the report's figures by name, such as "curves" and "confusion"."""
+        return plots(read_content(self.folder))
+
+    def write_report(self) -> Path:
+        """Write the page of the study anew, and return its path."""
+        write_report(self.folder)
+        return self.folder.report
+
+    def classifier(self) -> Classifier:
+        """Return the final model.
+
+        Raises:
+            StudyError: when none was retrained.
+        """
+        from hwtune.evaluation import classifier
+
+        return classifier.load_classifier(self.folder.model)
+
+    def resume(
+        self,
+        *,
+        trials: int | None = None,
+        time_budget: float | str | None = None,
+        target: float | None = None,
+        parallel: int | None = None,
+        address: str | None = None,
+        gpus_per_trial: float | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Go on with the study where it was interrupted, or extend it; see `hwtune resume --help`.
+
+        Raises:
+            HwtuneError: when something given is wrong, or there is nothing left to do.
+            HwtuneFailure: when no trial was trained, or the files cannot be written any more.
+        """
+        given = locals()
+        reach_out(address)
+        from hwtune.pipeline import baseline, search
+        from hwtune.pipeline.session import command_of, place_of
+
+        more = wished("trials", positive, trials)
+        seconds = wished("time_budget", seconds_of, time_budget)
+        enough = wished("target", accuracy_of, target)
+        place = place_of(parallel, address, gpus_per_trial)
+        begun = command_of(command or self._call("resume", given, Study.resume))
+        with sigterm_kept():
+            if "baseline" not in self.about:
+                search.resume(
+                    self.folder, trials=more, time_budget=seconds, target=enough, place=place,
+                    command=begun,
+                )  # fmt: skip
+                return
+            if more or seconds or enough:
+                raise HwtuneError(f"{self.name} is no search: resume it without a budget.")
+            baseline.resume_baseline(self.folder, place=place, command=begun)
+
+    def retrain(
+        self,
+        *,
+        finalists: int = 1,
+        folds: int = 3,
+        top: int = 1,
+        seeds: int = 3,
+        baselines: bool = False,
+        parallel: int | None = None,
+        address: str | None = None,
+        gpus_per_trial: float | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Retrain the best on several seeds and test them once; see `hwtune retrain --help`.
+
+        Raises:
+            HwtuneError: when something given is wrong, or nothing was searched.
+            HwtuneFailure: when no training of the best ends well.
+        """
+        given = locals()
+        reach_out(address)
+        from hwtune.pipeline.retrain import retrain_study, retraining_of
+        from hwtune.pipeline.session import command_of, place_of
+
+        with sigterm_kept():
+            retrain_study(
+                self.folder,
+                retraining=retraining_of(
+                    finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
+                ),
+                place=place_of(parallel, address, gpus_per_trial),
+                command=command_of(command or self._call("retrain", given, Study.retrain)),
+            )  # fmt: skip
+
+    def _call(self, name: str, given: Mapping[str, Any], method: Callable[..., None]) -> str:
+        """Return how a method was called."""
+        return f"load_study({self.name!r}).{name}({called_with(given, method)})"
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the answer and the best trials."""
+        content = read_content(self.folder)
+        status, outcome = content.about["status"], escape(answer(content))
+        best = table_of(content).head(SHOWN).drop(columns=["val_loss", "seconds"])
+        return f"<p><b>{escape(self.name)}</b> ({status}): {outcome}</p>" + best.to_html(
+            formatters={"val_accuracy": "{:.2%}".format}
+        )

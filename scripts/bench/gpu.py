@@ -1,0 +1,150 @@
+"""Train on one GPU by hwtune's loop and by the usual one, and search with one and many trials.
+
+Without a GPU it says so and ends. The usual loop is that of `engine`, its batches moved to the GPU
+one by one. Each speed comes from a process of its own. A study of random points without early
+stopping runs twice: one trial a GPU, and as many as its memory holds by hwtune's own probe; the
+share of the time in which the GPU computes is what NVIDIA's driver says twice a second from the
+first epoch on. Writes results/bench/gpu.json and .md:
+
+    python -m scripts.bench.gpu
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hwtune.hardware import hardware
+from hwtune.records import StudyFolder
+from scripts.bench.engine import NETWORKS, Network, config_of, images_of, ours, usual
+from scripts.bench.outcome import in_process, publish, search, table
+
+MODULE = "scripts.bench.gpu"  # this one
+WAYS = ("usual", "hwtune", "hwtune without graphs")
+BATCHES = 40  # of an epoch at least: on a GPU they are short
+TRIALS, EPOCHS = 48, 6  # of each study
+SHARES = {"one trial a GPU": ["--gpus-per-trial", "1"], "by memory": []}
+
+
+def one(baseline: str, way: str) -> float:
+    """Return images a second of a network in this process."""
+    from hwtune.training.device import prepare_process
+
+    known = next(each for each in NETWORKS if each.baseline == baseline)
+    network = known._replace(batches=max(known.batches, BATCHES))
+    config = config_of(network)
+    part = images_of(network, config)
+    if way == "usual":
+        return usual(config, part, network.classes, device="cuda")
+    fast = prepare_process(gpu=True)
+    warnings.simplefilter("error")  # without graphs, that figure would not be what it says
+    return ours(config, part, network.classes, fast=replace(fast, graphs=way == "hwtune"))
+
+
+def speeds(network: Network, repetitions: int) -> dict[str, Any]:
+    """Return what was measured of a network: medians, the ways taking turns."""
+    seen: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(repetitions):
+        for way in WAYS:
+            seen[way].append(in_process(MODULE, network.baseline, way))
+    medians = {way: statistics.median(each) for way, each in seen.items()}
+    row = {"network": network.title, **medians, "ratio": medians["hwtune"] / medians["usual"]}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def busy() -> float:
+    """Return the share of the last moments in which the first GPU computed, in [0, 1]."""
+    words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 100
+
+
+def study(title: str, words: list[str]) -> dict[str, Any]:
+    """Search; return the trials an hour and the share of the time in which the GPU computed."""
+    with TemporaryDirectory() as name:
+        folder = StudyFolder(Path(name).resolve() / "study")
+        source = folder.path.parent / "gpu_space.py"
+        source.write_text("from scripts.bench.peers.task import SPACE as SPACE\n", encoding="utf-8")
+        shares: list[float] = []
+
+        def look() -> None:
+            if (folder.path / "epochs.csv").exists() and folder.read_epochs():
+                shares.append(busy())
+
+        began = time.monotonic()
+        search(
+            [
+                str(source), "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--data",
+                "chinese_mnist", "--sampler", "random", "--scheduler", "none", "--seeds", "1",
+                "--results", name, "--name", "study", *words,
+            ],
+            folder.path.parent / "log", look, every=0.5,
+        )  # fmt: skip
+        seconds = time.monotonic() - began
+        trained = sum(each.epochs > 0 for each in folder.read_trials())
+    row = {
+        "study": title, "trials": trained, "trials_an_hour": trained / seconds * 3600,
+        "busy": statistics.fmean(shares),
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str) -> str:
+    """Return the tables for people."""
+
+    def middle(title: str, key: str) -> float:
+        return statistics.median(row[key] for row in studies if row["study"] == title)
+
+    lines = [
+        [
+            row["network"], *(f"{row[way]:,.0f}" for way in WAYS), f"{row['ratio']:.1f}",
+        ]
+        for row in networks
+    ]  # fmt: skip
+    searches = [
+        [title, f"{middle(title, 'trials_an_hour'):,.0f}", f"{middle(title, 'busy'):.0%}"]
+        for title in SHARES
+    ]
+    return (
+        f"{gpu}: images a second while training, batch sizes and optimisers as published.\n\n"
+        + table(["network", *WAYS, "times as fast"], lines)
+        + f"\n\nStudies of {TRIALS} trials of {EPOCHS} epochs, from the start of the command to "
+        "the end of the last trial; the GPU is looked at from the first epoch on. Medians of "
+        f"{len(studies) // len(SHARES)} repetitions.\n\n"
+        + table(["trials at once", "trials an hour", "time in which the GPU computes"], searches)
+    )
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--one", nargs=2, metavar=("NETWORK", "WAY"), help="as the program does")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(*options.one)))
+        return
+    gpus = hardware()["gpus"]
+    if not gpus:
+        print("No GPU was found on this machine: nothing was measured.")
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # the one that is looked at
+    networks = [speeds(network, options.repetitions) for network in NETWORKS]
+    studies = [
+        study(title, words) for _ in range(options.repetitions) for title, words in SHARES.items()
+    ]
+    publish("gpu", page(networks, studies, gpus[0]), [*networks, *studies])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+import pytest
+
+from hwtune.errors import StudyError
+from hwtune.pipeline.search import check_extension, extended_budget
+from hwtune.search.budget import Budget
+
+OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
+
+
+@pytest.mark.parametrize(
+    ("old", "done", "wish", "expected"),
+    [
+        (OLD, 7, {}, OLD),
+        (OLD, 7, {"trials": 400}, Budget(trials=400, epochs=9, target=0.9)),
+        (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9)),
+        (
+            OLD,
+            50,
+            {"time_budget": 60.0},
+            Budget(trials=100, epochs=9, seconds=160.0, target=0.9),
+        ),
+        (Budget(target=0.8), 7, {"trials": 400}, Budget(trials=400)),  # which was reached
+        (Budget(trials=8), 8, {"target": 0.99}, Budget(trials=58, target=0.99)),
+        (Budget(trials=8), 3, {"target": 0.99}, Budget(trials=8, target=0.99)),
+    ],
+)
+def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
+    wishes = {"trials": None, "time_budget": None, "target": None, **wish}
+    assert extended_budget(old, **wishes, done=done, spent=100.0, best=0.85) == expected
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"trials": 7}, "--trials 7 leaves nothing to search: 7 were begun"),
+        ({"target": 0.85}, "--target 0.85 leaves nothing to search: 0.8500 is reached"),
+    ],
+)
+def test_an_extension_that_leaves_nothing_to_search_is_refused(wish, message):
+    wishes = {"trials": None, "target": None, **wish}
+    with pytest.raises(StudyError, match=message):
+        check_extension(**wishes, done=7, best=0.85)

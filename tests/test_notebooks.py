@@ -1,0 +1,90 @@
+"""docs/notebooks.md, run in a real Jupyter kernel."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import hwtune
+from hwtune.errors import HwtuneError, SpaceError, StudyError
+from hwtune.records import create_study
+from hwtune.study import Study, called_with
+
+PAGE = (Path(__file__).parent.parent / "docs" / "notebooks.md").read_text(encoding="utf-8")
+CELLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the kernel's client
+def test_the_page_runs_in_a_kernel_and_shows_tables_and_plots(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in CELLS])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [
+        output["data"]
+        for cell in notebook.cells
+        for output in cell.outputs
+        if output["output_type"] in ("execute_result", "display_data")
+    ]
+    pages = [each.get("text/html", "") for each in shown]
+    assert "How small a network reads 8x8 digits?" in pages[0]
+    assert "of 179 unseen images of digits correctly" in pages[1]
+    assert sum("<table" in page for page in pages) >= 5
+    assert any("application/vnd.plotly.v1+json" in each for each in shown)
+    assert "reads 10 classes" in pages[-1]
+    said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.outputs)
+    assert said.count("Winner on validation") == 2
+    assert "\x1b" not in said
+
+
+def test_the_package_offers_four_names_and_no_other():
+    assert all(callable(getattr(hwtune, name)) for name in hwtune.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        hwtune.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trials": 0}, "trials: 0 is no whole number"),
+        ({"time_budget": "soon"}, "time_budget: 'soon' is no duration"),
+        ({"target": 99.8}, "target: 99.8 is no accuracy"),
+        ({"seeds": 0}, "seeds: 0 is no whole number"),
+        ({"split": "both"}, "split='both' is none of random, writer"),
+        ({"sampler": "luck"}, "--sampler 'luck'; known are tpe"),
+        ({"scheduler": "luck"}, "--scheduler 'luck'; known are asha"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_leaves_nothing_behind(tmp_path, wrong, message):
+    with pytest.raises(HwtuneError, match=message):
+        hwtune.run_study("digits_cnn", results=tmp_path, **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SpaceError, match="Unknown space 'nothing'"):
+        hwtune.run_study("nothing", results=tmp_path)
+    with pytest.raises(StudyError, match="Unknown study 'nothing'"):
+        hwtune.load_classifier("nothing", results=tmp_path)
+
+
+def test_a_study_knows_how_it_was_called(tmp_path, monkeypatch):
+    given = {"self": 1, "trials": 400, "time_budget": "30m", "target": None, "parallel": None,
+             "address": None, "gpus_per_trial": None, "command": None}  # fmt: skip
+    assert called_with(given, Study.resume) == "trials=400, time_budget='30m'"
+    monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path))
+    folder = create_study(tmp_path, "mine", "s", about={"format": 1})
+    assert hwtune.load_study("mine").folder.path == folder.path
+
+
+def test_a_cluster_that_would_be_open_to_the_network_is_not_started():
+    script = "import ray, hwtune.cluster as c\nwith c.started(): pass"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert "Ray was imported before hwtune" in done.stderr
