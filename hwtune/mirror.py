@@ -154,7 +154,7 @@ class Mirror:
 
     def _files(self) -> Iterator[Path]:
         for path in self.folder.path.rglob("*"):
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file() and not path.name.startswith((".", "optuna.journal.lock")):
                 yield path
 
     def _work(self) -> None:

@@ -237,14 +237,13 @@ class StudyFolder:
         try:
             for path in (self.path / "epochs.csv", self.journal, *self.path.glob("logs/*.log")):
                 _cut_to_last_newline(path)
-            for path in (
-                *self.path.glob("optuna.journal.lock*"),
-                *self.checkpoints.glob("*.[0-9]*"),
-                *self.retraining.glob("*.[0-9]*"),
-            ):
-                path.unlink()
-            for path in self.path.glob(".[0-9]*-*"):  # of write_atomic
-                path.unlink()
+            half_written = [
+                path
+                for folder in (self.path, self.checkpoints, self.retraining)
+                for path in folder.glob(".[0-9]*-*")
+            ]
+            for path in (*self.path.glob("optuna.journal.lock*"), *half_written):
+                path.unlink(missing_ok=True)  # a dying process may finish what it wrote
             for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
                 folder.mkdir(exist_ok=True)
         except OSError as error:

@@ -20,7 +20,7 @@ class StateStore:
     def save(self, name: object, content: bytes) -> str:
         """Put a state on disk, replacing its last; return the system's error or ""."""
         path = state_file(self.folder, name)
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_name(f".{os.getpid()}-{path.stem}")
         try:
             with temporary.open("wb") as file:
                 file.write(content)

@@ -137,7 +137,7 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     folder.journal.write_text("x" * 100_000)  # one line, never ended
     leavings = [
         folder.path / ".123-trials.csv", folder.path / "optuna.journal.lock",
-        folder.checkpoints / "3.77",
+        folder.checkpoints / ".77-3",
     ]  # fmt: skip
     for path in leavings:
         path.touch()
