@@ -20,7 +20,7 @@ from hwtune.addresses import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.search.trial import TrialRunner
 from hwtune.search.worker import Worker
-from tests.search.runs import searched
+from scripts.bench.bare_search import bare_search
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_a_cluster_of_cpus_and_gpus_trains_on_both(tmp_path, digits, monkeypatch
         with cluster.started(nodes.address):
             slots = cluster.plan_slots()
             assert (slots.parallel, slots.plain, slots.gpus) == (1, 1, 1.0)
-            _, ledger = searched(tmp_path, digits, PlacedRunner, slots=slots, scheduler="none")
+            _, ledger = bare_search(
+                tmp_path, digits, runner=PlacedRunner, slots=slots, scheduler="none"
+            )
     finally:
         nodes.shutdown()
     assert all(t.state == "complete" for t in ledger.trials.values())

@@ -11,14 +11,12 @@ from optuna.trial import TrialState
 
 from hwtune import cluster
 from hwtune.records import StudyFolder
-from hwtune.search import study as study_module
 from hwtune.search.objectives import Objectives
 from hwtune.search.study import open_optuna_study
 from hwtune.space import SearchSpace, choice, log_uniform
-from scripts.bench import faults
+from scripts.bench import faults, faulty
+from scripts.bench.bare_search import bare_search
 from tests.conftest import assert_refused
-from tests.search import faulty
-from tests.search.runs import searched
 
 
 def whole(outcome):
@@ -65,20 +63,21 @@ def test_a_living_process_keeps_its_study_and_an_ended_one_can_be_extended(tmp_p
 @pytest.fixture(scope="module")
 def ray_here(tmp_path_factory):
     """Hold a Ray cluster of this machine."""
-    os.environ["HWTUNE_TEST_FLAG"] = str(tmp_path_factory.mktemp("flag") / "killed")
+    os.environ[faulty.FLAG] = str(tmp_path_factory.mktemp("flag") / "killed")
     with cluster.started(cpus=2):
         yield
-    del os.environ["HWTUNE_TEST_FLAG"]
+    del os.environ[faulty.FLAG]
 
 
-def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, digits, ray_here):
-    folder, ledger = searched(tmp_path, digits, faulty.FaultyRunner, scheduler="none")
-    states = {number: trial.state for number, trial in ledger.trials.items()}
-    assert states == {
+def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ray_here):
+    assert whole(faults.trials_fail(tmp_path / "results"))
+    folder = StudyFolder(tmp_path / "results" / "s")
+    trials = folder.read_trials()
+    assert {t.trial: t.state for t in trials} == {
         0: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
         faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
     }  # fmt: skip
-    reasons = {number: trial.reason for number, trial in ledger.trials.items() if trial.reason}
+    reasons = {t.trial: t.reason for t in trials}
     assert reasons[faulty.RAISES] == "ValueError: a mistake in the model"
     assert "diverged at epoch 2" in reasons[faulty.NAN]
     assert reasons[faulty.MEMORY] == "out of memory"
@@ -97,11 +96,11 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, di
 
 
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):
-    first, _ = searched(tmp_path / "a", digits, study_module.TrialRunner, trials=1, seed=1)
+    first, _ = bare_search(tmp_path / "a", digits, trials=1, seed=1)
     foreign = (first.checkpoints / "0.pt").read_bytes()
-    plain, _ = searched(tmp_path / "b", digits, study_module.TrialRunner, trials=1)
-    mixed, _ = searched(
-        tmp_path / "c", digits, study_module.TrialRunner, trials=1,
+    plain, _ = bare_search(tmp_path / "b", digits, trials=1)
+    mixed, _ = bare_search(
+        tmp_path / "c", digits, trials=1,
         before=lambda folder: (folder.checkpoints / "0.pt").write_bytes(foreign),
     )  # fmt: skip
     seen = [
@@ -115,9 +114,7 @@ def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
 @pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
 def test_every_sampler_works_with_every_scheduler(tmp_path, digits, ray_here, sampler, scheduler):
-    folder, ledger = searched(
-        tmp_path, digits, study_module.TrialRunner, sampler=sampler, scheduler=scheduler, trials=4
-    )
+    folder, ledger = bare_search(tmp_path, digits, sampler=sampler, scheduler=scheduler, trials=4)
     assert all(t.state in ("complete", "stopped") for t in ledger.trials.values())
     told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
     for trial in told:
@@ -137,9 +134,7 @@ def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
         fixed={"epochs": 3, "filters": "8"},
     )
     objectives = ("val_accuracy", "parameters")
-    folder, ledger = searched(
-        tmp_path, digits, study_module.TrialRunner, objectives=objectives, trials=8, space=space
-    )
+    folder, ledger = bare_search(tmp_path, digits, objectives=objectives, trials=8, space=space)
     told = open_optuna_study(folder, Objectives(objectives, 1))
     assert not any(t.intermediate_values for t in told.trials)
     assert {t.number for t in told.best_trials} <= {
@@ -149,9 +144,7 @@ def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
 
 
 def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
-    folder, ledger = searched(
-        tmp_path, digits, study_module.TrialRunner, disk_limit=100_000, scheduler="none"
-    )
+    folder, ledger = bare_search(tmp_path, digits, disk_limit=100_000, scheduler="none")
     sizes = {int(path.stem): path.stat().st_size for path in folder.checkpoints.iterdir()}
     assert 0 < sum(sizes.values()) <= 100_000
     assert len(sizes) < 6

@@ -112,6 +112,7 @@ def run_search(
     slots: Slots,
     changed: Callable[[], None] = lambda: None,
     console: Console,
+    runner: type[tune.Trainable] = TrialRunner,
 ) -> Ledger:
     """Search a space inside a running Ray cluster until the budget is met.
 
@@ -121,6 +122,7 @@ def run_search(
         costs: of random points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
         changed: called after each trial that is over.
+        runner: what trains, or breaks, or sleeps.
 
     Raises:
         KeyboardInterrupt: when a signal came; every file is in order then.
@@ -187,7 +189,7 @@ def run_search(
         )
         data = {"data": arrays_of(split, classes), "store": start_store(folder.checkpoints)}
         try:
-            fit(TrialRunner, searcher, stopping, callback, data, slots)
+            fit(runner, searcher, stopping, callback, data, slots)
             interrupts.check()
         except KeyboardInterrupt:
             ledger.write(now=True)

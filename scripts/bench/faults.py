@@ -16,9 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from hwtune import cluster
+from hwtune.data import load_data
+from scripts.bench.bare_search import bare_search
+from scripts.bench.faulty import FLAG, FaultyRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds until a study that shows no progress counts as stuck
@@ -274,6 +279,34 @@ def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     return study.outcome(name, f"once; it had ended after {seconds:.1f} s, then resume"), seconds
 
 
+def trials_fail(results: Path) -> Outcome:
+    """Let trials of one study fail in every way, inside the Ray cluster that runs.
+
+    `faulty.FLAG` must have named a file since before the cluster started.
+    """
+    digits, settings = load_data("digits"), {"sampler": "random", "scheduler": "none"}
+    _, ledger = bare_search(results, digits, runner=FaultyRunner, **settings)
+    bare_search(results.with_name("calm"), digits, **settings)
+    study, calm = Study(results, trials=2), Study(results.with_name("calm"))
+    outcome = study.outcome(
+        "trials that fail",
+        "of six one raises, one gives NaN, one runs out of memory, one loses its process at every "
+        "try, each in its second epoch, and one loses it once; compared with an undisturbed run",
+    )
+    whole = {number for number, trial in ledger.trials.items() if trial.state == "complete"}
+    kept = {key: row for key, row in calm.epochs().items() if key[0] in whole or key[1] == 1}
+    lost = sum(study.before.get(key) != row for key, row in kept.items())
+    return replace(outcome, lost=lost)
+
+
+def trials_fail_alone(results: Path) -> Outcome:
+    """Do so in a cluster of its own."""
+    with tempfile.TemporaryDirectory() as flags:
+        os.environ[FLAG] = f"{flags}/killed"
+        with cluster.started(cpus=2):
+            return trials_fail(results)
+
+
 FAULTS: list[Callable[[Path], Outcome]] = [
     lambda folder: interrupted(folder, signal.SIGINT)[0],
     lambda folder: interrupted(folder, signal.SIGTERM)[0],
@@ -281,6 +314,7 @@ FAULTS: list[Callable[[Path], Outcome]] = [
     trial_killed,
     node_lost,
     disk_full,
+    trials_fail_alone,
 ]
 
 

@@ -9,7 +9,6 @@ the number of trials.
 """
 
 import argparse
-import io
 import itertools
 import os
 import time
@@ -20,19 +19,14 @@ from typing import Any
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
-from rich.console import Console
 
 from hwtune import cluster
 from hwtune.data import load_data
-from hwtune.data.splits import SplitSpec, search_split
-from hwtune.models.layers import Cost
-from hwtune.records import create_study
 from hwtune.search import study
-from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
+from scripts.bench.bare_search import bare_search
 from scripts.bench.outcome import publish, table
 
 NODES, SLOTS, SECONDS, EPOCHS = 3, 32, 1.0, 3
@@ -109,25 +103,19 @@ def run(trials: int, sampler: str) -> Meter:
         meter.note()
         return suggest(self, trial_id)
 
-    runner = study.TrialRunner
-    study.TrialRunner = Sleeper  # type: ignore[misc,assignment]
     study.optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": SLOTS // NODES})
     try:
         for _ in range(NODES - 1):
             nodes.add_node(num_cpus=SLOTS // NODES + 1)
         with TemporaryDirectory() as folder, cluster.started(nodes.address):
-            study.run_search(
-                SPACE, search_split(load_data("digits"), SplitSpec()),
-                create_study(Path(folder), "s", "s"), Settings(sampler=sampler),
-                classes=10, costs=[Cost(1, 1)], cost=CostModel(), budget=Budget(trials=trials),
-                clock=Clock(None, SLOTS, SLOTS, Retraining(seeds=1), 1.0, lambda _: 1),
-                slots=cluster.plan_slots(SLOTS), console=Console(file=io.StringIO()),
+            bare_search(
+                Path(folder), load_data("digits"), runner=Sleeper, trials=trials, space=SPACE,
+                slots=cluster.plan_slots(SLOTS), sampler=sampler,
             )  # fmt: skip
             meter.note()
     finally:
         nodes.shutdown()
-        study.TrialRunner = runner  # type: ignore[misc]
         study.optuna.Study.ask, OptunaSearcher.suggest = ask, suggest  # type: ignore[method-assign]
     return meter
 

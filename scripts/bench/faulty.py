@@ -4,27 +4,31 @@ import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from hwtune.search.trial import TrialRunner
+from hwtune.search.trial import Arrays, Report, TrialRunner
 from hwtune.search.worker import Worker
 
 RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS = 1, 2, 3, 4, 5
+FLAG = "HWTUNE_FAULTY_FLAG"  # the environment variable that names a file, absent until a kill
 
 
 class FaultyRunner(TrialRunner):
     """Trains like any runner, but for its worker."""
 
-    def make_worker(self, data, store):
+    def make_worker(self, data: Arrays, store: Any) -> Worker:
+        """Return what trains."""
         return FaultyWorker(data, store)
 
 
 class FaultyWorker(Worker):
     """Trains like any worker, but in the second epoch some trials fail."""
 
-    def train_epoch(self):
+    def train_epoch(self) -> Report:
         """Fail before the epoch is trained, where this trial's turn has come."""
+        assert self.state is not None
         if self.state.epoch == 1:
             if self.number == RAISES:
                 raise ValueError("a mistake in the model")
@@ -38,10 +42,10 @@ class FaultyWorker(Worker):
         return super().train_epoch()
 
 
-def first_time():
+def first_time() -> bool:
     """Return True once."""
     try:
-        Path(os.environ["HWTUNE_TEST_FLAG"]).touch(exist_ok=False)
+        Path(os.environ[FLAG]).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
