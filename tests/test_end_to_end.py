@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -285,6 +286,26 @@ def test_a_study_ends_at_its_target(tmp_path):
     assert max(float(row["val_accuracy"]) for row in trials if row["epochs"] != "0") >= 0.5
     assert "the target of 0.5 was reached" in " ".join(row["reason"] for row in trials)
     assert sum(int(row["epochs"]) for row in trials) < 60
+
+
+def test_several_objectives_have_their_front_in_the_records_and_on_the_page(tmp_path):
+    words = ["search", "digits_cnn", "--trials", 6, "--epochs", 3, "--seeds", 1, "--name", "s"]
+    done = run([*words, "--objective", "val_accuracy", "--objective", "parameters"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    study = (tmp_path / "s", done)
+    scores = {
+        int(row["trial"]): (float(row["val_accuracy"]), -int(row["parameters"]))
+        for row in rows(study, "trials.csv")
+    }
+    unbeaten = {
+        trial
+        for trial, (accuracy, size) in scores.items()
+        if not any(a >= accuracy and s >= size and (a, s) != (accuracy, size)
+                   for a, s in scores.values())
+    }  # fmt: skip
+    assert set(about(study)["pareto"]) == unbeaten
+    page = (study[0] / "report.html").read_text(encoding="utf-8")
+    assert re.search(rf"val_accuracy, parameters: {len(unbeaten)} trials? that no other", page)
 
 
 def test_a_time_budget_is_kept(tmp_path):

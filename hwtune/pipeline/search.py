@@ -88,6 +88,7 @@ def search(
             "retraining": asdict(retraining),
             "mirror": mirror,
             "parallel": place.parallel,
+            "gpus_per_trial": place.gpu_share,
         },
     )  # fmt: skip
     with begun(folder):
@@ -110,7 +111,8 @@ def resume(
         trials: how many the whole study shall have; None: as before.
         time_budget: seconds from now on; None: what is left.
         target: the validation accuracy that is enough; None: as before.
-        place: where to train; trainings at once are as many as before, unless it says otherwise.
+        place: where to train; as many trainings at once, and on a GPU, as before unless it says
+            otherwise.
 
     Raises:
         HwtuneError: when there is nothing left to do, or the data is another.
@@ -143,7 +145,11 @@ def resume(
         if extended:
             about.pop("search_seconds", None)
         about |= {"budget": asdict(budget)}
-        place = replace(place, parallel=place.parallel or about.get("parallel"))
+        place = replace(
+            place,
+            parallel=place.parallel or about.get("parallel"),
+            gpu_share=place.gpu_share or about.get("gpus_per_trial"),
+        )
         run(folder, about, dataset, place=place, command=command)
 
 
@@ -289,7 +295,7 @@ class Search:
         """Return the time of the whole study, which began before this command where it resumes."""
         counts = self.about["split"]["counts"]
         return Clock(
-            self.budget.seconds, slots.total, slots.parallel, self.retraining,
+            slots.total, slots.parallel, self.retraining,
             (counts["train"] + counts["validation"]) / counts["train"],
             self.retrain_epochs, self.command.began - self.spent,
         )  # fmt: skip
@@ -316,7 +322,7 @@ class Search:
             epochs=longest(self.space, images=len(self.parts.train.labels)),
             stops=self.settings.scheduler != "none",
             learns=self.settings.sampler != "random",
-            done=sum(t.epochs > 0 for t in self.folder.read_trials()),
+            done=begun_trials(self.folder),
         )
         self.about["runs"][-1]["forecast"] = expected.describe()
         self.folder.write_study(self.about)

@@ -113,7 +113,6 @@ class Clock:
     """The time of one command, part of which belongs to the retraining after the search.
 
     Attributes:
-        seconds: of the whole command, or None without limit.
         parallel: trials at once.
         retrainings: trainings at once after the search; fewer where GPUs alone retrain.
         retraining: what follows the search.
@@ -121,7 +120,6 @@ class Clock:
         retrain_epochs: how long a trial would be retrained.
     """
 
-    seconds: float | None
     parallel: int
     retrainings: int
     retraining: Retraining
@@ -166,9 +164,3 @@ class Clock:
         if finalists > 1:
             rounds += math.ceil(finalists * plan.folds / self.retrainings) * (1 - 1 / plan.folds)
         return CLOSING_SECONDS + rounds * training * self.retrain_growth
-
-    def search_left(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
-        """Return the seconds left for searching, infinite without a limit."""
-        if self.seconds is None:
-            return math.inf
-        return self.seconds - self.elapsed - self.reserve(trials, epoch_seconds)

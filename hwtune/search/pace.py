@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 from hwtune.models.layers import Cost
@@ -18,6 +19,7 @@ from hwtune.search.ledger import Ledger
 from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
+RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks at every trial
 
 
 class Pace:
@@ -43,6 +45,7 @@ class Pace:
         expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
         self.expected = expected if stops else float(epochs)
         self.limit = budget.trials or DEFAULT_TRIALS
+        self._reserve, self._reserve_until = 0.0, -math.inf
 
     @property
     def mean_epoch(self) -> float:
@@ -67,7 +70,11 @@ class Pace:
         """Return the seconds that the time budget leaves for searching, infinite without one."""
         if self.budget.seconds is None:
             return math.inf
-        return self.clock.search_left(self.ledger.trials.values(), self.mean_epoch)
+        now = time.monotonic()
+        if now >= self._reserve_until:
+            self._reserve = self.clock.reserve(self.ledger.trials.values(), self.mean_epoch)
+            self._reserve_until = now + RESERVE_SECONDS
+        return self.budget.seconds - self.clock.elapsed - self._reserve
 
     @property
     def seconds_left(self) -> float:

@@ -39,8 +39,8 @@ def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
     return record
 
 
-def clock(seconds=900.0, **changes):
-    return Clock(seconds, 2, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
+def clock(**changes):
+    return Clock(2, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
 
 
 TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", seconds=20.0)]
@@ -49,11 +49,10 @@ TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", s
 def test_the_retraining_is_reserved_in_rounds():
     # Two rounds of two epochs of ten seconds, half as long again on train and validation.
     assert clock().reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5)
-    assert clock().search_left(TRIALS, 99.0) == pytest.approx(900 - 75, abs=1)
 
 
 def test_where_the_gpus_alone_retrain_more_rounds_are_reserved():
-    mixed = Clock(900.0, 6, 1, Retraining(), 1.5, lambda trial: trial.best_epoch)
+    mixed = Clock(6, 1, Retraining(), 1.5, lambda trial: trial.best_epoch)
     assert mixed.reserve(TRIALS, 99.0) == pytest.approx(15 + 3 * 2 * 10 * 1.5)
 
 
@@ -74,18 +73,26 @@ def test_before_the_first_trial_a_typical_network_is_reserved():
     assert clock().reserve([], 2.0) == pytest.approx(15 + 2 * 12 * 2 * 1.5)
 
 
-def test_without_a_time_budget_there_is_always_time():
-    assert clock(None).search_left([], 1e9) == math.inf
+def test_the_retraining_leaves_the_rest_of_the_time_to_the_search(tmp_path):
+    running = Running(tmp_path, Budget(seconds=900))
+    running.train(0, 10.0)  # two rounds of an epoch
+    assert running.pace.search_left == pytest.approx(900 - 15 - 2 * 10 * 1.5, abs=1)
+
+
+def test_without_a_time_budget_there_is_always_time(tmp_path):
+    running = Running(tmp_path, Budget(trials=1))
+    running.train(0, 1e9)
+    assert running.pace.search_left == math.inf
 
 
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, seconds=900.0, stops=True):
+    def __init__(self, path, budget, stops=True):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
-            budget, clock(seconds), self.cost, self.ledger,
+            budget, clock(), self.cost, self.ledger,
             typical=[Cost(1000, 10**7)], images=1000, epochs=9, stops=stops,
         )  # fmt: skip
 
@@ -96,7 +103,7 @@ class Running:
 
 
 def test_the_study_ends_with_its_trials(tmp_path):
-    running = Running(tmp_path, Budget(trials=2), seconds=None)
+    running = Running(tmp_path, Budget(trials=2))
     running.train(0, 1.0)
     assert not running.pace.finished()
     running.train(1, 1.0)
@@ -106,7 +113,7 @@ def test_the_study_ends_with_its_trials(tmp_path):
 def test_the_study_ends_at_its_target(tmp_path):
     for target, reached in ((0.6, False), (0.5, True)):
         budget = Budget(trials=9, target=target)
-        running = Running(tmp_path / str(target), budget, seconds=None)
+        running = Running(tmp_path / str(target), budget)
         assert not running.pace.finished()
         running.train(0, 1.0)
         assert running.pace.finished() == reached
@@ -115,14 +122,14 @@ def test_the_study_ends_at_its_target(tmp_path):
 
 
 def test_the_time_left_follows_the_trials_to_come(tmp_path):
-    running = Running(tmp_path, Budget(trials=11), seconds=None)
+    running = Running(tmp_path, Budget(trials=11))
     for number in range(6):
         running.train(number, 2.0)  # 18 s a trial, two at once
     assert running.pace.seconds_left == pytest.approx(5 * 18 / 2)
 
 
 def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
-    running = Running(tmp_path, Budget(seconds=60), seconds=60.0)
+    running = Running(tmp_path, Budget(seconds=60))
     running.train(0, 1.0)  # 15 + 2 * 1.5 s of the 60 are reserved
     assert not running.pace.finished()
     for number in range(1, 6):
@@ -132,7 +139,7 @@ def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
 
 
 def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
-    running = Running(tmp_path, Budget(seconds=1), seconds=1.0)
+    running = Running(tmp_path, Budget(seconds=1))
     assert not running.pace.finished()
     running.ledger.trials[0] = TrialRecord(0)
     assert not running.pace.over()

@@ -29,7 +29,8 @@ class Bridge:
     """A searcher with its study and files, driven as Ray would; a second one goes on."""
 
     def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost, config: "",
-                 sampler="tpe", objectives=("val_accuracy",), again=False):  # fmt: skip
+                 sampler="tpe", objectives=("val_accuracy",), again=False,
+                 parallel=False):  # fmt: skip
         self.folder = StudyFolder(path / "s") if again else create_study(path, None, "s")
         self.folder.repair()
         self.objectives = Objectives(objectives, images=100)
@@ -41,15 +42,15 @@ class Bridge:
         self.reasons = {}
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
-            sampler=lambda number: make_sampler(sampler, seed=seed, trial=number, parallel=False),
+            sampler=lambda trial: make_sampler(sampler, seed=seed, trial=trial, parallel=parallel),
             measure=lambda values: cost_of(space, values, classes=10, side=8),
             accept=accept,
             finished=lambda: self.ledger.trained >= limit,
             reasons=self.reasons,
         )  # fmt: skip
 
-    def begin(self):
-        config = self.searcher.suggest("t")
+    def begin(self, trial_id="t"):
+        config = self.searcher.suggest(trial_id)
         self.number = config["trial"]
         return config
 
@@ -266,8 +267,38 @@ def test_every_sampler_proposes_points_and_is_told_the_truth(tmp_path, sampler):
     )
 
 
+@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"random"}))
+def test_every_model_proposes_after_the_startup_trials(tmp_path, monkeypatch, sampler):
+    def proposed(startup):
+        monkeypatch.setattr("hwtune.search.samplers.STARTUP_TRIALS", startup)
+        return run_trials(Bridge(tmp_path / str(startup), sampler=sampler), 16)
+
+    modelled, drawn = proposed(4), proposed(1000)
+    assert modelled[:4] == drawn[:4]
+    assert [number for number, _ in modelled] == [number for number, _ in drawn]
+    assert all(modelled[index] != drawn[index] for index in range(8, 16))
+
+
+def test_startup_points_do_not_depend_on_which_trial_is_faster(tmp_path):
+    def proposed(path, order):
+        bridge = Bridge(path, parallel=True)
+        seen = [bridge.begin("a"), bridge.begin("b")]
+        for trial_id in order:
+            bridge.searcher.record(
+                trial_id, EpochRecord(bridge.searcher.asked[trial_id].number, 1, 0, 0, 0.5, 0, 1)
+            )
+            bridge.searcher.on_trial_complete(trial_id, {"full_length": True})
+            seen.append(bridge.begin(trial_id))
+        return [each["config"] for each in seen]
+
+    assert proposed(tmp_path / "a", "abababab") == proposed(tmp_path / "b", "bbbbaabb")
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_goes_on_after_a_resume_as_if_nothing_had_happened(tmp_path, sampler):
+def test_every_sampler_goes_on_after_a_resume_as_if_nothing_had_happened(
+    tmp_path, monkeypatch, sampler
+):
+    monkeypatch.setattr("hwtune.search.samplers.STARTUP_TRIALS", 4)
     undisturbed = run_trials(Bridge(tmp_path / "a", sampler=sampler, seed=3), 16)
     first = run_trials(Bridge(tmp_path / "b", sampler=sampler, seed=3), 14)
     again = Bridge(tmp_path / "b", sampler=sampler, seed=3, again=True)
