@@ -351,8 +351,8 @@ def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
-    words = ["search", "chinese_cnn", "--time-budget", "2m", "--seeds", 1, "--split", "writer"]
-    done = run(words, tmp_path, offline=True)
+    words = ["search", "chinese_cnn", "--trials", 2, "--epochs", 1, "--seeds", 1]
+    done = run([*words, "--split", "writer"], tmp_path, offline=True)
     assert done.returncode == 0, done.stderr
     assert "NOT REAL HANDWRITING" in done.stdout
     study = tmp_path / "chinese_cnn-chinese_strokes"

@@ -33,7 +33,7 @@ from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.settings import Settings
+from hwtune.search.settings import SCHEDULERS, Settings
 from hwtune.search.study import enqueue_known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
@@ -80,16 +80,13 @@ class Method:
 
 REFERENCE = Method("random")
 METHODS = [
-    REFERENCE,
-    Method("random", "median"),
-    Method("random", "asha"),
-    Method("tpe"),
-    Method("tpe", "median"),
-    Method("tpe", "asha", mixed=True),
-    Method("tpe", "asha"),
+    *(
+        Method(sampler, scheduler, mixed=mixed, baselines=baselines)
+        for baselines in (False, True)
+        for sampler, mixed in (("random", False), ("tpe", True), ("tpe", False))
+        for scheduler in SCHEDULERS[::-1]
+    ),
     Method("tpe", "asha", brackets=2),
-    Method("tpe", "asha", mixed=True, baselines=True),
-    Method("tpe", "asha", baselines=True),
     Method("tpe", "asha", baselines=True, starts=True),
     Method("random", "asha", baselines=True, starts=True),
 ]
@@ -133,13 +130,19 @@ def look_up(curves: dict[str, Curve], config: dict[str, Any]) -> Curve | None:
 
 
 class MixedFidelities(OptunaSearcher):
-    """Tells Optuna what Ray's OptunaSearch tells: no epochs, and each stopped trial complete."""
+    """Tells Optuna what Ray's OptunaSearch tells: any trial is complete, with its last accuracy.
+
+    Whether it ran its full length or was stopped (ray/tune/search/optuna/optuna_search.py).
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.last: dict[str, float] = {}
 
     def record(self, trial_id: str, epoch: EpochRecord) -> bool:
-        """Keep an epoch from Optuna."""
-        self.ledger.epoch(epoch)
-        self.last = {**getattr(self, "last", {}), trial_id: epoch.val_accuracy}
-        return True
+        """Remember the accuracy of a trial's last epoch."""
+        self.last[trial_id] = epoch.val_accuracy
+        return super().record(trial_id, epoch)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
