@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import timeit
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
+from time import thread_time
 
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+ENOUGH_GAIN = 1.2  # times as fast in bfloat16; conversions cost the rest
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,31 @@ def prepare_process(*, gpu: bool) -> Fast:
 def choose_device(*, gpu: bool = True) -> Fast:
     """Return the fastest way to compute here; `gpu` says whether one may be used.
 
-    bf16 is used where the hardware multiplies in it: with emulation it would be slower.
+    bf16 is used where the hardware multiplies in it, and faster: with emulation it would be slower.
     """
     if gpu and torch.cuda.is_available():
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Fast("cuda", bf16, graphs=True)
-    return Fast("cpu", cpu_has_bf16())
+    return Fast("cpu", cpu_has_bf16() and bf16_gain() >= ENOUGH_GAIN)
+
+
+@cache
+def bf16_gain() -> float:
+    """Return how many times as fast this CPU multiplies in bfloat16 as in float32.
+
+    An instruction set does not tell: AMD's Zen 4 is twice as fast, an Intel Xeon with AVX-512 BF16
+    and without AMX half as fast (`results/LOG.md`). So far from 1, other work on the machine does
+    not change the answer, and all processes of a study find the same: the products take turns, and
+    only this thread's own time counts.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    factors = [torch.ones(512, 512, dtype=each) for each in (torch.float32, torch.bfloat16)]
+    products = [timeit.Timer(partial(torch.mm, each, each), timer=thread_time) for each in factors]
+    rounds = [[product.timeit(1) for product in products] for _ in range(20)]
+    torch.set_num_threads(threads)
+    plain, short = map(min, zip(*rounds, strict=True))
+    return plain / short
 
 
 def cpu_has_bf16() -> bool:

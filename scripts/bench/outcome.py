@@ -37,6 +37,13 @@ def in_process(module: str, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+def give_ray_its_defaults() -> None:
+    """Undo what hwtune changes in Ray Tune when it is imported, for Ray Tune as documented."""
+    for name in list(os.environ):
+        if name.startswith(("TUNE_", "RAY_AIR_")):
+            del os.environ[name]
+
+
 def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every: float) -> None:
     """Run `hwtune search WORDS` until its search is over, and end it before it retrains.
 

@@ -25,7 +25,7 @@ from typing import Any
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.records import StudyFolder
 from hwtune.space import SearchSpace, choice, log_uniform
-from scripts.bench.outcome import publish, search, table
+from scripts.bench.outcome import give_ray_its_defaults, publish, search, table
 
 SLOTS = 2
 EPOCHS = 3
@@ -105,7 +105,8 @@ def documented(folder: Path, trials: int) -> dict[str, Any]:
     words = [sys.executable, "-m", "scripts.bench.throughput", "--trials", str(trials),
              "--one", str(log)]  # fmt: skip
     began = time.monotonic()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with (folder / "documented.log").open("w") as said:
+        subprocess.run(words, check=True, stdout=said, stderr=said)
     seen = json.loads(log.read_text(encoding="utf-8"))
     times = seen["epochs"]
     return outcome(
@@ -117,6 +118,7 @@ def documented(folder: Path, trials: int) -> dict[str, Any]:
 
 def as_documented(trials: int, log: Path) -> None:
     """Run Ray Tune in this process, and write when each epoch ended and how long it took."""
+    give_ray_its_defaults()
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -143,7 +145,6 @@ def as_documented(trials: int, log: Path) -> None:
     epochs = [
         {"at": row["at"], "seconds": row["epoch_seconds"]}
         for frame in frames
-        if frame is not None
         for row in frame.to_dict("records")
     ]
     log.write_text(json.dumps({"epochs": epochs, "ended": ended}), encoding="utf-8")

@@ -10,7 +10,13 @@ import torch
 from hwtune.config import TrialConfig
 from hwtune.data.splits import Part, SplitSpec, search_split
 from hwtune.errors import TrainingDiverged
-from hwtune.training.device import Fast, choose_device, keep_freed_memory
+from hwtune.training.device import (
+    Fast,
+    bf16_gain,
+    choose_device,
+    cpu_has_bf16,
+    keep_freed_memory,
+)
 from hwtune.training.loop import evaluate, train_config
 from hwtune.training.optim import build_optimizer, build_schedule
 from hwtune.training.state import plain_batches, start_training
@@ -157,6 +163,16 @@ def test_softmax_before_the_loss_keeps_it_above_its_floor(parts):
 def test_bf16_gives_the_same_losses_within_two_percent(parts):
     fast, plain = (losses(parts, fast=f) for f in (Fast("cpu", bf16=True), PLAIN))
     assert fast == pytest.approx(plain, rel=0.02)
+
+
+def test_a_cpu_computes_in_its_quicker_precision_and_all_processes_agree():
+    code = "from hwtune.training.device import choose_device; print(choose_device(gpu=False))"
+    command = [sys.executable, "-c", code]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    chosen = {each.communicate()[0].strip() for each in others}  # side by side, on busy cores
+    assert chosen == {str(choose_device(gpu=False))}
+    assert cpu_has_bf16() or chosen == {str(PLAIN)}
+    assert choose_device(gpu=False).bf16 == (cpu_has_bf16() and bf16_gain() > 1)
 
 
 def test_validation_is_no_part_of_training(parts):

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from scripts.bench.outcome import give_ray_its_defaults
 from scripts.bench.peers.task import EPOCHS, WORKERS, in_words_of, trained
 
 FOLDER = Path(sys.argv[1])
@@ -26,6 +27,7 @@ def objective(config: dict[str, Any]) -> None:
 
 def main() -> None:
     """Search until killed."""
+    give_ray_its_defaults()
     ray.init(address="local", num_cpus=WORKERS)
     space = in_words_of(
         lambda _, values: tune.choice(values),

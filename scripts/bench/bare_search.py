@@ -1,0 +1,58 @@
+"""A search alone, in this process: no command, no retraining, no report."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+
+from hwtune.cluster import Slots
+from hwtune.data import Dataset
+from hwtune.data.splits import SplitSpec, search_split
+from hwtune.records import StudyFolder, create_study
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining
+from hwtune.search.ledger import Ledger
+from hwtune.search.settings import Settings
+from hwtune.search.study import run_search
+from hwtune.search.trial import TrialRunner
+from hwtune.space import SearchSpace, log_uniform
+
+SPACE = SearchSpace(
+    question="Which learning rate?",
+    data="digits",
+    search={"lr": log_uniform(1e-4, 1e-2)},
+    fixed={"epochs": 3, "filters": "8"},
+)
+TWO = Slots(2)
+
+
+def bare_search(
+    results: Path,
+    dataset: Dataset,
+    *,
+    runner: type[tune.Trainable] = TrialRunner,
+    trials: int = 6,
+    space: SearchSpace = SPACE,
+    slots: Slots = TWO,
+    before: Callable[[StudyFolder], object] = lambda folder: None,
+    **settings: Any,
+) -> tuple[StudyFolder, Ledger]:
+    """Run a study named s inside the Ray cluster that runs, and return its folder and ledger.
+
+    Args:
+        results: the folder that gets the study.
+        runner: of the trials.
+        before: is called with the folder before the search begins.
+        settings: of `Settings`.
+    """
+    folder = create_study(results, "s", "s")
+    before(folder)
+    ledger = run_search(
+        space, search_split(dataset, SplitSpec()), folder, Settings(**settings),
+        classes=len(dataset.classes), costs=[], cost=CostModel(), budget=Budget(trials=trials),
+        clock=Clock(slots.total, slots.parallel, Retraining(seeds=1), 1.0, lambda _: 1),
+        slots=slots, console=Console(file=io.StringIO()), runner=runner,
+    )  # fmt: skip
+    return folder, ledger
