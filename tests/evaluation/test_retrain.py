@@ -20,7 +20,7 @@ from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.evaluation.tasks import packed, train_one
 from hwtune.records import create_study
-from hwtune.training.device import choose_device
+from hwtune.training.device import prepare_process
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
 from scripts.bench.memory import descendants
@@ -77,7 +77,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         "classes": 10,
     }
     state, batches, watched = start_training(
-        config, split.train, split.validation, classes=10, seed=0, fast=choose_device(gpu=False)
+        config, split.train, split.validation, classes=10, seed=0, fast=prepare_process(gpu=False)
     )
     for _ in zip(range(3), train_config(state, batches, watched, config), strict=False):
         pass
