@@ -131,7 +131,9 @@ class Mirror:
         """
         if not self.adopted:
             self.adopt()
-        here = {str(path.relative_to(self.folder.path)): path for path in self._files()}
+        here = {
+            str(path.relative_to(self.folder.path)): path for path in self.folder.lasting_files()
+        }
         for name in sorted(here, key=_rank):
             try:
                 stat = here[name].stat()
@@ -151,11 +153,6 @@ class Mirror:
         for name in self.sent.keys() - here.keys():
             self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
-
-    def _files(self) -> Iterator[Path]:
-        for path in self.folder.path.rglob("*"):
-            if path.is_file() and not path.name.startswith((".", "optuna.journal.lock")):
-                yield path
 
     def _work(self) -> None:
         ending = False

@@ -37,6 +37,7 @@ TRIAL_COLUMNS = (
     "trial", "baseline", "state", "epochs", "val_accuracy", "val_loss", "parameters", "seconds",
     "reason",
 )  # fmt: skip
+JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 
 def results_folder(given: str | Path | None = None) -> Path:
@@ -242,12 +243,18 @@ class StudyFolder:
                 for folder in (self.path, self.checkpoints, self.retraining)
                 for path in folder.glob(".[0-9]*-*")
             ]
-            for path in (*self.path.glob("optuna.journal.lock*"), *half_written):
+            for path in (*self.path.glob(f"{JOURNAL_LOCK}*"), *half_written):
                 path.unlink(missing_ok=True)  # a dying process may finish what it wrote
             for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise _not_writable(self.path, error) from None
+
+    def lasting_files(self) -> Iterator[Path]:
+        """Yield every file of the study but locks and what is half-written."""
+        for path in self.path.rglob("*"):
+            if path.is_file() and not path.name.startswith((".", JOURNAL_LOCK)):
+                yield path
 
     def read_study(self) -> dict[str, Any]:
         """Return `study.json`.

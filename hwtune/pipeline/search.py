@@ -150,7 +150,7 @@ def resume(
             parallel=place.parallel or about.get("parallel"),
             gpu_share=place.gpu_share or about.get("gpus_per_trial"),
         )
-        run(folder, about, dataset, place=place, command=command)
+        run(folder, about, dataset, place=place, command=command, done=done)
 
 
 def check_extension(trials: int | None, target: float | None, *, done: int, best: float) -> None:
@@ -212,15 +212,20 @@ def run(
     *,
     place: Place,
     command: Command,
+    done: int = 0,
 ) -> None:
-    """Search, retrain and report what `about` asks for and is not done, with the lock held."""
+    """Search, retrain and report what `about` asks for and is not done, with the lock held.
+
+    Args:
+        done: trials that an earlier run began.
+    """
     retraining = Retraining(**about.get("retraining", {}))
     with (
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,
     ):
         searching = about.get("search_seconds") is None
-        search = Search(folder, about, dataset, retraining, command) if searching else None
+        search = Search(folder, about, dataset, retraining, command, done) if searching else None
         need = search.need if search else None
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
         about["hardware"]["parallel"] = slots.total
@@ -241,9 +246,10 @@ class Search:
         dataset: Dataset,
         retraining: Retraining,
         command: Command,
+        done: int,
     ) -> None:
         self.folder, self.about, self.retraining = folder, about, retraining
-        self.command = command
+        self.command, self.done = command, done
         self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
         self.settings = settings_of(about)
         self.parts = search_split(dataset, split_of(about))
@@ -322,7 +328,7 @@ class Search:
             epochs=longest(self.space, images=len(self.parts.train.labels)),
             stops=self.settings.scheduler != "none",
             learns=self.settings.sampler != "random",
-            done=begun_trials(self.folder),
+            done=self.done,
         )
         self.about["runs"][-1]["forecast"] = expected.describe()
         self.folder.write_study(self.about)

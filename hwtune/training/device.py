@@ -76,10 +76,11 @@ def choose_device(*, gpu: bool = True) -> Fast:
 def bf16_gain() -> float:
     """Return how many times as fast this CPU multiplies in bfloat16 as in float32.
 
-    An instruction set does not tell: AMD's Zen 4 is twice as fast, an Intel Xeon with AVX-512 BF16
-    and without AMX half as fast (`results/LOG.md`). So far from 1, other work on the machine does
-    not change the answer, and all processes of a study find the same: the products take turns, and
-    only this thread's own time counts.
+    An instruction set does not tell: with AVX-512 BF16 an AMD EPYC trains 1.3 to 2 times as fast
+    (`results/bench/engine.json`), while an Intel Xeon without AMX multiplies half as fast
+    (`results/LOG.md`). So far from 1, other work on the machine does not change the answer, and
+    all processes of a study find the same: the products take turns, and only this thread's own
+    time counts.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

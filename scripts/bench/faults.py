@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Outcome:
     repeated: int
     trials: int
     wanted: int
+
+
+def lost(wanted: Epochs, found: Epochs) -> int:
+    """Return how many of the wanted epochs are gone or changed."""
+    return sum(found.get(key) != row for key, row in wanted.items())
 
 
 def words(*more: Any) -> list[str]:
@@ -113,7 +118,7 @@ class Study:
     def look(self) -> None:
         """Count what is gone since the last look."""
         now = self.epochs()
-        self.lost += sum(now.get(key) != value for key, value in self.before.items())
+        self.lost += lost(self.before, now)
         self.recorded += len(now) - len(self.before)
         self.before = now
 
@@ -157,7 +162,7 @@ def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
     study.finish()
     calm = undisturbed(results.with_name("calm")).epochs()
     study.look()
-    study.lost += sum(study.before.get(key) != value for key, value in calm.items())
+    study.lost += lost(calm, study.before)
     done = f"{killed} times at random moments, then resume; compared with an undisturbed run"
     return study.outcome("SIGKILL of the driver", done)
 
@@ -288,15 +293,14 @@ def trials_fail(results: Path) -> Outcome:
     _, ledger = bare_search(results, digits, runner=FaultyRunner, **settings)
     bare_search(results.with_name("calm"), digits, **settings)
     study, calm = Study(results, trials=2), Study(results.with_name("calm"))
-    outcome = study.outcome(
+    whole = {number for number, trial in ledger.trials.items() if trial.state == "complete"}
+    kept = {key: row for key, row in calm.epochs().items() if key[0] in whole or key[1] == 1}
+    study.lost = lost(kept, study.epochs())
+    return study.outcome(
         "trials that fail",
         "of six one raises, one gives NaN, one runs out of memory, one loses its process at every "
         "try, each in its second epoch, and one loses it once; compared with an undisturbed run",
     )
-    whole = {number for number, trial in ledger.trials.items() if trial.state == "complete"}
-    kept = {key: row for key, row in calm.epochs().items() if key[0] in whole or key[1] == 1}
-    lost = sum(study.before.get(key) != row for key, row in kept.items())
-    return replace(outcome, lost=lost)
 
 
 def trials_fail_alone(results: Path) -> Outcome:

@@ -141,11 +141,10 @@ def as_documented(trials: int, log: Path) -> None:
     )  # fmt: skip
     results = tuner.fit()
     ended = time.monotonic()
-    frames = [result.metrics_dataframe for result in results]
     epochs = [
         {"at": row["at"], "seconds": row["epoch_seconds"]}
-        for frame in frames
-        for row in frame.to_dict("records")
+        for result in results
+        for row in result.metrics_dataframe.to_dict("records")
     ]
     log.write_text(json.dumps({"epochs": epochs, "ended": ended}), encoding="utf-8")
     ray.shutdown()
