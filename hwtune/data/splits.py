@@ -48,10 +48,36 @@ class Part:
 
 @dataclass(frozen=True)
 class SearchSplit:
-    """What a search may see."""
+    """What may be seen outside of a test: the images to train on, then those that validate.
 
-    train: Part
-    validation: Part
+    One array holds both, so that every process of a machine can read the one copy in shared memory,
+    whether it trains on a part or on all of it.
+
+    Attributes:
+        images: (N, S, S) uint8.
+        labels: (N,) int64.
+        train_images: how many of them are to train on.
+        classes: how many there are.
+    """
+
+    images: Bytes
+    labels: Integers
+    train_images: int
+    classes: int
+
+    @property
+    def train(self) -> Part:
+        """Return the images to train on, not copied."""
+        return self.part(slice(None, self.train_images))
+
+    @property
+    def validation(self) -> Part:
+        """Return the images that validate, not copied."""
+        return self.part(slice(self.train_images, None))
+
+    def part(self, which: slice | Integers) -> Part:
+        """Return some of the images: a slice of them without a copy, or copies of those listed."""
+        return Part(self.images[which], self.labels[which])
 
 
 @dataclass(frozen=True)
@@ -64,8 +90,8 @@ class SplitIndices:
 
     @property
     def outside_test(self) -> Integers:
-        """Return what is in train or validation, sorted."""
-        return np.sort(np.concatenate([self.train, self.validation]))
+        """Return what is in train, then what is in validation."""
+        return np.concatenate([self.train, self.validation])
 
     def counts(self) -> dict[str, int]:
         """Return the number of images of each part."""
@@ -136,13 +162,24 @@ def take(dataset: Dataset, indices: Integers) -> Part:
     return Part(dataset.images[indices], dataset.labels[indices])
 
 
-def search_split(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
-    """Return the train and validation parts.
+def outside_test(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
+    """Return the train and validation parts, of which the second may be empty.
 
     Raises:
         DataError: when the data set cannot be split so.
     """
     indices = split_indices(dataset, spec)
-    if not len(indices.validation):
+    part = take(dataset, indices.outside_test)
+    return SearchSplit(part.images, part.labels, len(indices.train), len(dataset.classes))
+
+
+def search_split(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
+    """Return the train and validation parts.
+
+    Raises:
+        DataError: when the data set cannot be split so, or no image validates.
+    """
+    split = outside_test(dataset, spec)
+    if split.train_images == len(split.labels):
         raise DataError(f"{dataset.name} leaves no validation image to search with.")
-    return SearchSplit(take(dataset, indices.train), take(dataset, indices.validation))
+    return split

@@ -8,13 +8,14 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import ray
 from rich.console import Console
 
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import StudyError
-from hwtune.evaluation.parallel import Job, stored, train_all
+from hwtune.evaluation.parallel import Job, train_all
 from hwtune.evaluation.retrain import Candidate
 from hwtune.records import StudyFolder
 
@@ -23,6 +24,7 @@ def judge(
     candidates: Sequence[Candidate],
     dataset: Dataset,
     spec: SplitSpec,
+    data: ray.ObjectRef,
     folder: StudyFolder,
     *,
     folds: int,
@@ -38,15 +40,15 @@ def judge(
 
     A configuration that watches validation images (early stopping, a plateau) watches those that
     then judge it, which favours it a little, as it does in the search.
+
+    Args:
+        data: the `SearchSplit` of data set and spec, in Ray's object store.
     """
     pool = split_indices(dataset, spec).outside_test
-    parts = [
-        stored(dataset, np.setdiff1d(pool, fold), fold)
-        for fold in fold_indices(dataset, spec, pool, folds=folds)
-    ]
+    parts = list(fold_positions(dataset, spec, pool, folds=folds))
     jobs = {
-        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, data): (each, number)
-        for number, data in enumerate(parts, 1)
+        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, data, *part): (each, number)
+        for number, part in enumerate(parts, 1)
         for each in candidates
     }
     scores = {each.name: [math.nan] * folds for each in candidates}
@@ -81,21 +83,22 @@ def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
         raise StudyError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
 
 
-def fold_indices(
+def fold_positions(
     dataset: Dataset, spec: SplitSpec, pool: Integers, *, folds: int
-) -> Iterator[Integers]:
-    """Yield the images of each fold of `pool`, sorted: disjoint, and all of it together."""
+) -> Iterator[tuple[Integers, Integers]]:
+    """Yield for each fold the positions in `pool` of what trains and of what it judges, sorted.
+
+    The folds are disjoint, and all of the pool together.
+    """
     from sklearn.model_selection import GroupKFold, StratifiedKFold
 
     if spec.kind == "writer":
         assert dataset.writers is not None
         by_writer = GroupKFold(folds, shuffle=True, random_state=spec.seed)
-        parts = by_writer.split(pool, groups=dataset.writers[pool])
+        yield from by_writer.split(pool, groups=dataset.writers[pool])
     else:
         by_class = StratifiedKFold(folds, shuffle=True, random_state=spec.seed)
-        parts = by_class.split(pool, dataset.labels[pool])
-    for _, chosen in parts:
-        yield pool[chosen]
+        yield from by_class.split(pool, dataset.labels[pool])
 
 
 def _described(each: Candidate, scores: Sequence[float], images: int) -> dict[str, Any]:

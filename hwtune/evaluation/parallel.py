@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 from rich.console import Console
 
 from hwtune.cluster import Slots, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
-from hwtune.data.images import Bytes, Dataset, Integers
-from hwtune.data.splits import take
+from hwtune.data.images import Bytes, Integers
+from hwtune.data.splits import SearchSplit
 from hwtune.evaluation.view import shown
 from hwtune.states import start_store, state_file
 
-Weights = dict[str, NDArray[Any]]
+Which = slice | Integers  # of the images of a SearchSplit
 
 LOST = (
     ray.exceptions.WorkerCrashedError,
@@ -49,38 +48,34 @@ class Watch:
         return self.epochs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """A training: its name for people, what to train on, and the reference of the data.
+    """A training.
 
-    The data is a dict with "train" and "validation", each images and labels or None, and "classes".
+    Attributes:
+        title: for people.
+        data: the `SearchSplit`, in Ray's object store.
+        train, validation: which of its images, or no validation.
     """
 
     title: str
     config: TrialConfig
     seed: int
     data: ray.ObjectRef
-
-
-def stored(dataset: Dataset, train: Integers, validation: Integers | None) -> ray.ObjectRef:
-    """Put the images of a `Job` into the object store, and return their reference."""
-
-    def arrays(indices: Integers) -> tuple[Any, Any]:
-        part = take(dataset, indices)
-        return part.images, part.labels
-
-    return ray.put({
-        "train": arrays(train),
-        "validation": None if validation is None else arrays(validation),
-        "classes": len(dataset.classes),
-    })  # fmt: skip
+    train: Which
+    validation: Which | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to: its weights, and its accuracy on the validation images or NaN."""
+    """What a training came to.
 
-    weights: Weights
+    Attributes:
+        weights: the arrays by name, in Ray's object store.
+        val_accuracy: on the validation images, or NaN.
+    """
+
+    weights: ray.ObjectRef
     val_accuracy: float
 
 
@@ -98,17 +93,24 @@ def train_all(
     watch = actor.options(
         num_cpus=0, max_restarts=-1, scheduling_strategy=on_driver_node()
     ).remote()
-    task = placed(_train, slots, retries=0)  # from its last state, which Ray does not know
+    task = placed(
+        _train, slots, retries=0, returns=2
+    )  # from its last state, which Ray does not know
 
-    def start(job: Job) -> ray.ObjectRef:
+    running: dict[ray.ObjectRef, tuple[Job, ray.ObjectRef]] = {}
+
+    def start(job: Job) -> None:
         name = state_name(job)
         saved = state_file(states, name)
         before = saved.read_bytes() if saved.is_file() else None
-        return task.remote(
-            job.config.to_dict(), job.data, job.seed, before, store, name, watch, job.title
-        )
+        weights, accuracy = task.remote(
+            job.config.to_dict(), job.data, job.train, job.validation, job.seed, before, store,
+            name, watch, job.title,
+        )  # fmt: skip
+        running[accuracy] = job, weights
 
-    running = {start(job): job for job in jobs}
+    for job in jobs:
+        start(job)
     lost: Counter[Job] = Counter()
     lengths, over = {job.title: job.config.epochs for job in jobs}, dict[str, int]()
     with shown(lengths, console) as look:
@@ -117,12 +119,12 @@ def train_all(
             with suppress(ray.exceptions.RayError):  # it only looks; the trainings go on
                 look({**ray.get(watch.look.remote()), **over})
             for reference in done:
-                job = running.pop(reference)
-                outcome = _outcome(reference)
+                job, weights = running.pop(reference)
+                outcome = _outcome(weights, reference)
                 if isinstance(outcome, LOST):
                     lost[job] += 1
                     if lost[job] <= MAX_LOST:
-                        running[start(job)] = job
+                        start(job)
                         continue
                     words = f"its process was lost {lost[job]} times ({outcome})"
                     outcome = words.splitlines()[0]
@@ -130,10 +132,12 @@ def train_all(
                 yield job, outcome
 
 
-def _outcome(reference: ray.ObjectRef) -> Any:
+def _outcome(weights: ray.ObjectRef, accuracy: ray.ObjectRef) -> Any:
     """Return what a training came to, why it failed, or the error with which it was lost."""
     try:
-        return Trained(*ray.get(reference))
+        value = ray.get(accuracy)
+        ray.wait([weights])  # until they are on this machine, too
+        return Trained(weights, value)
     except LOST as error:
         return error
     except ray.exceptions.RayError as error:
@@ -142,17 +146,18 @@ def _outcome(reference: ray.ObjectRef) -> Any:
 
 
 def read_all(
-    config: TrialConfig, nets: Sequence[Weights], images: Bytes, classes: int, *, slots: Slots
+    config: TrialConfig, nets: Sequence[ray.ObjectRef], images: Bytes, classes: int, *, slots: Slots
 ) -> list[Integers]:
-    """Return, for each network of a configuration, the classes (N,) it reads in the images."""
-    task, stored = placed(_read, slots, retries=1), ray.put(images)
-    waiting = [task.remote(config.to_dict(), each, stored, classes) for each in nets]
+    """Return, for the weights of each network, the classes (N,) that it reads in the images."""
+    task, shared = placed(_read, slots, retries=1), ray.put(images)
+    waiting = [task.remote(config.to_dict(), each, shared, classes) for each in nets]
     return ray.get(waiting)
 
 
-def placed(function: Callable[..., Any], slots: Slots, *, retries: int) -> Any:
+def placed(function: Callable[..., Any], slots: Slots, *, retries: int, returns: int = 1) -> Any:
     """Return a function as a Ray task that takes the place of one trial."""
-    return ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=retries)(function)
+    asked = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_retries": retries}
+    return ray.remote(num_returns=returns, **asked)(function)
 
 
 def state_name(job: Job) -> str:
@@ -162,14 +167,15 @@ def state_name(job: Job) -> str:
 
 
 def _train(
-    config: Hyperparameters, data: Any, seed: int, saved: bytes | None,
-    store: Any, name: str, watch: Any, title: str,
+    config: Hyperparameters, data: SearchSplit, train: Which, validation: Which | None, seed: int,
+    saved: bytes | None, store: Any, name: str, watch: Any, title: str,
 ) -> Any:  # fmt: skip
     """Train in a task. It waits for no answer: Ray gives the core of a task that waits away."""
     from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
     return train_one(
-        config, data, seed=seed, gpu=bool(ray.get_gpu_ids()), saved=saved,
+        config, data.part(train), None if validation is None else data.part(validation),
+        classes=data.classes, seed=seed, gpu=bool(ray.get_gpu_ids()), saved=saved,
         note=partial(watch.note.remote, title), keep=partial(store.save.remote, name),
     )  # fmt: skip
 

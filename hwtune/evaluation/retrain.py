@@ -19,10 +19,10 @@ from hwtune.cluster import Slots
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.sealed import open_test
-from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.data.splits import Part, SearchSplit, SplitSpec
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
-from hwtune.evaluation.parallel import Job, Weights, read_all, stored, train_all
+from hwtune.evaluation.parallel import Job, read_all, train_all
 from hwtune.evaluation.saved import save_model
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
@@ -49,6 +49,7 @@ def retrain(
     candidates: list[Candidate],
     dataset: Dataset,
     spec: SplitSpec,
+    data: ray.ObjectRef,
     folder: StudyFolder,
     *,
     seeds: list[int],
@@ -63,43 +64,49 @@ def retrain(
     trained is taken up again. Must run inside a Ray cluster.
 
     Args:
+        data: the `SearchSplit` of data set and spec, in Ray's object store.
         join_validation: whether configurations that do not watch the validation images train on
             them, too.
 
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
     """
-    data = _stored_data(dataset, spec, candidates, join_validation=join_validation)
+    split: SearchSplit = ray.get(data)
+
+    def job(each: Candidate, seed: int) -> Job:
+        title, watches = f"{each.name}, seed {seed}", each.config.needs_validation
+        if join_validation and not watches:
+            return Job(title, each.config, seed, data, slice(None))
+        count = split.train_images
+        validation = slice(count, None) if watches else None
+        return Job(title, each.config, seed, data, slice(count), validation)
+
     jobs = {
-        Job(f"{each.name}, seed {seed}", each.config, seed, data[each.config.needs_validation]): (
-            index, seed,
-        )
-        for index, each in enumerate(candidates)
-        for seed in seeds
-    }  # fmt: skip
-    weights: dict[tuple[int, int], Weights] = {}
-    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
+        job(each, seed): (index, seed) for index, each in enumerate(candidates) for seed in seeds
+    }
+    weights: dict[tuple[int, int], ray.ObjectRef] = {}
+    for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         if isinstance(outcome, str):
-            console.print(f"Retraining {job.title} failed: {outcome}")
+            console.print(f"Retraining {done.title} failed: {outcome}")
             continue
-        weights[jobs[job]] = outcome.weights
-        console.print(f"retrained {job.title} ({len(weights)} of {len(jobs)})")
+        weights[jobs[done]] = outcome.weights
+        console.print(f"retrained {done.title} ({len(weights)} of {len(jobs)})")
     if not any(index == 0 for index, _ in weights):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
     entries: list[dict[str, Any]] = []
     for index, each in enumerate(candidates):
-        done = [seed for seed in seeds if (index, seed) in weights]
-        if not done:
+        trained = [seed for seed in seeds if (index, seed) in weights]
+        if not trained:
             continue
         record = folder.read_retrain()
         opening = {"time": now(), "command": command, "configuration": each.name}
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
         part, images = open_test(dataset, spec)
-        nets = [weights[index, seed] for seed in done]
+        nets = [weights[index, seed] for seed in trained]
         read = read_all(each.config, nets, part.images, len(dataset.classes), slots=slots)
-        entries.append(_tested(each, read, done, part.labels, images, dataset))
+        entries.append(_tested(each, read, trained, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
@@ -108,10 +115,11 @@ def retrain(
         folder.write_retrain(record)
     first = min(seed for index, seed in weights if index == 0)
     save_model(
-        folder.model, weights[0, first], candidates[0].config, dataset.classes, side=dataset.side
-    )
+        folder.model, ray.get(weights[0, first]), candidates[0].config, dataset.classes,
+        side=dataset.side,
+    )  # fmt: skip
     with suppress(OSError):  # pictures are only to look at
-        show(entries, candidates[0], dataset, spec, folder)
+        show(entries, candidates[0], split.train, folder)
     discard(folder.retraining)
     return entries
 
@@ -119,13 +127,11 @@ def retrain(
 def show(
     entries: list[dict[str, Any]],
     first: Candidate,
-    dataset: Dataset,
-    spec: SplitSpec,
+    train: Part,
     folder: StudyFolder,
 ) -> None:
     """Show in TensorBoard what was confused, and how the first candidate distorts its images."""
-    train = split_indices(dataset, spec).train
-    titles = examples(dataset.images[train], dataset.labels[train])
+    titles = examples(train.images, train.labels)
     for entry in entries:
         if isinstance(entry["confusion"][0], list):  # up to 100 classes
             picture = confusion_picture(entry["confusion"], titles)
@@ -138,21 +144,6 @@ def discard(states: Path) -> None:
     gone = states.with_name(f".{os.getpid()}-{states.name}")
     states.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _stored_data(
-    dataset: Dataset, spec: SplitSpec, candidates: list[Candidate], *, join_validation: bool
-) -> dict[bool, ray.ObjectRef]:
-    """Put the training data into the object store, by whether validation is kept apart."""
-    indices = split_indices(dataset, spec)
-    return {
-        watches: stored(
-            dataset,
-            indices.train if watches or not join_validation else indices.outside_test,
-            indices.validation if watches else None,
-        )
-        for watches in {each.config.needs_validation for each in candidates}
-    }
 
 
 def _tested(

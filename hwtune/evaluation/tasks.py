@@ -26,8 +26,10 @@ SLOWEST_DISK = 10e6  # bytes a second, of all that may hold a study
 
 def train_one(
     config: Hyperparameters,
-    data: dict[str, Any],
+    train: Part,
+    validation: Part | None,
     *,
+    classes: int,
     seed: int,
     gpu: bool,
     saved: bytes | None,
@@ -39,7 +41,6 @@ def train_one(
     Validation images are looked at while it trains only by a configuration that needs them.
 
     Args:
-        data: "train" and "validation", each images and labels or None, and "classes".
         gpu: whether it may use one.
         saved: the state that an earlier process left, to go on from.
         note: is told each epoch.
@@ -50,12 +51,11 @@ def train_one(
     """
     fast = prepare_process(gpu=gpu)
     values = trial_config(config)
-    validation = data["validation"] and Part(*data["validation"])
     state, batches, watched = start_training(
         values,
-        Part(*data["train"]),
+        train,
         validation if values.needs_validation else None,
-        classes=data["classes"],
+        classes=classes,
         seed=seed,
         fast=fast,
     )

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec
+from hwtune.data.splits import SplitSpec, outside_test
 from hwtune.errors import SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.models import measure_cost
@@ -136,8 +138,9 @@ def run(
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
         about["hardware"]["parallel"] = slots.total
         say(introduction(about, each.config))
+        data = ray.put(outside_test(dataset, split_of(about)))
         entries = retrain(
-            [each], dataset, split_of(about), folder, seeds=list(range(wanted["seeds"])),
+            [each], dataset, split_of(about), data, folder, seeds=list(range(wanted["seeds"])),
             slots=slots, join_validation=wanted["honest"], command=command.text,
             console=command.console,
         )  # fmt: skip

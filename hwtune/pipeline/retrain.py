@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ray
 from rich.console import Console
 
 from hwtune import cluster
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset
+from hwtune.data.splits import search_split
 from hwtune.errors import StudyError
 from hwtune.evaluation.finalists import check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
@@ -56,18 +58,24 @@ def retrain_study(
             check_folds(dataset, split_of(about), retraining.folds)
         with reported(folder), cluster.started(place.address):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
-            retrain_best(folder, about, dataset, slots, retraining, command)
+            data = ray.put(search_split(dataset, split_of(about)))
+            retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 
 def retrain_best(
     folder: StudyFolder,
     about: dict[str, Any],
     dataset: Dataset,
+    data: ray.ObjectRef,
     slots: Slots,
     retraining: Retraining,
     command: Command,
 ) -> None:
-    """Choose among the finalists, retrain and test the best, and the baselines if asked."""
+    """Choose among the finalists, retrain and test the best, and the baselines if asked.
+
+    Args:
+        data: the `SearchSplit` of the study, in Ray's object store.
+    """
     space, split, console = space_from_json(about["space"]), split_of(about), command.console
     tried = {
         candidate(trial, space.config(space.parse(trial.config))): trial
@@ -81,7 +89,7 @@ def retrain_best(
         chosen_by = "by cross-validation"
         console.print(f"Judging the {count} best by {retraining.folds}-fold cross-validation.")
         order[:count] = judge(
-            order[:count], dataset, split, folder, folds=retraining.folds, slots=slots,
+            order[:count], dataset, split, data, folder, folds=retraining.folds, slots=slots,
             console=console,
         )  # fmt: skip
     chosen = order[: retraining.top]
@@ -94,7 +102,7 @@ def retrain_best(
         f"{retraining.seeds} seeds, then testing once."
     )
     entries = retrain(
-        chosen, dataset, split, folder, seeds=list(range(retraining.seeds)), slots=slots,
+        chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,
         command=command.text, console=console,
     )  # fmt: skip
     say_tested(entries, console)

@@ -7,11 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from hwtune import cluster
 from hwtune.board import add_distorted, examples
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec, search_split, split_indices
+from hwtune.data.splits import SearchSplit, SplitSpec, search_split, split_indices
 from hwtune.errors import HwtuneFailure, SpaceError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.mirror import open_uri
@@ -224,16 +226,16 @@ def run(
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,
     ):
+        data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
         searching = about.get("search_seconds") is None
-        search = Search(folder, about, dataset, retraining, command, done) if searching else None
+        search = Search(folder, about, data, retraining, command, done) if searching else None
         need = search.need if search else None
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)
         if search:
             search.run(slots, changed)
-            search = None  # and with it a copy of the images
-        retrain_best(folder, about, dataset, slots, retraining, command)
+        retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 
 class Search:
@@ -243,22 +245,19 @@ class Search:
         self,
         folder: StudyFolder,
         about: dict[str, Any],
-        dataset: Dataset,
+        data: ray.ObjectRef,
         retraining: Retraining,
         command: Command,
         done: int,
     ) -> None:
-        self.folder, self.about, self.retraining = folder, about, retraining
+        self.folder, self.about, self.data, self.retraining = folder, about, data, retraining
         self.command, self.done = command, done
         self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
         self.settings = settings_of(about)
-        self.parts = search_split(dataset, split_of(about))
-        self.shape = {"classes": len(dataset.classes), "side": dataset.side}
+        self.split: SearchSplit = ray.get(data)
+        self.shape = {"classes": self.split.classes, "side": self.split.images.shape[1]}
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
-        self.need = probe(
-            self.space, self.parts, self.cost, classes=self.shape["classes"],
-            tell=command.console.print,
-        )  # fmt: skip
+        self.need = probe(self.space, data, self.cost, tell=command.console.print)
 
     def run(self, slots: Slots, changed: Callable[[], None]) -> None:
         """Search until the budget is met.
@@ -271,9 +270,9 @@ class Search:
         clock = self.clock(slots)
         self.forecast(clock)
         ledger = run_search(
-            self.space, self.parts, self.folder, self.settings,
-            classes=self.shape["classes"], costs=self.typical, cost=self.cost, budget=self.budget,
-            clock=clock, slots=slots, changed=changed, console=self.command.console,
+            self.space, self.data, self.folder, self.settings, costs=self.typical,
+            cost=self.cost, budget=self.budget, clock=clock, slots=slots, changed=changed,
+            console=self.command.console,
         )  # fmt: skip
         if ledger.best is None:
             raise HwtuneFailure(
@@ -286,7 +285,7 @@ class Search:
     def show_distortions(self) -> None:
         """Show in TensorBoard the most that the space may do to the training images."""
         largest = self.space.config(self.space.corner(largest=True))
-        train = self.parts.train
+        train = self.split.train
         add_distorted(
             self.folder.tensorboard, "distorted/the most in the space", largest,
             examples(train.images, train.labels),
@@ -324,8 +323,8 @@ class Search:
             baselines=costs(self.space.baselines),
             starts=costs(self.space.starts),
             typical=self.typical,
-            images=len(self.parts.train.labels),
-            epochs=longest(self.space, images=len(self.parts.train.labels)),
+            images=self.split.train_images,
+            epochs=longest(self.space, images=self.split.train_images),
             stops=self.settings.scheduler != "none",
             learns=self.settings.sampler != "random",
             done=self.done,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import calendar
 import errno
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +25,6 @@ from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
 from hwtune.records import FORMAT, StudyFolder, create_study, now
-from hwtune.report.report import write_report
 from hwtune.search.interrupts import Halt
 from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
@@ -175,16 +177,41 @@ def openings(folder: StudyFolder) -> int:
 
 @contextmanager
 def reported(folder: StudyFolder) -> Iterator[None]:
-    """Write the report of what there is, however the block ends."""
+    """Write the report of what there is, however the block ends.
+
+    Raises:
+        HwtuneFailure: when it cannot be written.
+    """
     try:
         yield
     except Halt:
         raise  # there is no room for a page either
     except BaseException:
         with suppress(Exception):  # the page must not hide why the block ended
-            write_report(folder)
+            report(folder)
         raise
-    write_report(folder)
+    report(folder)
+
+
+def report(folder: StudyFolder) -> None:
+    """Write the report in another process: its libraries would stay in the memory of this one.
+
+    Raises:
+        HwtuneFailure: when it cannot be written.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "hwtune", "report", folder.path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        why = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise HwtuneFailure(
+            f"The report was not written ({why}); all else is in {folder.path}. "
+            f"Again: python -m hwtune report {folder.called}"
+        )
 
 
 @contextmanager

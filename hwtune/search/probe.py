@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
 from hwtune.cluster import GpuNeed
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
-from hwtune.data.splits import Part, SearchSplit
+from hwtune.data.splits import SearchSplit
 from hwtune.errors import SpaceError, TrainingDiverged
 from hwtune.models.layers import Cost
 from hwtune.search.budget import CostModel
@@ -44,31 +43,29 @@ class Probed:
 
 def probe(
     space: SearchSpace,
-    split: SearchSplit,
+    data: ray.ObjectRef,
     cost: CostModel,
     *,
-    classes: int,
     tell: Callable[[str], None],
 ) -> GpuNeed | None:
     """Teach a cost model the machines of the running Ray cluster.
 
     On CPUs two processes measure at once, as trials will run; with GPUs one process on one GPU.
 
+    Args:
+        data: the `SearchSplit`, in the object store.
+
     Returns what the hungriest configuration takes of a GPU's memory, None without GPUs.
     """
     resources = ray.cluster_resources()
     gpu = resources.get("GPU", 0) >= 1
     processes = 1 if gpu else min(PROCESSES, int(resources.get("CPU", 1)))
-    jobs = probed_points(space, classes=classes, side=split.train.images.shape[1])
-    largest = max((config.batch_size for config, _ in jobs), default=0)
-    part = (split.train.images[: BATCHES * largest], split.train.labels[: BATCHES * largest])
-    stored = ray.put(part)
-    held = split.train.images.nbytes + split.validation.images.nbytes
+    split: SearchSplit = ray.get(data)
+    jobs = probed_points(space, classes=split.classes, side=split.images.shape[1])
     task = ray.remote(num_cpus=1, num_gpus=int(gpu))(measure)
     shares = [jobs[first::processes] for first in range(processes)]
     waiting = [
-        task.remote([(c.to_dict(), each.macs) for c, each in share], stored, classes, held)
-        for share in shares
+        task.remote([(c.to_dict(), each.macs) for c, each in share], data) for share in shares
     ]
     if ray.wait(waiting, num_returns=processes, timeout=PATIENCE)[1]:
         tell("Waiting for free processors or a free GPU to measure the speed of the cluster.")
@@ -93,14 +90,8 @@ def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[
     return found
 
 
-def measure(
-    jobs: Sequence[tuple[Hyperparameters, int]], part: tuple[Any, Any], classes: int, held: int
-) -> Probed:
-    """Train a few batches of each configuration in this process, and validate on them on a GPU.
-
-    Args:
-        held: bytes of the images that a trial keeps on its device.
-    """
+def measure(jobs: Sequence[tuple[Hyperparameters, int]], data: SearchSplit) -> Probed:
+    """Train a few batches of each configuration in this process, and validate on them on a GPU."""
     import torch
 
     from hwtune.training.device import prepare_process
@@ -112,11 +103,10 @@ def measure(
     epochs = []
     for values, macs in jobs:
         config = trial_config(values)
-        count = min(len(part[1]), BATCHES * config.batch_size)
-        few = Part(part[0][:count], part[1][:count])
+        few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
         for _ in range(2):  # the first pass warms up
             state, batches, watched = start_training(
-                config, few, few if fast.device == "cuda" else None, classes=classes, seed=0,
+                config, few, few if fast.device == "cuda" else None, classes=data.classes, seed=0,
                 fast=fast,
             )  # fmt: skip
             began = time.perf_counter()
@@ -124,10 +114,11 @@ def measure(
             with suppress(TrainingDiverged, RuntimeError, MemoryError):
                 next(train_config(state, batches, watched, config))
             seconds = time.perf_counter() - began
-        epochs.append((macs, count, seconds))
+        epochs.append((macs, len(few.labels), seconds))
         if time.monotonic() > deadline:
             break
     if fast.device == "cpu":
         return Probed(epochs, None)
+    held = data.images.nbytes  # of the images that a trial keeps on its GPU
     seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
     return Probed(epochs, GpuNeed(seen, torch.cuda.get_device_properties(0).total_memory))

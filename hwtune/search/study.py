@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import optuna
+import ray
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -100,11 +101,10 @@ def enqueue_known_points(study: optuna.Study, space: SearchSpace) -> None:
 
 def run_search(
     space: SearchSpace,
-    split: SearchSplit,
+    data: ray.ObjectRef,
     folder: StudyFolder,
     settings: Settings,
     *,
-    classes: int,
     costs: Sequence[Cost],
     cost: CostModel,
     budget: Budget,
@@ -119,6 +119,7 @@ def run_search(
     What the folder holds of an earlier run is gone on with: nothing recorded is trained again.
 
     Args:
+        data: the `SearchSplit`, in Ray's object store.
         costs: of random points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
         changed: called after each trial that is over.
@@ -128,7 +129,8 @@ def run_search(
         KeyboardInterrupt: when a signal came; every file is in order then.
         Halt: when the files cannot be written.
     """
-    images = len(split.train.labels)
+    split: SearchSplit = ray.get(data)
+    images = split.train_images
     epochs = longest(space, images=images)
     objectives = Objectives(settings.objectives, images)
     study = open_optuna_study(folder, objectives)
@@ -152,7 +154,7 @@ def run_search(
             trial=number,
             parallel=slots.total > 1,
         ),
-        measure=partial(cost_of, space, classes=classes, side=split.train.images.shape[1]),
+        measure=partial(cost_of, space, classes=split.classes, side=split.images.shape[1]),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
         finished=pace.finished,
         reasons=stopping.reasons,
@@ -187,9 +189,9 @@ def run_search(
             console=console,
             live=live,
         )
-        data = {"data": arrays_of(split, classes), "store": start_store(folder.checkpoints)}
+        given = {"data": data, "store": start_store(folder.checkpoints)}
         try:
-            fit(runner, searcher, stopping, callback, data, slots)
+            fit(runner, searcher, stopping, callback, given, slots)
             interrupts.check()
         except KeyboardInterrupt:
             ledger.write(now=True)
@@ -268,31 +270,20 @@ def longest(space: SearchSpace, *, images: int) -> int:
     return epochs
 
 
-def arrays_of(split: SearchSplit, classes: int) -> dict[str, Any]:
-    """Return what trials need of the data: train and validation, never a test image."""
-    return {
-        "train_images": split.train.images,
-        "train_labels": split.train.labels,
-        "val_images": split.validation.images,
-        "val_labels": split.validation.labels,
-        "classes": classes,
-    }
-
-
 def fit(
     runner: type[tune.Trainable],
     searcher: OptunaSearcher,
     stopping: EarlyStopping,
     callback: StudyCallback,
-    data: dict[str, Any],
+    given: dict[str, Any],
     slots: Slots,
 ) -> None:
-    """Let Ray Tune run trials until the searcher has finished; `data` goes to each `runner`."""
+    """Let Ray Tune run trials until the searcher has finished; what is `given` each runner gets."""
 
     def request(config: dict[str, Any]) -> PlacementGroupFactory:
         return PlacementGroupFactory(**slots.placement(gpu=config["gpu"]))
 
-    trainable = tune.with_resources(tune.with_parameters(runner, **data), request)
+    trainable = tune.with_resources(tune.with_parameters(runner, **given), request)
     trainable.__name__ = trainable.__qualname__ = runner.__name__  # for `ps` and Ray's dashboard
     with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
         Tuner(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 if TYPE_CHECKING:
+    from hwtune.data.splits import SearchSplit
     from hwtune.search.worker import Worker
 
-Arrays = dict[str, Any]  # of a SearchSplit: what crosses the process border
-Report = dict[str, Any]  # what crosses it back: numbers, flags and words
+Report = dict[str, Any]  # what crosses the process border: numbers, flags and words
 
 
 class TrialRunner(tune.Trainable):
@@ -18,12 +18,12 @@ class TrialRunner(tune.Trainable):
 
     worker: Worker
 
-    def setup(self, config: dict[str, Any], data: Arrays, store: Any) -> None:
+    def setup(self, config: dict[str, Any], data: SearchSplit, store: Any) -> None:
         """Prepare this process; `data` lies in the object store, `store` keeps the states."""
         self.worker = self.make_worker(data, store)
         self.reset_config(config)
 
-    def make_worker(self, data: Arrays, store: Any) -> Worker:
+    def make_worker(self, data: SearchSplit, store: Any) -> Worker:
         """Return what trains."""
         from hwtune.search.worker import Worker  # torch, which the driver can do without
 

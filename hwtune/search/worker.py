@@ -14,9 +14,9 @@ import ray
 import torch
 
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
-from hwtune.data.splits import Part
+from hwtune.data.splits import SearchSplit
 from hwtune.errors import TrainingDiverged
-from hwtune.search.trial import Arrays, Report
+from hwtune.search.trial import Report
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
 from hwtune.training.state import TrainState, start_training
@@ -32,7 +32,7 @@ class Worker:
         store: a handle of the `StateStore`.
     """
 
-    def __init__(self, data: Arrays, store: Any) -> None:
+    def __init__(self, data: SearchSplit, store: Any) -> None:
         self.fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
         self.data, self.store = data, store
 
@@ -69,12 +69,11 @@ class Worker:
 
     def begin(self) -> None:
         """Build the network, or take up the state on disk."""
-        data = self.data
         self.state, train_batches, val_batches = start_training(
             self.values,
-            Part(data["train_images"], data["train_labels"]),
-            Part(data["val_images"], data["val_labels"]),
-            classes=data["classes"],
+            self.data.train,
+            self.data.validation,
+            classes=self.data.classes,
             seed=self.seed,
             fast=self.fast,
         )

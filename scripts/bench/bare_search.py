@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from rich.console import Console
 
@@ -50,8 +51,8 @@ def bare_search(
     folder = create_study(results, "s", "s")
     before(folder)
     ledger = run_search(
-        space, search_split(dataset, SplitSpec()), folder, Settings(**settings),
-        classes=len(dataset.classes), costs=[], cost=CostModel(), budget=Budget(trials=trials),
+        space, ray.put(search_split(dataset, SplitSpec())), folder, Settings(**settings),
+        costs=[], cost=CostModel(), budget=Budget(trials=trials),
         clock=Clock(slots.total, slots.parallel, Retraining(seeds=1), 1.0, lambda _: 1),
         slots=slots, console=Console(file=io.StringIO()), runner=runner,
     )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from hwtune.search.trial import Arrays, Report, TrialRunner
+from hwtune.data.splits import SearchSplit
+from hwtune.search.trial import Report, TrialRunner
 from hwtune.search.worker import Worker
 
 RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS = 1, 2, 3, 4, 5
@@ -18,7 +19,7 @@ FLAG = "HWTUNE_FAULTY_FLAG"  # the environment variable that names a file, absen
 class FaultyRunner(TrialRunner):
     """Trains like any runner, but for its worker."""
 
-    def make_worker(self, data: Arrays, store: Any) -> Worker:
+    def make_worker(self, data: SearchSplit, store: Any) -> Worker:
         """Return what trains."""
         return FaultyWorker(data, store)
 

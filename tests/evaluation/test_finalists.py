@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import ray
 
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data import load_data
-from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import StudyError
-from hwtune.evaluation.finalists import check_folds, fold_indices, judge
+from hwtune.evaluation.finalists import check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
 from hwtune.records import create_study
 
@@ -22,18 +23,20 @@ def strokes():
 def test_the_folds_hold_every_image_outside_of_the_test_part_once(strokes, kind):
     spec = SplitSpec(kind=kind, seed=3)
     indices = split_indices(strokes, spec)
-    pool = np.sort(np.concatenate([indices.train, indices.validation]))
-    folds = list(fold_indices(strokes, spec, pool, folds=3))
-    assert np.array_equal(np.sort(np.concatenate(folds)), pool)
-    for fold in folds:
+    pool = np.concatenate([indices.train, indices.validation])
+    parts = list(fold_positions(strokes, spec, pool, folds=3))
+    folds = [pool[judged] for _, judged in parts]
+    assert np.array_equal(np.sort(np.concatenate(folds)), np.sort(pool))
+    for fold, (trains, _) in zip(folds, parts, strict=True):
         others = np.setdiff1d(pool, fold)
+        assert np.array_equal(np.sort(pool[trains]), others)
         if kind == "writer":
             assert not set(strokes.writers[fold]) & set(strokes.writers[others])
         else:
             counts = np.bincount(strokes.labels[fold])
             assert counts.max() - counts.min() <= 1
-    again = list(fold_indices(strokes, spec, pool, folds=3))
-    assert all(np.array_equal(a, b) for a, b in zip(folds, again, strict=True))
+    again = list(fold_positions(strokes, spec, pool, folds=3))
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(parts, again, strict=True))
 
 
 def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
@@ -54,7 +57,8 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits,
     folder = create_study(tmp_path, None, "s")
     with cluster.started(cpus=2):
         order = judge(
-            [poor, broken, good], digits, SplitSpec(), folder, folds=2,
+            [poor, broken, good], digits, SplitSpec(),
+            ray.put(search_split(digits, SplitSpec())), folder, folds=2,
             slots=cluster.plan_slots(2), console=console,
         )  # fmt: skip
     assert order == [good, poor, broken]

@@ -53,8 +53,9 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
         for join in (True, False):
             entries = retrain(
                 [Candidate("small", "", config)], digits, SplitSpec(),
-                create_study(tmp_path, None, "s"), seeds=[0, 1, 2], slots=cluster.plan_slots(2),
-                join_validation=join, command="test", console=console,
+                ray.put(search_split(digits, SplitSpec())), create_study(tmp_path, None, "s"),
+                seeds=[0, 1, 2], slots=cluster.plan_slots(2), join_validation=join, command="test",
+                console=console,
             )  # fmt: skip
             assert entries[0]["test_accuracy"]["mean"] > 0.9
     said = console.file.getvalue().splitlines()
@@ -71,11 +72,6 @@ WATCHING = dataclasses.replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16"
 @pytest.mark.parametrize("config", [CUT_OFF, WATCHING])
 def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, console, config):
     split = search_split(digits, SplitSpec())
-    data = {
-        "train": (split.train.images, split.train.labels),
-        "validation": (split.validation.images, split.validation.labels),
-        "classes": 10,
-    }
     state, batches, watched = start_training(
         config, split.train, split.validation, classes=10, seed=0, fast=prepare_process(gpu=False)
     )
@@ -87,7 +83,9 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         noted, kept = [], []
         weights, accuracy = train_one(
             config.to_dict(),
-            data,
+            split.train,
+            split.validation,
+            classes=10,
             seed=seed,
             gpu=False,
             saved=saved,
@@ -110,16 +108,17 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
 
     with cluster.started(cpus=2):
         # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
-        job = Job("a", config, 1, ray.put(data))
+        count = split.train_images
+        job = Job("a", config, 1, ray.put(split), slice(count), slice(count, None))
         tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
-        ((_, taken),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
-    assert all(np.array_equal(undisturbed[name], taken.weights[name]) for name in undisturbed)
+        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
+        taken = ray.get(trained.weights)
+        assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
 
 
 @pytest.mark.slow
 def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, digits, console):
     split = search_split(digits, SplitSpec())
-    data = {"train": (split.train.images, split.train.labels), "validation": None, "classes": 10}
     config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=60, lr=3e-3, ema=0.9)
 
     def kill_it():
@@ -135,26 +134,30 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
     with cluster.started(cpus=1):
         killer = threading.Thread(target=kill_it)
         killer.start()
-        job = Job("a", config, 0, ray.put(data))
+        job = Job("a", config, 0, ray.put(split), slice(None))
         ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)
         killer.join()
+        weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
     assert len(killed) == 1
     undisturbed, _ = train_one(
         config.to_dict(),
-        data,
+        split.part(slice(None)),
+        None,
+        classes=10,
         seed=0,
         gpu=False,
         saved=None,
         note=lambda _: None,
         keep=lambda _: None,
     )
-    assert all(np.array_equal(undisturbed[name], trained.weights[name]) for name in undisturbed)
+    assert all(np.array_equal(undisturbed[name], weights[name]) for name in undisturbed)
 
 
 def test_a_state_belongs_to_a_title_a_configuration_and_a_seed():
     config = TrialConfig()
     jobs = [
-        Job("a", config, 0, None), Job("b", config, 0, None), Job("a", config, 1, None),
-        Job("a", dataclasses.replace(config, epochs=3), 0, None),
+        Job("a", config, 0, None, slice(9)), Job("b", config, 0, None, slice(9)),
+        Job("a", config, 1, None, slice(9)),
+        Job("a", dataclasses.replace(config, epochs=3), 0, None, slice(9)),
     ]  # fmt: skip
     assert len({state_name(job) for job in jobs}) == 4

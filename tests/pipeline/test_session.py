@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from hwtune.pipeline.session import Command, close_last_run, recorded, reported
+from hwtune.errors import HwtuneFailure
+from hwtune.pipeline.session import Command, close_last_run, recorded, report, reported
 from hwtune.records import EpochRecord, create_study
 from hwtune.space import load_space
 
@@ -68,3 +69,10 @@ STUDY = {
     "seconds": None,
     "status": "failed",
 }
+
+
+def test_a_report_that_cannot_be_written_is_said_with_the_way_to_it(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    (folder.path / "study.json").write_text("{", encoding="utf-8")
+    with pytest.raises(HwtuneFailure, match="The report was not written .*hwtune report"):
+        report(folder)
