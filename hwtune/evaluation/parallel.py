@@ -93,10 +93,8 @@ def train_all(
     watch = actor.options(
         num_cpus=0, max_restarts=-1, scheduling_strategy=on_driver_node()
     ).remote()
-    task = placed(
-        _train, slots, retries=0, returns=2
-    )  # from its last state, which Ray does not know
-
+    # Without Ray's retries: it does not know the last state, from which a lost training goes on.
+    task = placed(_train, slots, retries=0, returns=2)
     running: dict[ray.ObjectRef, tuple[Job, ray.ObjectRef]] = {}
 
     def start(job: Job) -> None:

@@ -20,7 +20,7 @@ from hwtune.search.feasible import cost_of, random_points, too_large
 from hwtune.space import SearchSpace
 
 RANDOM_POINTS = 4  # beside the known ones
-BATCHES = 5
+BATCHES = 5  # of each configuration, after one that warms up
 SECONDS = 12.0  # for all points of a process
 PROCESSES = 2  # at most
 PATIENCE = 60.0  # seconds until a word is said
@@ -103,8 +103,8 @@ def measure(jobs: Sequence[tuple[Hyperparameters, int]], data: SearchSplit) -> P
     epochs = []
     for values, macs in jobs:
         config = trial_config(values)
-        few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
-        for _ in range(2):  # the first pass warms up
+        for count in (1, BATCHES):  # the first pass warms up
+            few = data.part(slice(min(data.train_images, count * config.batch_size)))
             state, batches, watched = start_training(
                 config, few, few if fast.device == "cuda" else None, classes=data.classes, seed=0,
                 fast=fast,
