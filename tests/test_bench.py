@@ -66,9 +66,10 @@ def test_a_replay_improves_and_repeats(method):
 def test_the_cost_of_a_trial_is_measured_on_three_nodes(monkeypatch):
     for name, value in (("SLOTS", 4), ("SECONDS", 0.1)):
         monkeypatch.setattr(scale, name, value)
-    lines = scale.quarters(scale.run(24, "tpe"), "tpe")
-    assert lines[-1]["trials"].endswith(" to 25")
+    *lines, end = scale.quarters(scale.run(24, "tpe"), "tpe")
+    assert [line["trials"] for line in lines] == ["0 to 6", "6 to 12", "12 to 18", "18 to 24"]
     assert all(line["overhead_ms"] > 0 and line["sampler_ms"] > 0 for line in lines)
+    assert (end["trials"], end["overhead_ms"] > 0) == ("the end", True)
 
 
 def test_the_speedrun_trains_a_baseline_and_tells_its_share():

@@ -4,8 +4,9 @@ Everything but training is hwtune's own. Writes results/bench/scale.json and .md
 
     python -m scripts.bench.scale --trials 1000
 
-The table shows a study in quarters: figures that do not grow from line to line do not grow with
-the number of trials.
+The table shows a study in quarters, from proposal to proposal: figures that do not grow from line
+to line do not grow with the number of trials. What the end of a study costs is no trial's share,
+and has a line of its own.
 """
 
 import argparse
@@ -121,24 +122,25 @@ def run(trials: int, sampler: str) -> Meter:
 
 
 def quarters(meter: Meter, sampler: str) -> list[dict[str, Any]]:
-    """Return a line for each quarter of the study."""
-    count = len(meter.rows)
-    edges = [round(i * (count - 1) / 4) for i in range(5)]
+    """Return a line for each quarter of the proposals, and one for the end of the study."""
+    last_proposal = len(meter.rows) - 2  # the last row is the end
+    edges = [*(round(i * last_proposal / 4) for i in range(5)), last_proposal + 1]
     lines = []
     for first, last in itertools.pairwise(edges):
         (wall, cpu, sampling, _), (wall2, cpu2, sampling2, memory) = (
             meter.rows[first],
             meter.rows[last],
         )
-        trials = last - first
+        ends, trials = last > last_proposal, last - first
+        overhead = 1000 * (cpu2 - cpu - (sampling2 - sampling))
         lines.append(
             {
                 "sampler": sampler,
-                "trials": f"{first} to {last}",
-                "overhead_ms": 1000 * (cpu2 - cpu - (sampling2 - sampling)) / trials,
+                "trials": "the end" if ends else f"{first} to {last}",
+                "overhead_ms": overhead / trials,
                 "sampler_ms": 1000 * (sampling2 - sampling) / trials,
                 "driver_mb": memory,
-                "trials_per_second": trials / (wall2 - wall),
+                "trials_per_second": None if ends else trials / (wall2 - wall),
             }
         )
     return lines
@@ -154,7 +156,8 @@ def main() -> None:
     text = (
         f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
         f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "
-        "driver's CPU time a trial outside the sampler.\n\n"
+        "driver's CPU time a trial outside the sampler; at the end, of all that comes after the "
+        "last proposal.\n\n"
     )
     columns = [
         "sampler", "trials", "overhead, ms a trial", "sampler, ms a trial", "driver, MB",
@@ -163,7 +166,8 @@ def main() -> None:
     lines = [
         [
             r["sampler"], r["trials"], f"{r['overhead_ms']:.1f}", f"{r['sampler_ms']:.1f}",
-            f"{r['driver_mb']:.0f}", f"{r['trials_per_second']:.1f}",
+            f"{r['driver_mb']:.0f}",
+            "" if r["trials_per_second"] is None else f"{r['trials_per_second']:.1f}",
         ]
         for r in rows
     ]  # fmt: skip
