@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from plotly.graph_objects import Figure
 
 from hwtune.addresses import reach_out
 from hwtune.errors import HwtuneError
 from hwtune.records import TRIAL_COLUMNS, StudyFolder
 from hwtune.report.content import Content, answer, read_content
-from hwtune.report.report import plots, write_report
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.values import accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
     from hwtune.evaluation.classifier import Classifier
 
 SHOWN = 10  # trials of a study that a notebook shows
@@ -99,10 +99,14 @@ class Study:
     @property
     def plots(self) -> dict[str, Figure]:
         """Return the report's figures by name, such as "curves" and "confusion"."""
+        from hwtune.report.report import plots  # and plotly, which a search can do without
+
         return plots(read_content(self.folder))
 
     def write_report(self) -> Path:
         """Write the page of the study anew, and return its path."""
+        from hwtune.report.report import write_report
+
         write_report(self.folder)
         return self.folder.report
 

@@ -162,7 +162,7 @@ def take(dataset: Dataset, indices: Integers) -> Part:
     return Part(dataset.images[indices], dataset.labels[indices])
 
 
-def outside_test(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
+def visible_split(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
     """Return the train and validation parts, of which the second may be empty.
 
     Raises:
@@ -179,7 +179,7 @@ def search_split(dataset: Dataset, spec: SplitSpec) -> SearchSplit:
     Raises:
         DataError: when the data set cannot be split so, or no image validates.
     """
-    split = outside_test(dataset, spec)
+    split = visible_split(dataset, spec)
     if split.train_images == len(split.labels):
         raise DataError(f"{dataset.name} leaves no validation image to search with.")
     return split

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from numpy.typing import NDArray
 from rich.console import Console
 
 from hwtune.cluster import Slots, on_driver_node
@@ -22,12 +23,14 @@ from hwtune.data.splits import SearchSplit
 from hwtune.evaluation.view import shown
 from hwtune.states import start_store, state_file
 
+Weights = dict[str, NDArray[Any]]
 Which = slice | Integers  # of the images of a SearchSplit
 
 LOST = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
 )
 MAX_LOST = 2  # processes of one training
 LOOK = 1.0  # seconds between two looks at how far the trainings are
@@ -48,7 +51,7 @@ class Watch:
         return self.epochs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # arrays of indices have no hash
 class Job:
     """A training.
 
@@ -72,10 +75,12 @@ class Trained:
 
     Attributes:
         weights: the arrays by name, in Ray's object store.
+        held: the same arrays, which this machine's store keeps as long as they are held.
         val_accuracy: on the validation images, or NaN.
     """
 
     weights: ray.ObjectRef
+    held: Weights
     val_accuracy: float
 
 
@@ -133,9 +138,7 @@ def train_all(
 def _outcome(weights: ray.ObjectRef, accuracy: ray.ObjectRef) -> Any:
     """Return what a training came to, why it failed, or the error with which it was lost."""
     try:
-        value = ray.get(accuracy)
-        ray.wait([weights])  # until they are on this machine, too
-        return Trained(weights, value)
+        return Trained(weights, ray.get(weights), ray.get(accuracy))
     except LOST as error:
         return error
     except ray.exceptions.RayError as error:
@@ -154,8 +157,9 @@ def read_all(
 
 def placed(function: Callable[..., Any], slots: Slots, *, retries: int, returns: int = 1) -> Any:
     """Return a function as a Ray task that takes the place of one trial."""
-    asked = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_retries": retries}
-    return ray.remote(num_returns=returns, **asked)(function)
+    return ray.remote(
+        num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=retries, num_returns=returns
+    )(function)
 
 
 def state_name(job: Job) -> str:

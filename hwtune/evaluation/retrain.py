@@ -22,7 +22,7 @@ from hwtune.data.sealed import open_test
 from hwtune.data.splits import Part, SearchSplit, SplitSpec
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
-from hwtune.evaluation.parallel import Job, read_all, train_all
+from hwtune.evaluation.parallel import Job, Trained, read_all, train_all
 from hwtune.evaluation.saved import save_model
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
@@ -84,19 +84,19 @@ def retrain(
     jobs = {
         job(each, seed): (index, seed) for index, each in enumerate(candidates) for seed in seeds
     }
-    weights: dict[tuple[int, int], ray.ObjectRef] = {}
+    nets: dict[tuple[int, int], Trained] = {}
     for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         if isinstance(outcome, str):
             console.print(f"Retraining {done.title} failed: {outcome}")
             continue
-        weights[jobs[done]] = outcome.weights
-        console.print(f"retrained {done.title} ({len(weights)} of {len(jobs)})")
-    if not any(index == 0 for index, _ in weights):
+        nets[jobs[done]] = outcome
+        console.print(f"retrained {done.title} ({len(nets)} of {len(jobs)})")
+    if not any(index == 0 for index, _ in nets):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
     entries: list[dict[str, Any]] = []
     for index, each in enumerate(candidates):
-        trained = [seed for seed in seeds if (index, seed) in weights]
+        trained = [seed for seed in seeds if (index, seed) in nets]
         if not trained:
             continue
         record = folder.read_retrain()
@@ -104,8 +104,8 @@ def retrain(
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
         part, images = open_test(dataset, spec)
-        nets = [weights[index, seed] for seed in trained]
-        read = read_all(each.config, nets, part.images, len(dataset.classes), slots=slots)
+        weights = [nets[index, seed].weights for seed in trained]
+        read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
         entries.append(_tested(each, read, trained, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
@@ -113,11 +113,10 @@ def retrain(
         if "leaks" not in record:
             record["leaks"] = leaks(dataset, images)
         folder.write_retrain(record)
-    first = min(seed for index, seed in weights if index == 0)
+    first = min(seed for index, seed in nets if index == 0)
     save_model(
-        folder.model, ray.get(weights[0, first]), candidates[0].config, dataset.classes,
-        side=dataset.side,
-    )  # fmt: skip
+        folder.model, nets[0, first].held, candidates[0].config, dataset.classes, side=dataset.side
+    )
     with suppress(OSError):  # pictures are only to look at
         show(entries, candidates[0], split.train, folder)
     discard(folder.retraining)

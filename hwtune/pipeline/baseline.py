@@ -11,7 +11,7 @@ import ray
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec, outside_test
+from hwtune.data.splits import SplitSpec, visible_split
 from hwtune.errors import SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.models import measure_cost
@@ -138,13 +138,13 @@ def run(
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
         about["hardware"]["parallel"] = slots.total
         say(introduction(about, each.config))
-        data = ray.put(outside_test(dataset, split_of(about)))
+        data = ray.put(visible_split(dataset, split_of(about)))
         entries = retrain(
             [each], dataset, split_of(about), data, folder, seeds=list(range(wanted["seeds"])),
             slots=slots, join_validation=wanted["honest"], command=command.text,
             console=command.console,
         )  # fmt: skip
-    say_tested(entries, command.console)
+        say_tested(entries, command.console)
     if wanted["headline"] is not None:
         say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 

@@ -47,6 +47,7 @@ def retrain_study(
     Raises:
         StudyError: when the study has no trial to retrain.
         DataError: when the data set is not the one that was searched.
+        HwtuneFailure: when no training ends well, or the report cannot be written.
     """
     about = folder.read_study()
     dataset = same_data(folder, about)

@@ -184,8 +184,8 @@ def reported(folder: StudyFolder) -> Iterator[None]:
     """
     try:
         yield
-    except Halt:
-        raise  # there is no room for a page either
+    except (Halt, ClusterError):
+        raise  # there is no room for a page either, or nothing new
     except BaseException:
         with suppress(Exception):  # the page must not hide why the block ended
             report(folder)
@@ -194,13 +194,13 @@ def reported(folder: StudyFolder) -> Iterator[None]:
 
 
 def report(folder: StudyFolder) -> None:
-    """Write the report in another process: its libraries would stay in the memory of this one.
+    """Write the report in another process, which takes its libraries with it when it ends.
 
     Raises:
         HwtuneFailure: when it cannot be written.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "hwtune", "report", folder.path],
+        [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: hwtune as found here
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -208,6 +208,7 @@ def report(folder: StudyFolder) -> None:
     )
     if done.returncode:
         why = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1]
+        why = why.removeprefix("hwtune: ").rstrip(".")
         raise HwtuneFailure(
             f"The report was not written ({why}); all else is in {folder.path}. "
             f"Again: python -m hwtune report {folder.called}"
@@ -236,8 +237,11 @@ def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) ->
         run["seconds"] = round(time.monotonic() - command.began, 1)
         seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
         about |= {"status": run["status"], "seconds": seconds}
-        with suppress(OSError):  # on a full disk it still says "running", which a resume mends
+        try:
             folder.write_study(about)
+        except OSError:
+            if run["status"] == "complete":
+                raise  # it still says "running", which a resume mends
 
 
 @contextmanager

@@ -29,6 +29,7 @@ KINDS = {
     "a retraining": r"^ray::_train",
     "reading the test images": r"^ray::_read",
     "measuring the speed": r"^ray::measure",
+    "the report": r"python\S* -P -m hwtune report",
 }
 COMMAND = [
     "-m", "hwtune", "search", "chinese_cnn", "--data", "chinese_mnist", "--epochs", "2",
