@@ -66,9 +66,14 @@ class SearchSplit:
     classes: int
 
     @property
+    def side(self) -> int:
+        """Return the images' side in pixels."""
+        return int(self.images.shape[1])
+
+    @property
     def train(self) -> Part:
         """Return the images to train on, not copied."""
-        return self.part(slice(None, self.train_images))
+        return self.part(slice(self.train_images))
 
     @property
     def validation(self) -> Part:

@@ -255,7 +255,7 @@ class Search:
         self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
         self.settings = settings_of(about)
         self.split: SearchSplit = ray.get(data)
-        self.shape = {"classes": self.split.classes, "side": self.split.images.shape[1]}
+        self.shape = {"classes": self.split.classes, "side": self.split.side}
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=command.console.print)
 

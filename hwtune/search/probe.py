@@ -61,7 +61,7 @@ def probe(
     gpu = resources.get("GPU", 0) >= 1
     processes = 1 if gpu else min(PROCESSES, int(resources.get("CPU", 1)))
     split: SearchSplit = ray.get(data)
-    jobs = probed_points(space, classes=split.classes, side=split.images.shape[1])
+    jobs = probed_points(space, classes=split.classes, side=split.side)
     task = ray.remote(num_cpus=1, num_gpus=int(gpu))(measure)
     shares = [jobs[first::processes] for first in range(processes)]
     waiting = [

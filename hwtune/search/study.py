@@ -154,7 +154,7 @@ def run_search(
             trial=number,
             parallel=slots.total > 1,
         ),
-        measure=partial(cost_of, space, classes=split.classes, side=split.images.shape[1]),
+        measure=partial(cost_of, space, classes=split.classes, side=split.side),
         accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
         finished=pace.finished,
         reasons=stopping.reasons,

@@ -132,12 +132,11 @@ def quarters(meter: Meter, sampler: str) -> list[dict[str, Any]]:
             meter.rows[last],
         )
         ends, trials = last > last_proposal, last - first
-        overhead = 1000 * (cpu2 - cpu - (sampling2 - sampling))
         lines.append(
             {
                 "sampler": sampler,
                 "trials": "the end" if ends else f"{first} to {last}",
-                "overhead_ms": overhead / trials,
+                "overhead_ms": 1000 * (cpu2 - cpu - (sampling2 - sampling)) / trials,
                 "sampler_ms": 1000 * (sampling2 - sampling) / trials,
                 "driver_mb": memory,
                 "trials_per_second": None if ends else trials / (wall2 - wall),

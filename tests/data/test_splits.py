@@ -66,6 +66,7 @@ def test_search_sees_no_test_image():
     data, spec = dataset(), SplitSpec(kind="writer")
     seen = search_split(data, spec)
     sealed, indices = open_test(data, spec)
+    assert set(vars(seen)) == {"images", "labels", "train_images", "classes"}
     assert not numbers(sealed.images) & numbers(seen.images)
     parts = split_indices(data, spec)
     assert numbers(seen.train.images) == set(parts.train.tolist())
