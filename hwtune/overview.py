@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hwtune.data import find_data, load_data, source_of
+from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.images import Dataset
 from hwtune.errors import DataError, MisfitError
 from hwtune.search.feasible import cost_of, survey, too_large
@@ -28,10 +28,7 @@ def describe_space(name: str) -> dict[str, Any]:
         SpaceError: when it is wrong, or nothing of it can be trained.
     """
     space = load_space(name)
-    shape: dict[str, Any] = {
-        "classes": source_of(space.data).classes,
-        "side": source_of(space.data).side,
-    }
+    shape: dict[str, Any] = dict(zip(("classes", "side"), shape_of(space.data), strict=True))
     survey(space, **shape)
     points = {
         **space.baselines,

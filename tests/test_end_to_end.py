@@ -319,6 +319,26 @@ def test_a_time_budget_is_kept(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    digits = load_data("digits")
+    for label, name in enumerate(("zero", "one", "two")):  # in ink on paper
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for number, image in enumerate(digits.images[digits.labels == label][:100]):
+            Image.fromarray(255 - image).save(tmp_path / "mine" / name / f"{number}.png")
+    assert run(("data", "add", "numbers", tmp_path / "mine"), tmp_path).returncode == 0
+    words = ("search", "digits_cnn", "--data", "numbers", "--trials", 2, "--seeds", 1)
+    done = run((*words, "--name", "s"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "s" / "study.json").read_text())
+    assert content["data"]["classes"] == ["one", "two", "zero"]
+    pictures = sorted((tmp_path / "mine").glob("*/1?.png"))
+    read = json.loads(run(("predict", "s", *pictures, "--json"), tmp_path).stdout)
+    right = [path.parent.name == each["label"] for path, each in zip(pictures, read, strict=True)]
+    assert len(right) == 30
+    assert sum(right) >= 20
+
+
 def test_the_cluster_listens_on_loopback_alone(tmp_path):
     """All listening sockets of this machine during a search, by /proc, less those before it."""
     before = listening()

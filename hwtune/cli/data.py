@@ -26,7 +26,7 @@ def list_all(as_json: Json = False) -> None:
 
     Example: `python -m hwtune data list`
     """
-    from hwtune.data import DATASETS, find_data, is_at_hand
+    from hwtune.data import DATASETS, find_data, is_at_hand, own_names, source_of
     from hwtune.data.images import data_folder
     from hwtune.records import dump
 
@@ -35,9 +35,9 @@ def list_all(as_json: Json = False) -> None:
             "name": name,
             "at_hand": is_at_hand(name),
             "place": str(find_data(name) or ("built in" if is_at_hand(name) else "")),
-            "title": source.title,
+            "title": source_of(name).title,
         }
-        for name, source in DATASETS.items()
+        for name in [*DATASETS, *own_names()]
     ]
     if as_json:
         print(dump(rows), end="")
@@ -64,16 +64,23 @@ def get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="A data set's name.")],
+    name: Annotated[str, typer.Argument(help="A data set's name, or a new one.")],
     path: Annotated[Path, typer.Argument(help="Its archive or folder.")],
 ) -> None:
     """Check an archive or folder of a data set and copy it into the data folder.
 
+    Under a new name it takes a folder of your own pictures: CLASS/PICTURE, or CLASS/WRITER/PICTURE.
+
     Example: `python -m hwtune data add chinese_mnist archive.zip`
     """
-    from hwtune.data import add_data
+    from hwtune.data import DATASETS, add_data, load_data
 
     print(f"{name}: checked and copied to {add_data(name, path.absolute())}")
+    if name not in DATASETS:
+        dataset = load_data(name)
+        by_writer = "" if dataset.writers is None else " --split writer"
+        print(f"{len(dataset.images):,} images {dataset.side}x{dataset.side}. Search them:")
+        print(f"python -m hwtune search chinese_cnn --data {name}{by_writer}")
 
 
 @app.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from pathlib import Path
 
 from hwtune.data.chinese_mnist import find_chinese_mnist, read_chinese_mnist
 from hwtune.data.download import download_kaggle
+from hwtune.data.folder import folders_in, read_folder
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.errors import DataError
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
 KAGGLE_BYTES = 10_246_005
+OWN = "own"  # of the data folder: the part for the user's own folders of images
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Source:
         find: returns its archive or folder inside the data folder; None means built in.
         download: puts it into the data folder.
         place: the name under which `data add` keeps a file; folders get it without the suffix.
-        classes, side: how many classes, and the images' side in pixels.
+        classes, side: how many classes, and the images' side in pixels; 0: its images tell.
     """
 
     title: str
@@ -94,14 +97,49 @@ DATASETS: dict[str, Source] = {
 
 
 def source_of(name: str) -> Source:
-    """Return the entry of a data set.
+    """Return the entry of a data set; the user's own folders of images have one, too.
 
     Raises:
         DataError: when the name is unknown.
     """
-    if name not in DATASETS:
-        raise DataError(f"Unknown data set {name!r}; known are {', '.join(DATASETS)}.")
-    return DATASETS[name]
+    if name in DATASETS:
+        return DATASETS[name]
+    own = own_names()
+    if name not in own:
+        raise DataError(
+            f"Unknown data set {name!r}; known are {', '.join([*DATASETS, *own])}. A folder of "
+            "your own becomes one by: python -m hwtune data add NAME FOLDER"
+        )
+    return own_source(name)
+
+
+def own_names() -> list[str]:
+    """Return the names of the user's own data sets."""
+    place = data_folder() / OWN
+    return [each.name for each in folders_in(place)] if place.is_dir() else []
+
+
+def own_source(name: str) -> Source:
+    """Return the entry of one of the user's own data sets, which need not be there yet."""
+    place = f"{OWN}/{name}"
+
+    def find(folder: Path) -> Path | None:
+        return folder / place if (folder / place).is_dir() else None
+
+    return Source("images of your own", 0, 0, partial(read_folder, name), find, place=place)
+
+
+def shape_of(name: str) -> tuple[int, int]:
+    """Return the number of classes of a data set, and its images' side in pixels.
+
+    Raises:
+        DataError: when only its images tell, and they are not at hand.
+    """
+    source = source_of(name)
+    if source.classes:
+        return source.classes, source.side
+    dataset = load_data(name)
+    return len(dataset.classes), dataset.side
 
 
 def find_data(name: str) -> Path | None:
@@ -144,16 +182,19 @@ def get_data(name: str) -> None:
 def add_data(name: str, path: Path) -> Path:
     """Copy the user's archive or folder of a data set into the data folder and return the copy.
 
-    The path is read and checked in full before anything is copied.
+    The path is read and checked in full before anything is copied. A name that no data set has is
+    that of a folder of the user's own images.
 
     Raises:
         DataError: when the path is absent or no such data set, or the folder cannot be written.
     """
-    source = source_of(name)
+    source = DATASETS.get(name, own_source(name))
     if source.find is None:
         raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
     if not path.exists():
         raise DataError(f"{path} does not exist; give the archive or folder of {name}.")
+    if name not in DATASETS:
+        check_own(name, path)
     readable = (source.find(path) or path) if path.is_dir() else path
     source.read(readable)
     target = data_folder() / source.place
@@ -164,6 +205,21 @@ def add_data(name: str, path: Path) -> Path:
     if target.exists():
         raise DataError(f"{target} exists already; remove it first if {path} should replace it.")
     return _copy_whole(readable, target)
+
+
+def check_own(name: str, path: Path) -> None:
+    """Check that a path may be a folder of the user's own images, of that name.
+
+    Raises:
+        DataError: when it may not.
+    """
+    if not path.is_dir():
+        raise DataError(
+            f"Unknown data set {name!r}; known are {', '.join(DATASETS)}. One of your own is a "
+            f"folder of images, which {path} is not."
+        )
+    if not re.fullmatch(r"[\w-]+", name) or name == "auto":
+        raise DataError(f"{name!r} names no data set; use letters, digits, _ and -.")
 
 
 def _copy_whole(source: Path, target: Path) -> Path:

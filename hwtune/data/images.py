@@ -99,8 +99,8 @@ def fingerprint(source: Path | None) -> str:
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     digest = hashlib.sha256(str(source).encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        name, status = path.relative_to(source.parent), path.stat()
+        digest.update(f"{name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -141,8 +141,16 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
     indices = SplitIndices(
         **{name: np.flatnonzero(np.isin(pool, values)) for name, values in chosen.items()}
     )
-    if not len(indices.train):
-        raise DataError(f"{dataset.name} has too few images to split ({len(dataset.labels)}).")
+    for part, share in (("train", 1.0), ("validation", spec.validation), ("test", spec.test)):
+        if share and not len(getattr(indices, part)):
+            what, remedy = "images of a class", "add some"
+            if spec.kind == "writer":
+                what, remedy = "writers", "add some, or use --split random"
+            raise DataError(
+                f"{dataset.name} has too few {what} ({min(map(len, groups))}): a split of "
+                f"{spec.validation:.0%} for validation and {spec.test:.0%} for the test leaves "
+                f"none for {part}; {remedy}."
+            )
     return indices
 
 

@@ -11,22 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors.torch import load_file
 from torch import nn
 
 from hwtune.config import TrialConfig, trial_config
+from hwtune.data.photos import read_image
 from hwtune.data.splits import Part
-from hwtune.errors import DataError, StudyError
+from hwtune.errors import StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
-from hwtune.records import for_people
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
-
-MAX_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
 
 
 @dataclass(frozen=True)
@@ -104,35 +100,3 @@ def load_classifier(folder: Path) -> Classifier:
         raise StudyError(f"The model in {folder} does not read ({error}).") from None
     model = model.to(memory_format=torch.channels_last)
     return Classifier(model, config, about["classes"], side=side)
-
-
-def read_image(path: Path, side: int) -> NDArray[np.uint8]:
-    """Return a picture as (side, side) grey, light ink on black.
-
-    Dark ink on light paper is inverted; what is not square gets a margin of its background.
-
-    Raises:
-        DataError: when there is no such file, or it is no picture.
-    """
-    if not path.is_file():
-        raise DataError(f"There is no file {for_people(path)}; give the path of a picture.")
-    try:
-        with Image.open(path, formats=FORMATS) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise DataError(f"{path} has {opened.width}x{opened.height} pixels; scale it down.")
-            upright = ImageOps.exif_transpose(opened).convert("RGBA")
-            paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
-            grey = Image.alpha_composite(paper, upright).convert("L")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{for_people(path)} is no picture that can be read ({error}); give a PNG or JPEG."
-        ) from None
-    pixels = np.asarray(grey)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:
-        grey = ImageOps.invert(grey)
-        border = 255 - border
-    if grey.size != (side, side):
-        background = int(np.median(border))
-        grey = ImageOps.pad(grey, (side, side), Image.Resampling.BOX, color=background)
-    return np.asarray(grey)

@@ -80,6 +80,16 @@ def test_a_split_by_unknown_writers_is_refused():
         split_indices(dataset(writers=False), SplitSpec(kind="writer"))
 
 
+def test_a_split_that_leaves_a_part_empty_is_refused():
+    data = dataset()
+    three = Dataset("three", data.images, data.labels, data.classes, data.writers % 3)
+    with pytest.raises(DataError, match=r"too few writers \(3\).*none for validation.*random"):
+        split_indices(three, SplitSpec(kind="writer"))
+    few = Dataset("few", data.images[:8], data.labels[:8], data.classes)
+    with pytest.raises(DataError, match="too few images of a class"):
+        split_indices(few, SplitSpec())
+
+
 def test_a_split_without_validation_is_refused_for_a_search():
     with pytest.raises(DataError, match="no validation image"):
         search_split(dataset(), SplitSpec(validation=0.0))

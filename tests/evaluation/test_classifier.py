@@ -3,11 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from hwtune.config import TrialConfig
-from hwtune.errors import DataError, StudyError
-from hwtune.evaluation.classifier import load_classifier, read_image
+from hwtune.errors import StudyError
+from hwtune.evaluation.classifier import load_classifier
 from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
 from hwtune.training.state import weights_of
@@ -51,43 +50,9 @@ def test_damaged_weights_are_refused(folder):
         load_classifier(folder)
 
 
-def test_a_picture_is_brought_to_side_and_polarity(tmp_path):
-    paper = np.full((40, 80), 230, np.uint8)
-    paper[10:30, 30:50] = 20
-    Image.fromarray(paper).save(tmp_path / "ink.png")
-    read = read_image(tmp_path / "ink.png", 16)
-    assert read.shape == (16, 16)
-    assert read[0, 0] == read[-1, 0] == 25
-    assert read[8, 8] == 235
-
-
-def test_an_image_of_the_data_set_is_not_changed(tmp_path):
-    image = np.zeros((16, 16), np.uint8)
-    image[4:12, 7] = 200
-    Image.fromarray(image).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png", 16), image)
-
-
-def test_ink_on_transparency_is_ink_on_paper(tmp_path):
-    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    picture.paste((0, 0, 0, 255), (6, 4, 9, 12))
-    picture.save(tmp_path / "a.png")
-    read = read_image(tmp_path / "a.png", 16)
-    assert read[8, 7] == 255
-    assert read[0, 0] == 0
-
-
 def test_weights_of_another_model_are_refused(folder, tmp_path):
     about = json.loads((folder / "model.json").read_text())
     about["weights_sha256"] = "0"
     (folder / "model.json").write_text(json.dumps(about))
     with pytest.raises(StudyError, match="belong to another model.json"):
         load_classifier(folder)
-
-
-def test_a_file_that_is_no_picture_is_refused(tmp_path):
-    (tmp_path / "a.jpg").write_text("hello")
-    with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
-        read_image(tmp_path / "a.jpg", 16)
-    with pytest.raises(DataError, match="no file .*absent.jpg; give the path of a picture"):
-        read_image(tmp_path / "absent.jpg", 16)

@@ -1,0 +1,79 @@
+"""Picture files of one character each, as images of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hwtune.data.images import Bytes
+from hwtune.errors import DataError
+from hwtune.records import for_people
+
+MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def read_image(path: Path, side: int) -> Bytes:
+    """Return a picture as (side, side) grey, light ink on black.
+
+    Dark ink on light paper is inverted; what is not square gets a margin of its background.
+
+    Raises:
+        DataError: when there is no such file, or it is no picture.
+    """
+    with opened(path) as picture:
+        upright = eight_bits(ImageOps.exif_transpose(picture)).convert("RGBA")
+        paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
+        grey = Image.alpha_composite(paper, upright).convert("L")
+    pixels = np.asarray(grey)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.median(border) > 127:
+        grey = ImageOps.invert(grey)
+        border = 255 - border
+    if grey.size != (side, side):
+        background = int(np.median(border))
+        grey = ImageOps.pad(grey, (side, side), Image.Resampling.BOX, color=background)
+    return np.asarray(grey)
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 bits a pixel, as scanners write it, with 8; Pillow clips it."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+
+
+def longer_side(path: Path) -> int:
+    """Return the larger of a picture's width and height, in pixels.
+
+    Raises:
+        DataError: when there is no such file, or it is no picture.
+    """
+    with opened(path) as picture:
+        return max(picture.size)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of a size that fits into memory.
+
+    Raises:
+        DataError: when there is no such file, or it is no picture, or does not decode in the block.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {for_people(path)}; give the path of a picture.")
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise DataError(f"{for_people(path)} has {width}x{height} pixels; scale it down.")
+            yield picture
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{for_people(path)} is no picture that can be read ({error}); give a PNG or JPEG."
+        ) from None

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwtune.data import add_data, find_data, load_data, shape_of
+from hwtune.data.folder import MAX_SIDE
+from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.errors import DataError
+
+CLASSES = ("9", "10", "tick")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HWTUNE_CACHE", str(tmp_path / "cache"))
+
+
+def draw(path, label, *, size=(12, 12)):
+    """Write dark ink on paper: a bar whose row tells the class."""
+    paper = np.full(size, 255, np.uint8)
+    paper[2 + 3 * label, 3:9] = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(paper).save(path)
+
+
+def letters(folder, *, writers=("",), each=10, **options):
+    """Write `each` pictures of every class by every writer."""
+    for label, name in enumerate(CLASSES):
+        for writer in writers:
+            for number in range(each):
+                draw(folder / name / writer / f"{number}.png", label, **options)
+    return folder
+
+
+def test_a_folder_of_classes_becomes_a_data_set(tmp_path):
+    add_data("letters", letters(tmp_path / "mine"))
+    dataset = load_data("letters")
+    assert (dataset.name, dataset.classes, dataset.writers) == ("letters", CLASSES, None)
+    assert np.bincount(dataset.labels).tolist() == [10, 10, 10]
+    assert shape_of("letters") == (3, 12)
+    for label in range(3):  # light ink on black, in the row of its class
+        bars = dataset.images[dataset.labels == label]
+        assert (bars[:, 2 + 3 * label, 3:9] == 255).all()
+        assert (bars.sum(axis=(1, 2)) == 6 * 255).all()
+
+
+def test_folders_within_the_classes_are_writers(tmp_path):
+    add_data("letters", letters(tmp_path / "mine", writers=("ann", "bo", "cy"), each=4))
+    dataset = load_data("letters")
+    assert np.bincount(dataset.writers).tolist() == [12, 12, 12]
+    split = split_indices(dataset, SplitSpec(kind="writer", validation=0.34, test=0.34))
+    sides = [set(dataset.writers[part]) for part in (split.train, split.validation, split.test)]
+    assert [len(side) for side in sides] == [1, 1, 1]
+    assert len(set.union(*sides)) == 3
+
+
+def test_writers_keep_their_numbers(tmp_path):
+    add_data("letters", letters(tmp_path / "mine", writers=("7", "12"), each=5))
+    assert set(load_data("letters").writers) == {7, 12}
+
+
+def test_large_pictures_are_scaled_down_and_oblong_ones_get_a_margin(tmp_path):
+    letters(tmp_path / "mine", size=(12, 300))
+    add_data("letters", tmp_path / "mine")
+    assert load_data("letters").side == MAX_SIDE
+
+
+def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
+    letters(tmp_path / "mine")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "9" / "Thumbs.db").write_bytes(b"\0")
+    draw(tmp_path / "mine" / "9" / "._0.png", 0)
+    draw(tmp_path / "mine" / ".trash" / "0.png", 0)
+    add_data("letters", tmp_path / "mine")
+    assert len(load_data("letters").images) == 30
+
+
+def test_a_picture_more_is_seen(tmp_path):
+    kept = add_data("letters", letters(tmp_path / "mine"))
+    before = load_data("letters")
+    draw(kept / "9" / "more.png", 0)
+    assert len(load_data("letters").images) == len(before.images) + 1
+
+
+def test_classes_that_change_names_are_seen(tmp_path):
+    kept = add_data("letters", letters(tmp_path / "mine"))
+    assert load_data("letters").classes == CLASSES
+    (kept / "tick").rename(kept / "mark")
+    assert load_data("letters").classes == ("9", "10", "mark")
+
+
+def spoil_depth(mine):
+    draw(mine / "tick" / "ann" / "0.png", 2)
+
+
+def spoil_count(mine):
+    (mine / "tick" / "0.png").unlink()
+
+
+def spoil_picture(mine):
+    (mine / "tick" / "0.png").write_bytes(b"\x89PNG")
+
+
+def spoil_classes(mine):
+    for name in CLASSES:
+        (mine / name).rename(mine.parent / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_depth, "ann/0.png does not lie where it should; .*CLASS/WRITER/PICTURE"),
+        (spoil_count, "tick holds 9 pictures .* needs 10"),
+        (spoil_picture, "tick/0.png is no picture"),
+        (spoil_classes, "fewer than two folders; a data set is CLASS/PICTURE"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused_and_not_copied(tmp_path, spoil, said):
+    spoil(letters(tmp_path / "mine"))
+    with pytest.raises(DataError, match=said):
+        add_data("letters", tmp_path / "mine")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["../letters", "my letters", "", "auto", ".x"])
+def test_a_name_that_is_no_name_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="names no data set"):
+        add_data(name, letters(tmp_path / "mine"))
+
+
+def test_a_file_is_no_folder_of_images(tmp_path):
+    (tmp_path / "letters.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="Unknown data set 'letters'.*is a folder of images"):
+        add_data("letters", tmp_path / "letters.zip")
+
+
+def test_a_known_data_set_is_not_taken_for_a_folder_of_ones_own(tmp_path):
+    with pytest.raises(DataError, match="chinese_mnist.csv"):
+        add_data("chinese_mnist", letters(tmp_path / "mine"))
+    assert find_data("chinese_mnist") is None

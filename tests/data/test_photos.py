@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwtune.data.photos import read_image
+from hwtune.errors import DataError
+
+
+def test_a_picture_is_brought_to_side_and_polarity(tmp_path):
+    paper = np.full((40, 80), 230, np.uint8)
+    paper[10:30, 30:50] = 20
+    Image.fromarray(paper).save(tmp_path / "ink.png")
+    read = read_image(tmp_path / "ink.png", 16)
+    assert read.shape == (16, 16)
+    assert read[0, 0] == read[-1, 0] == 25
+    assert read[8, 8] == 235
+
+
+def test_an_image_of_the_data_set_is_not_changed(tmp_path):
+    image = np.zeros((16, 16), np.uint8)
+    image[4:12, 7] = 200
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png", 16), image)
+
+
+def test_ink_on_transparency_is_ink_on_paper(tmp_path):
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (6, 4, 9, 12))
+    picture.save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 16)
+    assert read[8, 7] == 255
+    assert read[0, 0] == 0
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
+        read_image(tmp_path / "a.jpg", 16)
+    with pytest.raises(DataError, match="no file .*absent.jpg; give the path of a picture"):
+        read_image(tmp_path / "absent.jpg", 16)
+
+
+def test_a_scan_of_sixteen_bits_keeps_its_greys(tmp_path):
+    greys = np.linspace(0, 120, 256).astype(np.uint8).reshape(16, 16)
+    Image.fromarray(greys.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png", 16), greys)
