@@ -57,7 +57,7 @@ def retrain_study(
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
         if retraining.finalists > 1:
             check_folds(dataset, split_of(about), retraining.folds)
-        with reported(folder), cluster.started(place.address):
+        with reported(folder, command.console), cluster.started(place.address):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             data = ray.put(search_split(dataset, split_of(about)))
             retrain_best(folder, about, dataset, data, slots, retraining, command)

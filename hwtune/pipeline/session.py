@@ -30,6 +30,7 @@ from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
 from hwtune.values import positive, share_of, wished
 
+INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -137,7 +138,7 @@ def working(
     try:
         folder.repair()
         with (
-            reported(folder),
+            reported(folder, command.console),
             explained(folder, place, command),
             recorded(folder, about, command=command),
             cluster.started(place.address) as dashboard,
@@ -176,8 +177,8 @@ def openings(folder: StudyFolder) -> int:
 
 
 @contextmanager
-def reported(folder: StudyFolder) -> Iterator[None]:
-    """Write the report of what there is, however the block ends.
+def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
+    """Write the report of what there is, however the block ends; a user who ended it waits briefly.
 
     Raises:
         HwtuneFailure: when it cannot be written.
@@ -186,33 +187,47 @@ def reported(folder: StudyFolder) -> Iterator[None]:
         yield
     except (Halt, ClusterError):
         raise  # there is no room for a page either, or nothing new
+    except KeyboardInterrupt:
+        try:
+            report(folder, seconds=INTERRUPTED_SECONDS)
+        except (HwtuneFailure, OSError) as error:  # the page must not hide why the block ended
+            console.print(f"{error}")
+        raise
     except BaseException:
-        with suppress(Exception):  # the page must not hide why the block ended
+        with suppress(Exception):
             report(folder)
         raise
     report(folder)
 
 
-def report(folder: StudyFolder) -> None:
+def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
     """Write the report in another process, which takes its libraries with it when it ends.
 
     Raises:
-        HwtuneFailure: when it cannot be written.
+        HwtuneFailure: when it cannot be written, or not within so many seconds.
     """
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: hwtune as found here
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: as found here
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise unwritten(folder, f"it takes longer than {seconds:g} seconds") from None
     if done.returncode:
         why = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1]
-        why = why.removeprefix("hwtune: ").rstrip(".")
-        raise HwtuneFailure(
-            f"The report was not written ({why}); all else is in {folder.path}. "
-            f"Again: python -m hwtune report {folder.called}"
-        )
+        raise unwritten(folder, why.removeprefix("hwtune: ").rstrip("."))
+
+
+def unwritten(folder: StudyFolder, why: str) -> HwtuneFailure:
+    """Return what says that there is no report, why, and how to make it."""
+    return HwtuneFailure(
+        f"The report was not written ({why}); all else is in {folder.path}. "
+        f"Again: python -m hwtune report {folder.called}"
+    )
 
 
 @contextmanager

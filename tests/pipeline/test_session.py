@@ -3,6 +3,7 @@ import time
 import pytest
 
 from hwtune.errors import HwtuneFailure
+from hwtune.pipeline import session
 from hwtune.pipeline.session import Command, close_last_run, recorded, report, reported
 from hwtune.records import EpochRecord, create_study
 from hwtune.space import load_space
@@ -36,12 +37,23 @@ def test_study_json_says_how_it_ended(tmp_path, console, error, status):
     assert [run["status"] for run in folder.read_study()["runs"]] == ["killed", status]
 
 
-def test_a_study_that_broke_at_once_still_has_a_report(tmp_path):
+def test_a_study_that_broke_at_once_still_has_a_report(tmp_path, console):
     folder = create_study(tmp_path, None, "s")
     folder.write_study(STUDY)
-    with pytest.raises(ZeroDivisionError), reported(folder):
+    with pytest.raises(ZeroDivisionError), reported(folder, console):
         raise ZeroDivisionError
     assert "This search is failed" in folder.report.read_text(encoding="utf-8")
+
+
+def test_who_ends_a_study_does_not_wait_for_a_long_report(tmp_path, console, monkeypatch):
+    monkeypatch.setattr(session, "INTERRUPTED_SECONDS", 0.1)
+    folder = create_study(tmp_path, None, "s")
+    folder.write_study(STUDY)
+    with pytest.raises(KeyboardInterrupt), reported(folder, console):
+        raise KeyboardInterrupt
+    said = " ".join(console.file.getvalue().split())
+    assert "The report was not written (it takes longer than 0.1 seconds)" in said
+    assert not folder.report.exists()
 
 
 def test_a_killed_run_lasted_until_its_last_epoch(tmp_path):
