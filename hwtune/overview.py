@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from hwtune.data import find_data, load_data, shape_of, source_of
+from hwtune.data.folder import left_out
 from hwtune.data.images import Dataset
+from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError, MisfitError
 from hwtune.search.feasible import cost_of, survey, too_large
 from hwtune.space import SearchSpace, in_words, load_space, space_files
+
+SHOWN = 20  # names in a line
 
 
 def list_spaces() -> list[dict[str, str]]:
@@ -82,3 +86,26 @@ def describe_data(name: str) -> dict[str, Any]:
         "images_per_class": f"{counts.min():,} to {counts.max():,}",
         "identical_images": len(flat) - len(np.unique(flat, axis=0)),
     }
+
+
+def describe_own(name: str, folder: Path) -> list[str]:
+    """Return lines on a data set of the user's own: what was taken from a folder, and what next."""
+    dataset = load_data(name)
+    writers, can_split = "", True
+    if dataset.writers is not None:
+        writers = f" by {len(np.unique(dataset.writers))} writers"
+        try:
+            split_indices(dataset, SplitSpec(kind="writer"))
+        except DataError:
+            can_split = False
+    more = ", ..." if len(dataset.classes) > SHOWN else ""
+    lines = [
+        f"{len(dataset.images):,} images {dataset.side}x{dataset.side}{writers}, "
+        f"{len(dataset.classes)} classes: {', '.join(dataset.classes[:SHOWN])}{more}"
+    ]
+    if others := left_out(folder):
+        endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
+        lines.append(f"Left out, being no pictures: {len(others):,} files ({endings}).")
+    by_writer = " --split writer" if writers and can_split else ""
+    lines.append(f"Search them: python -m hwtune search chinese_cnn --data {name}{by_writer}")
+    return lines

@@ -172,6 +172,25 @@ def test_data_is_added_checked_and_listed(hwtune, tmp_path, monkeypatch):
     assert at_hand == {"chinese_mnist", "chinese_strokes", "digits"}
 
 
+def test_pictures_of_ones_own_are_added_with_a_word_on_what_was_taken(
+    hwtune, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    for name in ("a", "b"):
+        for writer in range(6):
+            (tmp_path / "mine" / name / str(writer)).mkdir(parents=True)
+            for number in range(2):
+                path = tmp_path / "mine" / name / str(writer) / f"{number}.png"
+                Image.new("L", (8, 8)).save(path)
+    (tmp_path / "mine" / "a" / "film.mov").write_text("")
+    said = hwtune("data", "add", "letters", tmp_path / "mine").stdout
+    assert "24 images 8x8 by 6 writers, 2 classes: a, b" in said
+    assert "Left out, being no pictures: 1 files (.mov)." in said
+    assert "hwtune search chinese_cnn --data letters --split writer" in said
+    listed = json.loads(hwtune("data", "list", "--json").stdout)
+    assert {row["name"]: row["at_hand"] for row in listed}["letters"]
+
+
 def test_data_without_permission_to_copy_is_refused(hwtune, tmp_path, monkeypatch):
     (tmp_path / "data").write_text("a file")
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))

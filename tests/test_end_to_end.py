@@ -318,7 +318,6 @@ def test_a_time_budget_is_kept(tmp_path):
     assert any("time for the search was over" in row["reason"] for row in trials)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatch):
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
     digits = load_data("digits")
@@ -339,6 +338,7 @@ def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatc
     assert sum(right) >= 20
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_cluster_listens_on_loopback_alone(tmp_path):
     """All listening sockets of this machine during a search, by /proc, less those before it."""
     before = listening()

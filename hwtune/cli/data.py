@@ -73,14 +73,14 @@ def add(
 
     Example: `python -m hwtune data add chinese_mnist archive.zip`
     """
-    from hwtune.data import DATASETS, add_data, load_data
+    from hwtune.data import DATASETS, add_data
 
     print(f"{name}: checked and copied to {add_data(name, path.absolute())}")
     if name not in DATASETS:
-        dataset = load_data(name)
-        by_writer = "" if dataset.writers is None else " --split writer"
-        print(f"{len(dataset.images):,} images {dataset.side}x{dataset.side}. Search them:")
-        print(f"python -m hwtune search chinese_cnn --data {name}{by_writer}")
+        from hwtune.overview import describe_own
+
+        for line in describe_own(name, path):
+            print(line)
 
 
 @app.command("check")

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hwtune.data.chinese_mnist import find_chinese_mnist, read_chinese_mnist
 from hwtune.data.download import download_kaggle
-from hwtune.data.folder import folders_in, read_folder
+from hwtune.data.folder import copy_pictures, folders_in, read_folder
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.errors import DataError
@@ -116,7 +117,8 @@ def source_of(name: str) -> Source:
 def own_names() -> list[str]:
     """Return the names of the user's own data sets."""
     place = data_folder() / OWN
-    return [each.name for each in folders_in(place)] if place.is_dir() else []
+    found = folders_in(place) if place.is_dir() else []
+    return [each.name for each in found if each.name not in DATASETS]
 
 
 def own_source(name: str) -> Source:
@@ -183,7 +185,7 @@ def add_data(name: str, path: Path) -> Path:
     """Copy the user's archive or folder of a data set into the data folder and return the copy.
 
     The path is read and checked in full before anything is copied. A name that no data set has is
-    that of a folder of the user's own images.
+    that of a folder of the user's own pictures, of which nothing else is copied.
 
     Raises:
         DataError: when the path is absent or no such data set, or the folder cannot be written.
@@ -196,7 +198,6 @@ def add_data(name: str, path: Path) -> Path:
     if name not in DATASETS:
         check_own(name, path)
     readable = (source.find(path) or path) if path.is_dir() else path
-    source.read(readable)
     target = data_folder() / source.place
     if name == "chinese_mnist" and path.is_dir():
         target = target.with_suffix("")
@@ -204,35 +205,41 @@ def add_data(name: str, path: Path) -> Path:
         target = target.with_name("chn_mnist")
     if target.exists():
         raise DataError(f"{target} exists already; remove it first if {path} should replace it.")
-    return _copy_whole(readable, target)
+    dataset = source.read(readable)
+    copy: Callable[[Path, Path], Any] = shutil.copyfile
+    if path.is_dir():
+        copy = shutil.copytree if name in DATASETS else copy_pictures
+    _copy_whole(readable, target, copy)
+    if find_data(name) == target:  # and not another one that is preferred
+        cached(name, target, lambda: dataset)
+    return target
 
 
 def check_own(name: str, path: Path) -> None:
-    """Check that a path may be a folder of the user's own images, of that name.
+    """Check that a path may be a folder of the user's own pictures, of that name.
 
     Raises:
         DataError: when it may not.
     """
-    if not path.is_dir():
+    if not path.is_dir() or len(folders_in(path)) < 2:
         raise DataError(
             f"Unknown data set {name!r}; known are {', '.join(DATASETS)}. One of your own is a "
-            f"folder of images, which {path} is not."
+            f"folder of pictures for each class, all in one folder, which {path} is not."
         )
     if not re.fullmatch(r"[\w-]+", name) or name == "auto":
         raise DataError(f"{name!r} names no data set; use letters, digits, _ and -.")
 
 
-def _copy_whole(source: Path, target: Path) -> Path:
+def _copy_whole(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
     """Copy into a temporary folder beside `target`, then put it in place."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adding-") as staging:
-            copy = Path(staging) / target.name
-            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
-            copy.rename(target)
+            whole = Path(staging) / target.name
+            copy(source, whole)
+            whole.rename(target)
     except OSError as error:
         raise DataError(
             f"The data folder {target.parent} cannot be written ({error.strerror or error}); "
             "set HWTUNE_DATA."
         ) from None
-    return target

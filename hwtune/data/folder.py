@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from hwtune.records import for_people
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
+MAX_DIGITS = 18  # of a writer's number, to fit into 64 bits
+PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
 
@@ -21,34 +24,51 @@ def read_folder(name: str, folder: Path) -> Dataset:
     """Return the pictures CLASS/PICTURE or CLASS/WRITER/PICTURE of a folder as a data set.
 
     Each is made grey with light ink on black, and square: as large as the largest of them, but at
-    most MAX_SIDE pixels. Classes are in the order of their names, numbers by their value. Files
-    that are hidden, or no pictures by their names, are left out.
+    most MAX_SIDE pixels. Classes are in the order of their names, numbers by their value.
 
     Raises:
         DataError: when the folders are arranged otherwise, a class has too few pictures, or one
             does not read.
     """
-    classes = folders_in(folder)
-    if len(classes) < 2:
-        raise DataError(f"{for_people(folder)} holds fewer than two folders; {LAYOUT}.")
-    pictures: list[Path] = []
-    labels: list[int] = []
-    for label, each in enumerate(classes):
-        found = sorted(path for path in each.rglob("*") if is_picture(path))
-        if len(found) < MIN_IMAGES:
-            raise DataError(
-                f"{for_people(each)} holds {len(found)} pictures ({', '.join(ENDINGS)}); a class "
-                f"needs {MIN_IMAGES}: add some, or take the folder away."
-            )
-        pictures += found
-        labels += [label] * len(found)
-    writers = writers_of(pictures, folder)
+    classes = [each.name for each in folders_in(folder)]
+    check_classes(folder, classes)
+    pictures = pictures_in(folder)
+    parts = [path.relative_to(folder).parts for path in pictures]
+    first, last = (choose(pictures, key=lambda path: len(path.parts)) for choose in (min, max))
+    if len(first.parts) != len(last.parts) or len(parts[0]) > 3:
+        shown = " and ".join(for_people(path) for path in sorted({first, last}))
+        raise DataError(f"{shown}: {LAYOUT}.")
     side = min(MAX_SIDE, max(longer_side(path) for path in pictures))
     images = np.empty((len(pictures), side, side), np.uint8)
     for index, path in enumerate(track(pictures, f"Decoding {name}", transient=True)):
         images[index] = read_image(path, side)
-    names = tuple(each.name for each in classes)
-    return Dataset(name, images, np.array(labels, np.int64), names, writers)
+    labels = np.array([classes.index(each[0]) for each in parts], np.int64)
+    writers = numbered([each[1] for each in parts]) if len(parts[0]) == 3 else None
+    return Dataset(name, images, labels, tuple(classes), writers)
+
+
+def check_classes(folder: Path, classes: list[str]) -> None:
+    """Check that the folders in a folder are classes, with pictures enough.
+
+    Raises:
+        DataError: when they are not.
+    """
+    if len(classes) < 2:
+        raise DataError(f"{for_people(folder)} holds fewer than two folders; {LAYOUT}.")
+    if PARTS.issuperset(each.lower() for each in classes):
+        raise DataError(
+            f"{for_people(folder)} is divided into {', '.join(classes)}, which hwtune does itself; "
+            f"{LAYOUT}."
+        )
+    for each in classes:
+        if each != each.encode(errors="ignore").decode():
+            raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
+        count = len(pictures_in(folder / each))
+        if count < MIN_IMAGES:
+            raise DataError(
+                f"{for_people(folder / each)} holds {count} pictures ({', '.join(ENDINGS)}); a "
+                f"class needs {MIN_IMAGES}: add some, or take the folder away."
+            )
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -62,25 +82,37 @@ def in_order(name: str) -> tuple[bool, int, str]:
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
-def is_picture(path: Path) -> bool:
-    """Return whether a file is a picture by its name, and not hidden."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+def files_in(folder: Path) -> list[Path]:
+    """Return the files below a folder, in order, that are not hidden, nor in hidden folders."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
 
 
-def writers_of(pictures: list[Path], folder: Path) -> Integers | None:
-    """Return the writer of each picture, or None where there are no folders of writers.
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the files in the folders of a folder, or below, that are pictures by their names."""
+    return [path for path in files_in(folder) if path.suffix.lower() in ENDINGS]
 
-    Raises:
-        DataError: when some pictures lie in a folder of a writer and others do not.
-    """
-    parts = [path.relative_to(folder).parts for path in pictures]
-    for path, each in zip(pictures, parts, strict=True):
-        if len(each) != len(parts[0]) or len(each) > 3:
-            raise DataError(f"{for_people(path)} does not lie where it should; {LAYOUT}.")
-    if len(parts[0]) == 2:
-        return None
-    people = sorted({each[1] for each in parts}, key=in_order)
-    number = {person: index for index, person in enumerate(people)}
-    if all(person.isdecimal() for person in people):
-        number = {person: int(person) for person in people}
-    return np.array([number[each[1]] for each in parts], np.int64)
+
+def left_out(folder: Path) -> list[Path]:
+    """Return the files below a folder that are no pictures by their names."""
+    return [path for path in files_in(folder) if path.suffix.lower() not in ENDINGS]
+
+
+def copy_pictures(folder: Path, target: Path) -> None:
+    """Copy the pictures below a folder, and nothing else, to where they lie in `target`."""
+    for path in pictures_in(folder):
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def numbered(people: list[str]) -> Integers:
+    """Return a number for each of the names: what they say, if they are numbers, or a place."""
+    names = sorted(set(people), key=in_order)
+    said = {int(name) for name in names if name.isdecimal() and len(name) < MAX_DIGITS}
+    numbers = sorted(said) if len(said) == len(names) else range(1, len(names) + 1)
+    number = dict(zip(names, numbers, strict=True))
+    return np.array([number[each] for each in people], np.int64)

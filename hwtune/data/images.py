@@ -97,10 +97,11 @@ def fingerprint(source: Path | None) -> str:
     if source is None:
         return "built in"
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    digest = hashlib.sha256(str(source).encode())
+    digest = hashlib.sha256(os.fsencode(source))
     for path in files:
-        name, status = path.relative_to(source.parent), path.stat()
-        digest.update(f"{name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        status = path.stat()
+        digest.update(os.fsencode(path.name))  # which need not be UTF-8
+        digest.update(f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

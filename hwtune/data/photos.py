@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from hwtune.data.images import Bytes
 from hwtune.errors import DataError
@@ -27,7 +27,7 @@ def read_image(path: Path, side: int) -> Bytes:
         DataError: when there is no such file, or it is no picture.
     """
     with opened(path) as picture:
-        upright = eight_bits(ImageOps.exif_transpose(picture)).convert("RGBA")
+        upright = eight_bits(path, ImageOps.exif_transpose(picture)).convert("RGBA")
         paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
         grey = Image.alpha_composite(paper, upright).convert("L")
     pixels = np.asarray(grey)
@@ -41,11 +41,17 @@ def read_image(path: Path, side: int) -> Bytes:
     return np.asarray(grey)
 
 
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Return a grey picture of 16 bits a pixel, as scanners write it, with 8; Pillow clips it."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+def eight_bits(path: Path, picture: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 bits a pixel, as scanners write it, with 8; Pillow clips it.
+
+    Raises:
+        DataError: when it has even more bits, whose range no one knows.
+    """
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise DataError(f"{for_people(path)} has 32 bits a pixel; save it with 8 or 16.")
+    return picture
 
 
 def longer_side(path: Path) -> int:
@@ -73,7 +79,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
             if width * height > MAX_PIXELS:
                 raise DataError(f"{for_people(path)} has {width}x{height} pixels; scale it down.")
             yield picture
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what is damaged may fail in any way
         raise DataError(
             f"{for_people(path)} is no picture that can be read ({error}); give a PNG or JPEG."
         ) from None

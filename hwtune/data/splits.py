@@ -116,7 +116,7 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
         if dataset.writers is None:
             raise DataError(
                 f"{dataset.name} does not know its writers; use --split random, or a data set that "
-                "names them (chinese_mnist from Kaggle's zip, chinese_strokes)."
+                "names them: chinese_mnist from Kaggle's zip, or pictures in CLASS/WRITER/PICTURE."
             )
         groups, pool = [np.unique(dataset.writers)], dataset.writers
     else:
@@ -141,17 +141,36 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
     indices = SplitIndices(
         **{name: np.flatnonzero(np.isin(pool, values)) for name, values in chosen.items()}
     )
+    check_parts(dataset, spec, indices, groups)
+    return indices
+
+
+def check_parts(
+    dataset: Dataset, spec: SplitSpec, indices: SplitIndices, groups: list[Integers]
+) -> None:
+    """Check that no part is empty, and every class is in train.
+
+    Args:
+        groups: what was divided: the images of each class, or the writers.
+
+    Raises:
+        DataError: when it is not so.
+    """
+    what, otherwise = "images of a class", ""
+    if spec.kind == "writer":
+        what, otherwise = "writers", ", or --split random"
     for part, share in (("train", 1.0), ("validation", spec.validation), ("test", spec.test)):
         if share and not len(getattr(indices, part)):
-            what, remedy = "images of a class", "add some"
-            if spec.kind == "writer":
-                what, remedy = "writers", "add some, or use --split random"
             raise DataError(
-                f"{dataset.name} has too few {what} ({min(map(len, groups))}): a split of "
-                f"{spec.validation:.0%} for validation and {spec.test:.0%} for the test leaves "
-                f"none for {part}; {remedy}."
+                f"{dataset.name} has too few {what} ({min(map(len, groups))}): a share of "
+                f"{share:.0%} for {part} needs {int(0.5 / share) + 1}{otherwise}."
             )
-    return indices
+    absent = np.setdiff1d(range(len(dataset.classes)), dataset.labels[indices.train])
+    if len(absent):
+        raise DataError(
+            f"{dataset.name}: no image of class {dataset.classes[absent[0]]!r} is left for train; "
+            f"add some by other {'writers' if otherwise else 'hands'}, or try another --split-seed."
+        )
 
 
 def _in_order(dataset: Dataset, spec: SplitSpec) -> SplitIndices:

@@ -30,7 +30,7 @@ from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
 from hwtune.values import positive, share_of, wished
 
-INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
+INTERRUPTED_SECONDS = 6.0  # for the report, when the user ends a study
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -190,7 +190,7 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
     except KeyboardInterrupt:
         try:
             report(folder, seconds=INTERRUPTED_SECONDS)
-        except (HwtuneFailure, OSError) as error:  # the page must not hide why the block ended
+        except Exception as error:  # the page must not hide why the block ended
             console.print(f"{error}")
         raise
     except BaseException:
@@ -293,10 +293,11 @@ def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
         DataError: when the one at hand is another.
     """
     dataset = load_data(about["data"]["name"])
-    if dataset.sha256 != about["data"]["sha256"]:
+    known = about["data"]
+    if (dataset.sha256, list(dataset.classes)) != (known["sha256"], known["classes"]):
         raise DataError(
-            f"{dataset.name} is not the data that study {folder.name!r} searched (another sha256); "
-            "put the original into the data folder."
+            f"{dataset.name} is not the data that study {folder.name!r} searched (other images or "
+            "classes); put the original into the data folder."
         )
     return dataset
 

@@ -1,9 +1,12 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from hwtune.data import add_data, find_data, load_data, shape_of
-from hwtune.data.folder import MAX_SIDE
+from hwtune.data.folder import MAX_SIDE, left_out
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
 
@@ -48,32 +51,74 @@ def test_a_folder_of_classes_becomes_a_data_set(tmp_path):
 def test_folders_within_the_classes_are_writers(tmp_path):
     add_data("letters", letters(tmp_path / "mine", writers=("ann", "bo", "cy"), each=4))
     dataset = load_data("letters")
-    assert np.bincount(dataset.writers).tolist() == [12, 12, 12]
+    assert np.bincount(dataset.writers).tolist() == [0, 12, 12, 12]
     split = split_indices(dataset, SplitSpec(kind="writer", validation=0.34, test=0.34))
     sides = [set(dataset.writers[part]) for part in (split.train, split.validation, split.test)]
     assert [len(side) for side in sides] == [1, 1, 1]
     assert len(set.union(*sides)) == 3
 
 
-def test_writers_keep_their_numbers(tmp_path):
-    add_data("letters", letters(tmp_path / "mine", writers=("7", "12"), each=5))
-    assert set(load_data("letters").writers) == {7, 12}
+@pytest.mark.parametrize(
+    ("people", "numbers"),
+    [
+        (("7", "12"), {7, 12}),
+        (("7", "bo"), {1, 2}),
+        (("1", "01"), {1, 2}),
+        (("9" * 20, "8" * 20), {1, 2}),
+    ],
+)
+def test_writers_keep_their_numbers_where_they_can(tmp_path, people, numbers):
+    add_data("letters", letters(tmp_path / "mine", writers=people, each=5))
+    assert set(load_data("letters").writers) == numbers
 
 
-def test_large_pictures_are_scaled_down_and_oblong_ones_get_a_margin(tmp_path):
+def test_large_pictures_are_scaled_down(tmp_path):
     letters(tmp_path / "mine", size=(12, 300))
     add_data("letters", tmp_path / "mine")
     assert load_data("letters").side == MAX_SIDE
 
 
+def test_oblong_pictures_get_a_margin(tmp_path):
+    letters(tmp_path / "mine", size=(12, 24))
+    add_data("letters", tmp_path / "mine")
+    images = load_data("letters").images
+    assert images.shape[1:] == (24, 24)
+    assert not images[:, :6].any()
+    assert not images[:, -6:].any()
+
+
 def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
-    letters(tmp_path / "mine")
+    letters(tmp_path / "mine", writers=("ann", "bo"), each=5)
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "mine" / "9" / "Thumbs.db").write_bytes(b"\0")
-    draw(tmp_path / "mine" / "9" / "._0.png", 0)
-    draw(tmp_path / "mine" / ".trash" / "0.png", 0)
+    draw(tmp_path / "mine" / "9" / "ann" / "._0.png", 0)
+    draw(tmp_path / "mine" / "9" / ".checkpoints" / "0.png", 0)
+    draw(tmp_path / "mine" / ".trash" / "ann" / "0.png", 0)
+    kept = add_data("letters", tmp_path / "mine")
+    assert len(load_data("letters").images) == 30
+    assert len([path for path in kept.rglob("*") if path.is_file()]) == 30
+    assert [path.name for path in left_out(tmp_path / "mine")] == ["Thumbs.db", "notes.txt"]
+
+
+def test_links_are_neither_followed_nor_in_the_way(tmp_path):
+    mine = letters(tmp_path / "mine")
+    (mine / "9" / "loop").symlink_to(mine, target_is_directory=True)
+    (mine / "9" / "gone.png").symlink_to(tmp_path / "gone.png")
+    add_data("letters", mine)
+    assert len(load_data("letters").images) == 30
+
+
+def test_the_data_folder_may_be_the_folder_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(letters(tmp_path / "mine")))
     add_data("letters", tmp_path / "mine")
     assert len(load_data("letters").images) == 30
+
+
+def test_file_names_need_not_be_utf8(tmp_path):
+    letters(tmp_path / "mine")
+    draw(tmp_path / "mine" / "9" / os.fsdecode("手.png".encode("gbk")), 0)
+    add_data("letters", tmp_path / "mine")
+    assert len(load_data("letters").images) == 31
 
 
 def test_a_picture_more_is_seen(tmp_path):
@@ -81,13 +126,6 @@ def test_a_picture_more_is_seen(tmp_path):
     before = load_data("letters")
     draw(kept / "9" / "more.png", 0)
     assert len(load_data("letters").images) == len(before.images) + 1
-
-
-def test_classes_that_change_names_are_seen(tmp_path):
-    kept = add_data("letters", letters(tmp_path / "mine"))
-    assert load_data("letters").classes == CLASSES
-    (kept / "tick").rename(kept / "mark")
-    assert load_data("letters").classes == ("9", "10", "mark")
 
 
 def spoil_depth(mine):
@@ -107,13 +145,26 @@ def spoil_classes(mine):
         (mine / name).rename(mine.parent / name)
 
 
+def spoil_name(mine):
+    (mine / "tick").rename(mine / os.fsdecode("手".encode("gbk")))
+
+
+def spoil_layout(mine):
+    for part in ("train", "Test"):
+        letters(mine / part)
+    for name in CLASSES:
+        shutil.rmtree(mine / name)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (spoil_depth, "ann/0.png does not lie where it should; .*CLASS/WRITER/PICTURE"),
+        (spoil_depth, "10/0.png and .*ann/0.png: .*CLASS/WRITER/PICTURE"),
         (spoil_count, "tick holds 9 pictures .* needs 10"),
         (spoil_picture, "tick/0.png is no picture"),
-        (spoil_classes, "fewer than two folders; a data set is CLASS/PICTURE"),
+        (spoil_classes, "Unknown data set 'letters'; .*a folder of pictures for each class"),
+        (spoil_name, "'.udcca.udcd6' is no UTF-8; rename that folder"),
+        (spoil_layout, "divided into Test, train, which hwtune does itself"),
     ],
 )
 def test_a_folder_that_is_no_data_set_is_refused_and_not_copied(tmp_path, spoil, said):
@@ -131,7 +182,7 @@ def test_a_name_that_is_no_name_is_refused(tmp_path, name):
 
 def test_a_file_is_no_folder_of_images(tmp_path):
     (tmp_path / "letters.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="Unknown data set 'letters'.*is a folder of images"):
+    with pytest.raises(DataError, match="Unknown data set 'letters'.*letters.zip is not"):
         add_data("letters", tmp_path / "letters.zip")
 
 

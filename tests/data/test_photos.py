@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hwtune.data.photos import read_image
 from hwtune.errors import DataError
@@ -44,3 +45,35 @@ def test_a_scan_of_sixteen_bits_keeps_its_greys(tmp_path):
     greys = np.linspace(0, 120, 256).astype(np.uint8).reshape(16, 16)
     Image.fromarray(greys.astype(np.uint16) * 257).save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png", 16), greys)
+
+
+def test_a_picture_of_an_unknown_range_is_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match="a.tiff has 32 bits a pixel; save it with 8 or 16"):
+        read_image(tmp_path / "a.tiff", 16)
+
+
+def test_a_picture_whose_text_unpacks_to_too_much_is_refused(tmp_path):
+    bomb = PngInfo()
+    bomb.add_text("a", "b" * 2_000_000, zip=True)
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=bomb)
+    with pytest.raises(DataError, match="a.png is no picture that can be read"):
+        read_image(tmp_path / "a.png", 16)
+
+
+def test_damage_anywhere_is_refused_in_a_line_or_harmless(tmp_path):
+    random = np.random.default_rng(0)
+    for ending in ("png", "jpg", "bmp", "webp", "tiff"):
+        whole = tmp_path / f"whole.{ending}"
+        Image.fromarray(random.integers(0, 256, (12, 12), np.uint8)).save(whole)
+        content = np.frombuffer(whole.read_bytes(), np.uint8)
+        refused = 0
+        for _ in range(60):
+            damaged = content.copy()
+            damaged[random.integers(0, len(content), 8)] = random.integers(0, 256, 8)
+            (tmp_path / "a").write_bytes(damaged.tobytes())
+            try:
+                assert read_image(tmp_path / "a", 12).shape == (12, 12)
+            except DataError:
+                refused += 1
+        assert refused

@@ -83,11 +83,28 @@ def test_a_split_by_unknown_writers_is_refused():
 def test_a_split_that_leaves_a_part_empty_is_refused():
     data = dataset()
     three = Dataset("three", data.images, data.labels, data.classes, data.writers % 3)
-    with pytest.raises(DataError, match=r"too few writers \(3\).*none for validation.*random"):
+    with pytest.raises(DataError, match=r"too few writers \(3\).* needs 6, or --split"):
         split_indices(three, SplitSpec(kind="writer"))
     few = Dataset("few", data.images[:8], data.labels[:8], data.classes)
     with pytest.raises(DataError, match="too few images of a class"):
         split_indices(few, SplitSpec())
+
+
+def test_a_split_that_keeps_a_class_from_training_is_refused():
+    data = dataset()
+    alone = np.where(data.writers == 7, 14, data.labels % 14)
+    for seed in range(20):
+        one = Dataset("one", data.images, alone, data.classes, data.writers)
+        outside = 7 not in np.unique(data.writers[sides(data, seed).train])
+        if outside:
+            with pytest.raises(DataError, match="no image of class 'o' is left for train"):
+                split_indices(one, SplitSpec(kind="writer", seed=seed))
+            return
+    pytest.fail("no seed put writer 7 outside of train")
+
+
+def sides(data, seed):
+    return split_indices(data, SplitSpec(kind="writer", seed=seed))
 
 
 def test_a_split_without_validation_is_refused_for_a_search():
