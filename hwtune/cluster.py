@@ -247,7 +247,10 @@ def _start_here(cpus: int) -> Any:
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=True,
-        runtime_env={
-            "env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        },
+        runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
     )
+
+
+def import_path() -> str:
+    """Return the PYTHONPATH with which another process here imports what this one does."""
+    return os.pathsep.join(path for path in sys.path if path)

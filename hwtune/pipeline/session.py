@@ -209,7 +209,7 @@ def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: as found here
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": cluster.import_path()},
             capture_output=True,
             text=True,
             check=False,
