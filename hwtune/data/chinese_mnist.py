@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from rich.progress import track
 
-from hwtune.data.images import Dataset
+from hwtune.data.images import Dataset, progress
 from hwtune.data.pickles import read_arrays
 from hwtune.errors import DataError
 
@@ -116,7 +115,7 @@ def _read_images(source: Path, names: set[str], read: Reader) -> Dataset:
             "get it again."
         )
     images = np.empty((len(files), SIDE, SIDE), np.uint8)
-    for index, file in enumerate(track(files, "Decoding Chinese MNIST", transient=True)):
+    for index, file in enumerate(progress(files, "Decoding Chinese MNIST")):
         images[index] = decode_grey(source, file, read(file))
     table = np.array(rows, np.int64)
     return Dataset("chinese_mnist", images, table[:, 2] - 1, CLASSES, writers=table[:, 0])

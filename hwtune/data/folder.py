@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
-from hwtune.data.images import Dataset, Integers
+from hwtune.data.images import Dataset, Integers, progress
 from hwtune.data.photos import ENDINGS, longer_side, read_image
 from hwtune.errors import DataError
 from hwtune.records import for_people
@@ -40,7 +39,7 @@ def read_folder(name: str, folder: Path) -> Dataset:
         raise DataError(f"{shown}: {LAYOUT}.")
     side = min(MAX_SIDE, max(longer_side(path) for path in pictures))
     images = np.empty((len(pictures), side, side), np.uint8)
-    for index, path in enumerate(track(pictures, f"Decoding {name}", transient=True)):
+    for index, path in enumerate(progress(pictures, f"Decoding {name}")):
         images[index] = read_image(path, side)
     labels = np.array([classes.index(each[0]) for each in parts], np.int64)
     writers = numbered([each[1] for each in parts]) if len(parts[0]) == 3 else None

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path, user_data_path
+from rich.console import Console
+from rich.progress import track
 
 from hwtune.errors import DataError
 
+T = TypeVar("T")
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 CACHE_FORMAT = 1  # raised when a decoder changes, so that older caches are made anew
@@ -78,6 +81,12 @@ class Dataset:
             "writers": writers,
             "per_class": np.bincount(self.labels, minlength=len(self.classes)).tolist(),
         }
+
+
+def progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """Return the items, with a bar in a terminal that goes when they end."""
+    screen = Console(stderr=True)
+    return track(items, what, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def data_folder() -> Path:

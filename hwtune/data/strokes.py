@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from rich.progress import track
 
 from hwtune.data.chinese_mnist import CLASSES, SAMPLES, SIDE, WRITERS
-from hwtune.data.images import Dataset
+from hwtune.data.images import Dataset, progress
 
 ZOOM = 4  # drawn at four times the size, then averaged, so that edges are smooth
 # Strokes are separated by "|"; points are x,y in percent of the square, y downwards.
@@ -39,7 +38,7 @@ SKELETONS = {
 def read_strokes(writers: int = WRITERS) -> Dataset:
     """Return 10 samples of each character by each simulated writer; always the same."""
     images, labels, owners = [], [], []
-    for writer in track(range(1, writers + 1), "Drawing chinese_strokes", transient=True):
+    for writer in progress(range(1, writers + 1), "Drawing chinese_strokes"):
         hand = np.random.default_rng(writer)
         style = _Style(hand)
         for _ in range(SAMPLES):
