@@ -33,6 +33,7 @@ class Source:
         find: returns its archive or folder inside the data folder; None means built in.
         download: puts it into the data folder.
         place: the name under which `data add` keeps a file; folders get it without the suffix.
+        copy: copies a folder of it, which is to become the second of its two paths.
         classes, side: how many classes, and the images' side in pixels; 0: its images tell.
     """
 
@@ -43,6 +44,7 @@ class Source:
     find: Callable[[Path], Path | None] | None = None
     download: Callable[[Path], None] | None = None
     place: str = ""
+    copy: Callable[[Path, Path], Any] = shutil.copytree
 
 
 def _download_chinese(folder: Path) -> None:
@@ -128,7 +130,15 @@ def own_source(name: str) -> Source:
     def find(folder: Path) -> Path | None:
         return folder / place if (folder / place).is_dir() else None
 
-    return Source("images of your own", 0, 0, partial(read_folder, name), find, place=place)
+    return Source(
+        "images of your own",
+        0,
+        0,
+        partial(read_folder, name),
+        find,
+        place=place,
+        copy=copy_pictures,
+    )
 
 
 def shape_of(name: str) -> tuple[int, int]:
@@ -206,10 +216,7 @@ def add_data(name: str, path: Path) -> Path:
     if target.exists():
         raise DataError(f"{target} exists already; remove it first if {path} should replace it.")
     dataset = source.read(readable)
-    copy: Callable[[Path, Path], Any] = shutil.copyfile
-    if path.is_dir():
-        copy = shutil.copytree if name in DATASETS else copy_pictures
-    _copy_whole(readable, target, copy)
+    _copy_whole(readable, target, source.copy if readable.is_dir() else shutil.copyfile)
     if find_data(name) == target:  # and not another one that is preferred
         cached(name, target, lambda: dataset)
     return target

@@ -126,6 +126,13 @@ def test_an_added_folder_is_used(folders):
     assert len(load_data("chinese_mnist").images) == 150
 
 
+def test_an_archive_in_an_added_folder_is_used(folders):
+    (folders / "downloads").mkdir()
+    write_zip(folders / "downloads" / "chinese-mnist.zip", members())
+    add_data("chinese_mnist", folders / "downloads")
+    assert len(load_data("chinese_mnist").images) == 150
+
+
 def test_a_bad_archive_is_not_added(folders):
     archive = folders / "a.zip"
     archive.write_bytes(b"PK")
