@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def describe_space(name: str) -> dict[str, Any]:
         SpaceError: when it is wrong, or nothing of it can be trained.
     """
     space = load_space(name)
-    shape: dict[str, Any] = dict(zip(("classes", "side"), shape_of(space.data), strict=True))
+    classes, side = shape_of(space.data)
+    shape: dict[str, Any] = {"classes": classes, "side": side}
     survey(space, **shape)
     points = {
         **space.baselines,
@@ -91,13 +93,12 @@ def describe_data(name: str) -> dict[str, Any]:
 def describe_own(name: str, folder: Path) -> list[str]:
     """Return lines on a data set of the user's own: what was taken from a folder, and what next."""
     dataset = load_data(name)
-    writers, can_split = "", True
+    writers = by_writer = ""
     if dataset.writers is not None:
         writers = f" by {len(np.unique(dataset.writers))} writers"
-        try:
-            split_indices(dataset, SplitSpec(kind="writer"))
-        except DataError:
-            can_split = False
+    with suppress(DataError):  # unknown writers, or too few
+        split_indices(dataset, SplitSpec(kind="writer"))
+        by_writer = " --split writer"
     more = ", ..." if len(dataset.classes) > SHOWN else ""
     lines = [
         f"{len(dataset.images):,} images {dataset.side}x{dataset.side}{writers}, "
@@ -106,6 +107,5 @@ def describe_own(name: str, folder: Path) -> list[str]:
     if others := left_out(folder):
         endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
         lines.append(f"Left out, being no pictures: {len(others):,} files ({endings}).")
-    by_writer = " --split writer" if writers and can_split else ""
     lines.append(f"Search them: python -m hwtune search chinese_cnn --data {name}{by_writer}")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hwtune.records import for_people
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
-MAX_DIGITS = 18  # of a writer's number, to fit into 64 bits
+MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
@@ -30,9 +31,9 @@ def read_folder(name: str, folder: Path) -> Dataset:
             does not read.
     """
     classes = [each.name for each in folders_in(folder)]
-    check_classes(folder, classes)
     pictures = pictures_in(folder)
     parts = [path.relative_to(folder).parts for path in pictures]
+    check_classes(folder, classes, Counter(each[0] for each in parts))
     first, last = (choose(pictures, key=lambda path: len(path.parts)) for choose in (min, max))
     if len(first.parts) != len(last.parts) or len(parts[0]) > 3:
         shown = " and ".join(for_people(path) for path in sorted({first, last}))
@@ -41,13 +42,17 @@ def read_folder(name: str, folder: Path) -> Dataset:
     images = np.empty((len(pictures), side, side), np.uint8)
     for index, path in enumerate(progress(pictures, f"Decoding {name}")):
         images[index] = read_image(path, side)
-    labels = np.array([classes.index(each[0]) for each in parts], np.int64)
+    label = {each: place for place, each in enumerate(classes)}
+    labels = np.array([label[each[0]] for each in parts], np.int64)
     writers = numbered([each[1] for each in parts]) if len(parts[0]) == 3 else None
     return Dataset(name, images, labels, tuple(classes), writers)
 
 
-def check_classes(folder: Path, classes: list[str]) -> None:
+def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> None:
     """Check that the folders in a folder are classes, with pictures enough.
+
+    Args:
+        counts: the pictures of each class.
 
     Raises:
         DataError: when they are not.
@@ -62,11 +67,11 @@ def check_classes(folder: Path, classes: list[str]) -> None:
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
-        count = len(pictures_in(folder / each))
-        if count < MIN_IMAGES:
+        if counts[each] < MIN_IMAGES:
             raise DataError(
-                f"{for_people(folder / each)} holds {count} pictures ({', '.join(ENDINGS)}); a "
-                f"class needs {MIN_IMAGES}: add some, or take the folder away."
+                f"{for_people(folder / each)} holds {counts[each]} pictures "
+                f"({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or take the "
+                "folder away."
             )
 
 
@@ -91,7 +96,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the files in the folders of a folder, or below, that are pictures by their names."""
+    """Return the files below a folder that are pictures by their names."""
     return [path for path in files_in(folder) if path.suffix.lower() in ENDINGS]
 
 
@@ -111,7 +116,7 @@ def copy_pictures(folder: Path, target: Path) -> None:
 def numbered(people: list[str]) -> Integers:
     """Return a number for each of the names: what they say, if they are numbers, or a place."""
     names = sorted(set(people), key=in_order)
-    said = {int(name) for name in names if name.isdecimal() and len(name) < MAX_DIGITS}
+    said = {int(name) for name in names if name.isdecimal() and len(name) <= MAX_DIGITS}
     numbers = sorted(said) if len(said) == len(names) else range(1, len(names) + 1)
     number = dict(zip(names, numbers, strict=True))
     return np.array([number[each] for each in people], np.int64)

@@ -156,9 +156,9 @@ def check_parts(
     Raises:
         DataError: when it is not so.
     """
-    what, otherwise = "images of a class", ""
-    if spec.kind == "writer":
-        what, otherwise = "writers", ", or --split random"
+    by_writer = spec.kind == "writer"
+    what = "writers" if by_writer else "images of a class"
+    otherwise = ", or --split random" if by_writer else ""
     for part, share in (("train", 1.0), ("validation", spec.validation), ("test", spec.test)):
         if share and not len(getattr(indices, part)):
             raise DataError(
@@ -169,7 +169,7 @@ def check_parts(
     if len(absent):
         raise DataError(
             f"{dataset.name}: no image of class {dataset.classes[absent[0]]!r} is left for train; "
-            f"add some by other {'writers' if otherwise else 'hands'}, or try another --split-seed."
+            f"add some by other {'writers' if by_writer else 'hands'}, or try another --split-seed."
         )
 
 
