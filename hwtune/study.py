@@ -120,6 +120,18 @@ class Study:
 
         return classifier.load_classifier(self.folder.model)
 
+    def export(self) -> Path:
+        """Write the final model as `model.onnx` beside it, and return the file.
+
+        Raises:
+            StudyError: when none was retrained, or a package is missing.
+            HwtuneFailure: when the file cannot be written, or does not read as the model does.
+        """
+        from hwtune.evaluation.export import export_onnx
+
+        with self.folder.locked():  # a retraining puts another model there
+            return export_onnx(self.classifier(), self.folder.model)
+
     def resume(
         self,
         *,

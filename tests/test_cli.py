@@ -65,6 +65,8 @@ def study_of(space):
         (("report", "absent"), ("Unknown study 'absent'",)),
         (("trials", "absent"), ("Unknown study 'absent'",)),
         (("predict", "absent", "a.jpg"), ("Unknown study 'absent'",)),
+        (("export", "absent"), ("Unknown study 'absent'",)),
+        (("export", "absent", "--format", "pickle"), ("'pickle'", "'onnx'")),
         (("spaces", "absent"), ("Unknown space 'absent'",)),
         (("data", "get", "emoji"), ("Unknown data set 'emoji'",)),
         (("data", "check", "chinese_mnist"), ("data get chinese_mnist",)),
@@ -130,15 +132,16 @@ def test_a_study_without_trials_is_refused(tmp_path):
     assert_refused(subprocess.run(command, capture_output=True, text=True), "no trained trial")
 
 
-def test_no_picture_is_refused(hwtune, tmp_path):
+def test_a_study_without_a_model_is_refused(hwtune, tmp_path):
     create_study(tmp_path / "results", "mine", "digits_cnn").write_study({"format": 1})
     assert_refused(hwtune("predict", "mine", "a.jpg"), "holds no model")
+    assert_refused(hwtune("export", "mine"), "holds no model")
 
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "retrain", "report", "trials", "predict", "spaces", "data list", "data get",
-     "data add", "data check"],
+    ["search", "retrain", "report", "trials", "predict", "export", "spaces", "data list",
+     "data get", "data add", "data check"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(hwtune, command):
     done = hwtune(*command.split(), "--help")

@@ -23,6 +23,7 @@ from hwtune.config import trial_config
 from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
+from hwtune.evaluation.classifier import load_classifier
 from tests.conftest import assert_refused
 
 TRIALS = 8
@@ -193,6 +194,28 @@ def test_predict_reads_images_of_the_data_set(study, tmp_path):
     assert right >= 30
     text = run(["predict", study[0], paths[0]], tmp_path).stdout
     assert f"{paths[0]}: {answers[0]['label']} (" in text
+
+
+def test_an_exported_model_reads_without_hwtune(study, tmp_path):
+    part, _ = open_test(load_data("digits"), SplitSpec())
+    np.save(tmp_path / "images.npy", part.images)
+    file = run(["export", study[0]], tmp_path).stdout.strip()
+    assert file == str(study[0] / "model" / "model.onnx")
+    script = (
+        "import sys, numpy, onnxruntime\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1])\n"
+        "(answers,) = session.run(None, {'images': numpy.load('images.npy')})\n"
+        "assert 'hwtune' not in sys.modules and 'torch' not in sys.modules\n"
+        "print(*answers.argmax(1))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, file], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    read = np.array(done.stdout.split(), int)
+    classifier = load_classifier(study[0] / "model")
+    assert np.array_equal(read, classifier.logits(part.images).argmax(1))
+    assert (read == part.labels).mean() > 0.8
 
 
 def test_the_report_answers_and_works_offline(study):

@@ -20,7 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (studies.search, studies.resume, studies.retrain, views.report, views.trials,
-                views.compare, views.dashboard, views.predict, views.spaces):  # fmt: skip
+                views.compare, views.dashboard, views.predict, views.export,
+                views.spaces):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")
 

@@ -37,6 +37,12 @@ class Scheduler(StrEnum):
     none = "none"
 
 
+class Format(StrEnum):
+    """The choices of --format."""
+
+    onnx = "onnx"
+
+
 class Sampler(StrEnum):
     """What proposes configurations."""
 

@@ -1,4 +1,4 @@
-"""Commands that show: report, trials, compare, dashboard, predict, spaces."""
+"""Commands that show a study or a space, or use its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hwtune.cli.options import Csv, Json, Results, Study
+from hwtune.cli.options import Csv, Format, Json, Results, Study
 from hwtune.cli.tables import show_table
 from hwtune.records import DEFAULT_RESULTS
 
@@ -161,6 +161,20 @@ def predict(
         return
     for path, answer in zip(images, answers, strict=True):
         print(f"{path}: {answer.label} ({answer.probability:.1%})")
+
+
+def export(
+    study: Study,
+    to: Annotated[Format, typer.Option("--format", help="Of the file.")] = Format.onnx,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write the model of a study, preprocessing included, for programs without hwtune.
+
+    Example: `python -m hwtune export chinese_cnn`
+    """
+    from hwtune.api import load_study
+
+    print(load_study(study, results=results).export())
 
 
 def spaces(

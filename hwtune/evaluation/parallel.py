@@ -77,11 +77,13 @@ class Trained:
         weights: the arrays by name, in Ray's object store.
         held: the same arrays, which this machine's store keeps as long as they are held.
         val_accuracy: on the validation images, or NaN.
+        epochs: that it was trained for.
     """
 
     weights: ray.ObjectRef
     held: Weights
     val_accuracy: float
+    epochs: int
 
 
 def train_all(
@@ -106,11 +108,11 @@ def train_all(
         name = state_name(job)
         saved = state_file(states, name)
         before = saved.read_bytes() if saved.is_file() else None
-        weights, accuracy = task.remote(
+        weights, measured = task.remote(
             job.config.to_dict(), job.data, job.train, job.validation, job.seed, before, store,
             name, watch, job.title,
         )  # fmt: skip
-        running[accuracy] = job, weights
+        running[measured] = job, weights
 
     for job in jobs:
         start(job)
@@ -135,10 +137,10 @@ def train_all(
                 yield job, outcome
 
 
-def _outcome(weights: ray.ObjectRef, accuracy: ray.ObjectRef) -> Any:
+def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef) -> Any:
     """Return what a training came to, why it failed, or the error with which it was lost."""
     try:
-        return Trained(weights, ray.get(weights), ray.get(accuracy))
+        return Trained(weights, ray.get(weights), *ray.get(measured))
     except LOST as error:
         return error
     except ray.exceptions.RayError as error:
@@ -171,15 +173,16 @@ def state_name(job: Job) -> str:
 def _train(
     config: Hyperparameters, data: SearchSplit, train: Which, validation: Which | None, seed: int,
     saved: bytes | None, store: Any, name: str, watch: Any, title: str,
-) -> Any:  # fmt: skip
+) -> tuple[Weights, list[float]]:  # fmt: skip
     """Train in a task. It waits for no answer: Ray gives the core of a task that waits away."""
     from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
-    return train_one(
+    weights, *measured = train_one(
         config, data.part(train), None if validation is None else data.part(validation),
         classes=data.classes, seed=seed, gpu=bool(ray.get_gpu_ids()), saved=saved,
         note=partial(watch.note.remote, title), keep=partial(store.save.remote, name),
     )  # fmt: skip
+    return weights, measured
 
 
 def _read(*arguments: Any) -> Any:

@@ -106,7 +106,8 @@ def retrain(
         part, images = open_test(dataset, spec)
         weights = [nets[index, seed].weights for seed in trained]
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
-        entries.append(_tested(each, read, trained, part.labels, images, dataset))
+        lengths = [nets[index, seed].epochs for seed in trained]
+        entries.append(_tested(each, read, trained, lengths, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
@@ -149,6 +150,7 @@ def _tested(
     each: Candidate,
     predicted: list[Integers],
     seeds: list[int],
+    epochs: list[int],
     labels: Integers,
     images: Integers,
     dataset: Dataset,
@@ -157,6 +159,7 @@ def _tested(
 
     Args:
         predicted: the classes that each seed's network read.
+        epochs: that each was trained for.
         images: which images of the data set these are.
     """
     right = [int((answer == labels).sum()) for answer in predicted]
@@ -172,6 +175,7 @@ def _tested(
             each.config, classes=len(dataset.classes), side=each.config.side or dataset.side
         ).parameters,
         "seeds": seeds,
+        "epochs": epochs,
         "test_images": len(labels),
         "test_accuracy": {
             "mean": mean,

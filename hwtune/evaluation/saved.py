@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 from hwtune.config import TrialConfig
 from hwtune.records import dump, write_atomic
 
+ONNX_FILE = "model.onnx"  # of an exported model
+
 
 def save_model(
     folder: Path,
@@ -28,6 +30,7 @@ def save_model(
         side: of the data set's images, in pixels.
     """
     folder.mkdir(exist_ok=True)
+    (folder / ONNX_FILE).unlink(missing_ok=True)  # of the weights that go now
     temporary = folder / ".model.safetensors"
     save_file(weights, temporary)
     temporary.replace(folder / "model.safetensors")

@@ -35,8 +35,8 @@ def train_one(
     saved: bytes | None,
     note: Callable[[int], Any],
     keep: Callable[[bytes], Any],
-) -> tuple[dict[str, NDArray[Any]], float]:
-    """Train one configuration in this process; return its weights as arrays, and its accuracy.
+) -> tuple[dict[str, NDArray[Any]], float, int]:
+    """Train one configuration in this process; return its weights as arrays, accuracy and epochs.
 
     Validation images are looked at while it trains only by a configuration that needs them.
 
@@ -82,7 +82,7 @@ def train_one(
             state.evaluated, plain_batches(validation, values, fast=fast), fast=fast
         )[1]
     arrays = {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
-    return arrays, accuracy
+    return arrays, accuracy, state.epoch
 
 
 def packed(state: TrainState) -> bytes:

@@ -81,7 +81,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
 
     def trained(seed, saved):
         noted, kept = [], []
-        weights, accuracy = train_one(
+        weights, accuracy, epochs = train_one(
             config.to_dict(),
             split.train,
             split.validation,
@@ -92,13 +92,14 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
             note=noted.append,
             keep=kept.append,
         )
-        return weights, accuracy, noted, kept
+        return weights, accuracy, epochs, noted, kept
 
-    undisturbed, accuracy, _, kept = trained(0, None)
-    resumed, again, noted, _ = trained(0, cut_off)
-    ended, _, nothing, _ = trained(0, kept[-1])
+    undisturbed, accuracy, epochs, _, kept = trained(0, None)
+    resumed, again, as_many, noted, _ = trained(0, cut_off)
+    ended, _, still, nothing, _ = trained(0, kept[-1])
     other = trained(1, None)[0]
     assert accuracy == again > 0.5
+    assert epochs == as_many == still == noted[-1]
     assert noted[0] == 4
     assert nothing == []
     for name, weights in undisturbed.items():
@@ -139,7 +140,7 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         killer.join()
         weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
     assert len(killed) == 1
-    undisturbed, _ = train_one(
+    undisturbed, *_ = train_one(
         config.to_dict(),
         split.part(slice(None)),
         None,
