@@ -231,11 +231,11 @@ def on_driver_node() -> NodeAffinitySchedulingStrategy:
 
 def _start_here(cpus: int) -> Any:
     """Start Ray on this machine, reachable from this machine alone."""
-    closed = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
-    if closed and getattr(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    if getattr(ray_constants, "ENABLE_RAY_CLUSTER", False):
         raise ClusterError(
-            "Ray was imported before hwtune and would open its ports to the network; import hwtune "
-            "first (in a notebook: restart the kernel)."
+            "Ray would open its ports to the network: in this process it was imported before "
+            "hwtune, or for a cluster's --address. Start a new process that imports hwtune first "
+            "(in a notebook: restart the kernel)."
         )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

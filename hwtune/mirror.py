@@ -68,15 +68,18 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         copy = Path(staging) / target.name
         for entry in entries:
             if entry.type == FileType.File and not entry.path.endswith(PART):
-                _fetch_file(system, entry, copy / PurePosixPath(entry.path).relative_to(path))
+                inside = PurePosixPath(entry.path).relative_to(path)
+                if ".." in inside.parts:
+                    raise StudyError(
+                        f"The mirror holds {entry.path!r}, which lies outside of the study."
+                    )
+                _fetch_file(system, entry, copy / inside)
         copy.rename(target)
     return StudyFolder(target)
 
 
 def _fetch_file(system: FileSystem, entry: Any, local: Path) -> None:
     """Copy one file with its time of change, which tells a resume how long the study ran."""
-    if ".." in local.parts:
-        raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
     local.parent.mkdir(parents=True, exist_ok=True)
     try:
         with system.open_input_stream(entry.path) as stream:

@@ -145,15 +145,15 @@ def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> li
     ]
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader finds the old or the new content, never a part.
 
     That holds after a power cut, too.
     """
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -176,7 +176,8 @@ class StudyFolder:
     @property
     def called(self) -> str:
         """Return what a command calls the study: its name in the usual place, else its path."""
-        return self.name if self.path.parent == results_folder() else shlex.quote(str(self.path))
+        usual = self.path.parent == results_folder()
+        return shlex.quote(self.name if usual else str(self.path))
 
     @property
     def journal(self) -> Path:
@@ -240,11 +241,14 @@ class StudyFolder:
                 _cut_to_last_newline(path)
             half_written = [
                 path
-                for folder in (self.path, self.checkpoints, self.retraining)
+                for folder in (self.path, self.checkpoints, self.retraining, self.model)
                 for path in folder.glob(".[0-9]*-*")
             ]
             for path in (*self.path.glob(f"{JOURNAL_LOCK}*"), *half_written):
-                path.unlink(missing_ok=True)  # a dying process may finish what it wrote
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)  # a dying process may finish what it wrote
             for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -424,7 +428,7 @@ def create_study(
                     )
                 shutil.rmtree(new.path)
     except OSError as error:
-        raise _not_writable(results, error) from None
+        raise _not_writable(results, error, "give another --results") from None
     raise AssertionError("an endless count ended")
 
 
@@ -492,5 +496,7 @@ def _csv_line(values: Iterable[Any]) -> str:
     return line.getvalue()
 
 
-def _not_writable(path: Path, error: OSError) -> StudyError:
-    return StudyError(f"{path} cannot be written ({error.strerror}); give another --results.")
+def _not_writable(
+    path: Path, error: OSError, remedy: str = "make it writable, or copy the study elsewhere"
+) -> StudyError:
+    return StudyError(f"{path} cannot be written ({error.strerror}); {remedy}.")

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from hwtune.cli.tables import show_table
 from hwtune.data import load_data
 from hwtune.records import create_study
 from hwtune.space import load_space
@@ -122,6 +123,17 @@ def test_a_bad_archive_is_refused(hwtune, tmp_path, monkeypatch):
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path))
     assert_refused(hwtune("search", "chinese_cnn", *QUICK), "no zip archive")
     assert not (tmp_path / "results").exists()
+
+
+def test_a_baselines_training_has_no_best_trial_to_retrain(hwtune, tmp_path):
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
+    folder.write_study({**study_of("digits_cnn"), "baseline": {"name": "small"}})
+    assert_refused(hwtune("retrain", "mine"), "resume mine", "--baseline small")
+
+
+def test_a_table_shows_brackets_as_they_are(capsys):
+    show_table(("trial", "why"), [("0", "[enforce fail at a.cpp] [/tmp/x] :smile:")])
+    assert "[enforce fail at a.cpp] [/tmp/x] :smile:" in capsys.readouterr().out
 
 
 def test_a_study_without_trials_is_refused(tmp_path):

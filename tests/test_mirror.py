@@ -54,6 +54,12 @@ def test_a_study_comes_back_from_its_mirror(place, folder, tmp_path):
     assert not said
 
 
+def test_a_study_comes_back_into_a_folder_that_is_named_from_another(folder, tmp_path):
+    again = fetch(folder.path.as_uri(), folder.path / ".." / ".." / "there")
+    assert (tmp_path / "there" / folder.name / "study.json").is_file()
+    assert again.read_study() == folder.read_study()
+
+
 def test_only_what_changed_is_sent_and_what_is_gone_is_deleted(place, folder):
     uri, query = place
     mirror = Mirror(folder, uri + query, tell=print)

@@ -141,6 +141,8 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     ]  # fmt: skip
     for path in leavings:
         path.touch()
+    leavings.append(folder.path / ".88-retraining")
+    (leavings[-1] / "inside").mkdir(parents=True)
     folder.repair()
     assert (folder.path / "epochs.csv").read_text() == head
     assert folder.journal.read_text() == ""
@@ -172,3 +174,4 @@ def test_a_study_elsewhere_is_called_by_its_path(tmp_path, monkeypatch):
     assert folder.called == f"'{tmp_path}/some where/s'"
     monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path / "some where"))
     assert folder.called == "s"
+    assert create_study(tmp_path / "some where", "my s", "s").called == "'my s'"

@@ -199,7 +199,9 @@ MoreTrials = Annotated[
 MoreTime = Annotated[
     float | None,
     typer.Option(
-        parser=option(seconds_of), metavar="DURATION", help="From now on; default: what was left."
+        parser=option(seconds_of),
+        metavar="DURATION",
+        help="From now on; default: what was left, with --trials no limit.",
     ),
 ]
 Baseline = Annotated[

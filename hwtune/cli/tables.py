@@ -23,4 +23,5 @@ def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: 
         table.add_column(column, no_wrap=index < whole)
     for row in rows:
         table.add_row(*(str(value) for value in row))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, markup=False, emoji=False).print(table)  # an error may hold brackets

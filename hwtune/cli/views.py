@@ -79,7 +79,7 @@ def compare(
     """
     from hwtune.errors import StudyError
     from hwtune.records import dump, find_study
-    from hwtune.report.compare import describe, rows, verdicts, write_comparison
+    from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
 
     if len(studies) < 2:
         raise StudyError(f"compare takes two studies or more, not {studies[0]!r} alone.")
@@ -101,7 +101,8 @@ def compare(
         csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *lines])
         return
     show_table(titles, lines)
-    for words in verdicts(described):
+    found = verdicts(described)
+    for words in (*found, *([BASIS] if found else [])):
         print(words)
 
 

@@ -79,6 +79,7 @@ class Dataset:
             "side": self.side,
             "classes": list(self.classes),
             "writers": writers,
+            "test_from": self.test_from,
             "per_class": np.bincount(self.labels, minlength=len(self.classes)).tolist(),
         }
 

@@ -20,6 +20,7 @@ from hwtune.data.splits import Part
 from hwtune.errors import StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
+from hwtune.records import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
@@ -84,6 +85,7 @@ def load_classifier(folder: Path) -> Classifier:
     Raises:
         StudyError: when the folder holds no whole model.
     """
+    study = StudyFolder(folder.parent).called
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
@@ -94,7 +96,8 @@ def load_classifier(folder: Path) -> Classifier:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except FileNotFoundError:
         raise StudyError(
-            f"{folder} holds no model; run 'python -m hwtune retrain {folder.parent.name}' first."
+            f"{folder} holds no model; finish the study first (python -m hwtune resume {study}) or "
+            f"retrain its best (python -m hwtune retrain {study})."
         ) from None
     except Exception as error:  # a damaged model may fail in any way
         raise StudyError(f"The model in {folder} does not read ({error}).") from None

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from hwtune.data.batches import PixelScale, to_floats
+from hwtune.data.images import Bytes
+from hwtune.data.splits import Part
 from hwtune.errors import HwtuneFailure, StudyError
 from hwtune.evaluation.classifier import Classifier
 from hwtune.evaluation.saved import ONNX_FILE
+from hwtune.records import write_atomic
+from hwtune.training.device import Fast
+from hwtune.training.loop import predict_logits
+from hwtune.training.state import plain_batches
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # what `hwtune[onnx]` installs
 CHECKED = 16  # images that the file has to read as the model does
-TOLERANCE = 1e-3  # of a probability; pixels are rounded, and a tie may fall to either side
+LEAST, TOLERANCE = 1e-6, 0.01  # a probability that counts; the logarithm of one
 
 
 class Reader(nn.Module):
@@ -52,47 +58,70 @@ def export_onnx(classifier: Classifier, folder: Path) -> Path:
     """Write a classifier as `model.onnx` into a folder, and return the file.
 
     Its input `images` takes any number of grey images of the data set's size, uint8, 0 background
-    and 255 ink; its output is `probabilities`; the classes stand in its metadata as JSON. It is
-    compared with the classifier before it takes its place.
+    and 255 ink; its output is `probabilities`; the metadata names both and, as JSON, the classes.
+    It is compared with the classifier, in float32, before it is written.
 
     Raises:
         StudyError: when a package is missing.
-        HwtuneFailure: when the file cannot be written, or does not read as the classifier does.
+        HwtuneFailure: when there is no such file of the model, it does not read as the classifier
+            does, or it cannot be written.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise StudyError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
+    images, file = noise(classifier.side), folder / ONNX_FILE
+    try:
+        content = onnx_of(classifier, images)
+        read = run_onnx(content, images)
+    except Exception as error:  # exporter and runtime have errors of many kinds
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HwtuneFailure(f"The model cannot be exported ({why}).") from None
+    part = Part(images, np.zeros(len(images), np.int64))
+    fast = Fast("cpu", bf16=False)
+    batches = plain_batches(part, classifier.config, fast=fast)
+    known = predict_logits(classifier.model, batches, fast=fast).softmax(1).numpy()
+    apart = np.abs(np.log(read + LEAST) - np.log(known + LEAST)).max()
+    if not apart <= TOLERANCE:  # NaN is none
+        raise HwtuneFailure(
+            f"The ONNX file reads otherwise than the model: a log-probability by {apart:.1e}."
+        )
+    try:
+        write_atomic(file, content)
+    except OSError as error:
+        raise HwtuneFailure(f"{file} cannot be written ({error.strerror}).") from None
+    return file
+
+
+def noise(side: int) -> Bytes:
+    """Return images of noise, (CHECKED, side, side), from nearly empty to full ones."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (CHECKED, side, side), np.uint8)
+    inked = np.linspace(0, 1, CHECKED)[:, None, None]  # the share of pixels
+    return np.where(rng.random(images.shape) < inked, images, 0).astype(np.uint8)
+
+
+def onnx_of(classifier: Classifier, images: Bytes) -> bytes:
+    """Return a classifier as the content of an ONNX file, traced with these images."""
     config, side = classifier.config, classifier.side
-    reader = Reader(
-        classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale
-    ).eval()  # fmt: skip
-    images = np.random.default_rng(0).integers(0, 256, (CHECKED, side, side), np.uint8)
+    reader = Reader(classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale)
     program = torch.onnx.export(
-        reader, (torch.from_numpy(images),), dynamo=True, verbose=False,
+        reader.eval(), (torch.from_numpy(images),), dynamo=True, verbose=False,
         input_names=["images"], output_names=["probabilities"],
         dynamic_shapes={"images": {0: torch.export.Dim("count")}},
     )  # fmt: skip
     assert program is not None
-    program.model.metadata_props["classes"] = json.dumps(classifier.classes, ensure_ascii=False)
-    temporary, file = folder / f".{ONNX_FILE}", folder / ONNX_FILE
-    try:
-        program.save(temporary)
-        expected = classifier.logits(images).softmax(1).numpy()
-        difference = np.abs(run_onnx(temporary, images) - expected).max()
-        if not difference <= TOLERANCE:  # NaN is none
-            raise HwtuneFailure(
-                f"The ONNX file reads otherwise than the model: a probability by {difference:.1e}."
-            )
-        temporary.replace(file)
-    except OSError as error:
-        raise HwtuneFailure(f"{file} cannot be written ({error.strerror}).") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return file
+    program.model.metadata_props.update(
+        {
+            "images": f"uint8 (N, {side}, {side}), 0 background, 255 ink",
+            "probabilities": "float32 (N, classes)",
+            "classes": json.dumps(classifier.classes, ensure_ascii=False),
+        }
+    )
+    return program.model_proto.SerializeToString()
 
 
-def run_onnx(file: Path, images: Any) -> Any:
+def run_onnx(content: bytes, images: Bytes) -> NDArray[np.float32]:
     """Return what an exported file answers: (N, classes) probabilities of images (N, S, S)."""
     from onnxruntime import InferenceSession
 
-    session = InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = InferenceSession(content, providers=["CPUExecutionProvider"])
     return session.run(["probabilities"], {"images": images})[0]

@@ -109,15 +109,14 @@ def retrain(
         lengths = [nets[index, seed].epochs for seed in trained]
         entries.append(_tested(each, read, trained, lengths, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
+        if index == 0:  # before the records name it the winner
+            held = nets[0, trained[0]].held
+            save_model(folder.model, held, each.config, dataset.classes, side=dataset.side)
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
         if "leaks" not in record:
             record["leaks"] = leaks(dataset, images)
         folder.write_retrain(record)
-    first = min(seed for index, seed in nets if index == 0)
-    save_model(
-        folder.model, nets[0, first].held, candidates[0].config, dataset.classes, side=dataset.side
-    )
     with suppress(OSError):  # pictures are only to look at
         show(entries, candidates[0], split.train, folder)
     discard(folder.retraining)

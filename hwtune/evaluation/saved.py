@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from hwtune.config import TrialConfig
 from hwtune.records import dump, write_atomic
@@ -31,9 +31,7 @@ def save_model(
     """
     folder.mkdir(exist_ok=True)
     (folder / ONNX_FILE).unlink(missing_ok=True)  # of the weights that go now
-    temporary = folder / ".model.safetensors"
-    save_file(weights, temporary)
-    temporary.replace(folder / "model.safetensors")
+    write_atomic(folder / "model.safetensors", save(weights))
     preprocessing = {"side": side, "scaled_to": config.side or side, "pixels": config.pixel_scale}
     about: dict[str, Any] = {
         "config": config.to_dict(),

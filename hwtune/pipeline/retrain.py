@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -15,7 +16,15 @@ from hwtune.data.splits import search_split
 from hwtune.errors import StudyError
 from hwtune.evaluation.finalists import check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
-from hwtune.pipeline.session import Command, Place, reported, same_data, split_of
+from hwtune.pipeline.session import (
+    Command,
+    Place,
+    mirrored,
+    reported,
+    same_data,
+    split_of,
+    writable,
+)
 from hwtune.records import StudyFolder, ranked
 from hwtune.search.budget import Retraining
 from hwtune.signals import catch_sigterm
@@ -53,14 +62,35 @@ def retrain_study(
     dataset = same_data(folder, about)
     catch_sigterm()
     with folder.locked():
+        if "baseline" in about:
+            raise StudyError(
+                f"{folder.name} is a baseline's training: resume {folder.called}, or train it "
+                f"anew: retrain {about['space']['name']} --baseline {about['baseline']['name']}."
+            )
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
         if retraining.finalists > 1:
             check_folds(dataset, split_of(about), retraining.folds)
-        with reported(folder, command.console), cluster.started(place.address):
+        with (
+            mirrored(folder, about.get("mirror"), command.console),
+            writable(folder, command.text),
+            reported(folder, command.console),
+            repeatable(command),
+            cluster.started(place.address),
+        ):
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             data = ray.put(search_split(dataset, split_of(about)))
             retrain_best(folder, about, dataset, data, slots, retraining, command)
+
+
+@contextmanager
+def repeatable(command: Command) -> Iterator[None]:
+    """Say how to go on when the user ends the block, which keeps the states of its trainings."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command.console.print(f"What was trained is kept. Go on: {command.text}")
+        raise
 
 
 def retrain_best(

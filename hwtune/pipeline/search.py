@@ -183,8 +183,9 @@ def extended_budget(
 ) -> Budget:
     """Return what the whole study may spend; without a wish the old budget.
 
-    A time or a target alone lifts the old number of trials where that is reached; a number of
-    trials alone lifts the old time. An old target that is reached is lifted, too.
+    A time or a target alone lifts the old number of trials where that is reached, and a target
+    the old time where that is spent; a number of trials alone lifts the old time. An old target
+    that is reached is lifted, too.
 
     Args:
         done: trials that were begun.
@@ -194,6 +195,8 @@ def extended_budget(
     if trials is time_budget is target is None:
         return old
     seconds = None if time_budget is None else spent + time_budget
+    if trials is time_budget is None and old.seconds and spent < old.seconds:
+        seconds = old.seconds
     limit = old.trials or DEFAULT_TRIALS
     if trials is None and done >= limit:
         trials = done + DEFAULT_TRIALS

@@ -70,7 +70,10 @@ def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | 
 def command_of(text: str) -> Command:
     """Return a command that begins now; a notebook gets plain lines."""
     plain = False if Console().is_jupyter else None  # None: rich finds out
-    console = Console(soft_wrap=True, highlight=False, force_jupyter=plain, force_terminal=plain)
+    console = Console(
+        soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
+        force_jupyter=plain, force_terminal=plain,
+    )  # fmt: skip
     return Command(text=text, began=time.monotonic(), console=console)
 
 
@@ -135,23 +138,37 @@ def working(
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": place.parallel}
     catch_sigterm()
+    with (
+        writable(folder, f"python -m hwtune resume {folder.called}"),
+        reported(folder, command.console),
+        explained(folder, place, command),
+        recorded(folder, about, command=command),
+        cluster.started(place.address) as dashboard,
+    ):
+        about["runs"][-1]["dashboard"] = dashboard
+        folder.write_study(about)
+        yield dashboard
+
+
+@contextmanager
+def writable(folder: StudyFolder, again: str) -> Iterator[None]:
+    """Mend the files of a locked study, and say how to go on where they cannot be written any more.
+
+    Args:
+        again: the command that goes on.
+
+    Raises:
+        HwtuneFailure: when they cannot.
+    """
     try:
         folder.repair()
-        with (
-            reported(folder, command.console),
-            explained(folder, place, command),
-            recorded(folder, about, command=command),
-            cluster.started(place.address) as dashboard,
-        ):
-            about["runs"][-1]["dashboard"] = dashboard
-            folder.write_study(about)
-            yield dashboard
+        yield
     except (Halt, OSError) as error:
         if isinstance(error, OSError) and error.errno not in FULL:
             raise
         raise HwtuneFailure(
             f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, "
-            f"then: python -m hwtune resume {folder.called}"
+            f"then: {again}"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.text import Text
 
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
@@ -27,7 +28,7 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
                 raise
             console.print(f"{error}", style="yellow")
             banner = "NOT REAL HANDWRITING: using chinese_strokes, characters drawn by hwtune"
-            console.rule(f"[bold red]{banner}")
+            console.rule(Text(banner, "bold red"))
             console.print("For the real data: python -m hwtune data add chinese_mnist PATH_TO_ZIP")
             return load_data("chinese_strokes")
     return load_data(space.data)

@@ -16,6 +16,10 @@ from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
 from hwtune.report.words import percent
 from hwtune.statistics import welch_interval
 
+BASIS = (
+    "Differences are between the means over seeds, with Welch's 95 % interval, on the same test "
+    "images."
+)
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
 
 
@@ -48,8 +52,14 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "low": test.get("low"),
         "high": test.get("high"),
         "per_seed": test.get("per_seed", []),
-        "test_part": [about["data"]["sha256"], about["split"]],
+        "test_part": test_part(about["data"], about["split"]),
     }
+
+
+def test_part(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
+    """Return what two studies share that were tested on the same images."""
+    own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
+    return [data["sha256"], "its own" if own else split]
 
 
 def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
@@ -67,7 +77,7 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
     if best["test_part"] != other["test_part"]:
         return f"{names} were tested on different images; their accuracies do not compare."
     if min(len(best["per_seed"]), len(other["per_seed"])) < 2:
-        return f"{names} need two seeds or more each to be told apart: retrain STUDY --seeds 5."
+        return f"{names} need two seeds or more each to be told apart: retrain with --seeds 5."
     if len({*best["per_seed"]}) == len({*other["per_seed"]}) == 1:
         return f"{names} do not vary over their seeds, which therefore cannot tell them apart."
     gain, low, high = welch_interval(other["per_seed"], best["per_seed"])
@@ -120,7 +130,7 @@ def write_comparison(
     figures = {"progress": progress(folders), "seeds": seeds(studies)}
     write_page(
         path, "compare.html", figures,
-        studies=studies, rows=rows(studies), verdicts=verdicts(studies),
+        studies=studies, rows=rows(studies), verdicts=verdicts(studies), basis=BASIS,
     )  # fmt: skip
 
 

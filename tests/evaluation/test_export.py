@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hwtune.config import TrialConfig
+from hwtune.data.splits import Part
 from hwtune.errors import HwtuneFailure, StudyError
 from hwtune.evaluation.classifier import load_classifier
 from hwtune.evaluation.export import export_onnx, run_onnx
@@ -14,7 +15,9 @@ from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
 from hwtune.overview import list_spaces
 from hwtune.space import load_space
-from hwtune.training.state import weights_of
+from hwtune.training.device import Fast
+from hwtune.training.loop import predict_logits
+from hwtune.training.state import plain_batches, weights_of
 
 CLASSES = ("零", "一", "二")
 SMALL = TrialConfig(filters="4", side=4, pixel_scale="symmetric", norm="before")
@@ -28,34 +31,51 @@ def saved(folder, config, *, side):
     return load_classifier(folder)
 
 
+def assert_alike(file, classifier, *, count):
+    side, fast = classifier.side, Fast("cpu", bf16=False)
+    images = np.random.default_rng(1).integers(0, 256, (count, side, side), np.uint8)
+    images[: count // 2, : side // 2] = 0
+    part = Part(images, np.zeros(count, np.int64))
+    batches = plain_batches(part, classifier.config, fast=fast)
+    known = predict_logits(classifier.model, batches, fast=fast).softmax(1).numpy()
+    read = run_onnx(file.read_bytes(), images)
+    assert np.allclose(read, known, rtol=1e-4)
+    assert count == 1 or read.std(0).max() > 1e-3, "they differ by image"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [each["space"] for each in list_spaces()])
-def test_the_file_reads_as_the_model_does(tmp_path, name):
+def test_a_network_of_every_space_is_exported(tmp_path, name):
     space = load_space(name)
     classifier = saved(tmp_path, space.config(space.corner(largest=False)), side=28)
-    images = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
-    answers = run_onnx(export_onnx(classifier, tmp_path), images)
-    assert answers.shape == (3, 3)
-    assert np.allclose(answers, classifier.logits(images).softmax(1), atol=1e-4)
-    assert answers.std(0).max() > 1e-6, "it looks at the images"
-
-
-def test_the_file_carries_classes_and_resizes_images_itself(tmp_path):
-    classifier = saved(tmp_path, SMALL, side=11)
     file = export_onnx(classifier, tmp_path)
-    (classes,) = [each.value for each in onnx.load(file).metadata_props if each.key == "classes"]
-    assert json.loads(classes) == list(CLASSES)
-    images = np.random.default_rng(1).integers(0, 256, (40, 11, 11), np.uint8)
-    assert np.allclose(
-        run_onnx(file, images), classifier.logits(images).softmax(1), atol=1e-3
-    )  # fmt: skip
+    read = run_onnx(file.read_bytes(), np.zeros((2, 28, 28), np.uint8))
+    assert read.shape == (2, len(CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("scale", "side"), [("unit", 0), ("root", 7), ("symmetric", 16), ("raw", 6)]
+)
+def test_the_file_reads_as_the_model_does(tmp_path, scale, side):
+    config = TrialConfig(filters="16-32", hidden="32", side=side, pixel_scale=scale)
+    classifier = saved(tmp_path, config, side=12)
+    file = export_onnx(classifier, tmp_path)
+    for count in (1, 40):
+        assert_alike(file, classifier, count=count)
+
+
+def test_the_file_says_what_it_takes_and_gives(tmp_path):
+    file = export_onnx(saved(tmp_path, SMALL, side=11), tmp_path)
+    said = {each.key: each.value for each in onnx.load(file).metadata_props}
+    assert json.loads(said["classes"]) == list(CLASSES)
+    assert said["images"] == "uint8 (N, 11, 11), 0 background, 255 ink"
 
 
 def test_a_file_that_reads_otherwise_is_not_left(tmp_path):
     classifier = saved(tmp_path, SMALL, side=4)
     for weights in classifier.model.parameters():
         torch.nn.init.constant_(weights, float("nan"))
-    with pytest.raises(HwtuneFailure, match="a probability by nan"):
+    with pytest.raises(HwtuneFailure, match="a log-probability by nan"):
         export_onnx(classifier, tmp_path)
     assert {each.name for each in tmp_path.iterdir()} == {"model.json", "model.safetensors"}
 

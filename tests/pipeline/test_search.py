@@ -22,6 +22,8 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
         (Budget(target=0.8), 7, {"trials": 400}, Budget(trials=400)),  # which was reached
         (Budget(trials=8), 8, {"target": 0.99}, Budget(trials=58, target=0.99)),
         (Budget(trials=8), 3, {"target": 0.99}, Budget(trials=8, target=0.99)),
+        (Budget(seconds=900.0), 7, {"target": 0.99}, Budget(seconds=900.0, target=0.99)),
+        (Budget(seconds=90.0), 7, {"target": 0.99}, Budget(target=0.99)),  # which are spent
     ],
 )
 def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
