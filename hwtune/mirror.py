@@ -19,7 +19,7 @@ from hwtune.records import StudyFolder
 
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
-LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 3.0  # for the last upload; when the user ends a study
+LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
 # Each is older than the next in a copy: a resume forgets epochs and states of trials that the
 # journal lacks, takes from a state the epochs that the records lack, and trains on from there.
 ORDER = ("checkpoints", "optuna.journal", "epochs.csv")

@@ -176,17 +176,6 @@ def refuse():
     raise OSError("refused")
 
 
-def test_a_process_that_reached_out_starts_no_cluster_that_the_network_can_reach():
-    script = (
-        "from hwtune.addresses import reach_out\n"
-        "reach_out('192.0.2.1:6379')\n"
-        "from hwtune import cluster\n"
-        "with cluster.started(): pass\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "ClusterError: Ray would open its ports to the network" in done.stderr
-
-
 def test_a_cluster_on_loopback_alone_is_recognised():
     with socket.create_server(("127.0.0.1", 0)) as alone:
         assert on_loopback_alone(f"127.0.0.1:{alone.getsockname()[1]}")

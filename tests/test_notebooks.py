@@ -82,10 +82,14 @@ def test_a_study_knows_how_it_was_called(tmp_path, monkeypatch):
     assert hwtune.load_study("mine").folder.path == folder.path
 
 
-def test_a_cluster_that_would_be_open_to_the_network_is_not_started():
-    script = "import ray, hwtune.cluster as c\nwith c.started(): pass"
+@pytest.mark.parametrize(
+    "before",
+    ["import ray", "import hwtune.addresses\nhwtune.addresses.reach_out('192.0.2.1:6379')"],
+)
+def test_a_cluster_that_would_be_open_to_the_network_is_not_started(before):
+    script = f"{before}\nimport hwtune.cluster\nwith hwtune.cluster.started(): pass"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment
     )
-    assert "Ray was imported before hwtune" in done.stderr
+    assert "ClusterError: Ray would open its ports to the network" in done.stderr

@@ -30,7 +30,7 @@ from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
 from hwtune.values import positive, share_of, wished
 
-INTERRUPTED_SECONDS = 6.0  # for the report, when the user ends a study
+INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 

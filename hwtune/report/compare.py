@@ -52,11 +52,11 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "low": test.get("low"),
         "high": test.get("high"),
         "per_seed": test.get("per_seed", []),
-        "test_part": test_part(about["data"], about["split"]),
+        "test_part": images_tested(about["data"], about["split"]),
     }
 
 
-def test_part(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
+def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
     """Return what two studies share that were tested on the same images."""
     own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
     return [data["sha256"], "its own" if own else split]

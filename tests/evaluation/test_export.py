@@ -39,8 +39,9 @@ def assert_alike(file, classifier, *, count):
     batches = plain_batches(part, classifier.config, fast=fast)
     known = predict_logits(classifier.model, batches, fast=fast).softmax(1).numpy()
     read = run_onnx(file.read_bytes(), images)
-    assert np.allclose(read, known, rtol=1e-4)
-    assert count == 1 or read.std(0).max() > 1e-3, "they differ by image"
+    resized = classifier.config.side not in (0, side)
+    assert np.allclose(read, known, rtol=1e-4, atol=5e-3 if resized else 0)
+    assert count == 1 or read.std(0).max() > 1e-3, "the answers differ by image"
 
 
 @pytest.mark.slow

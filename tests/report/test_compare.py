@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hwtune.records import StudyFolder
-from hwtune.report.compare import describe, test_part, verdict, verdicts, write_comparison
+from hwtune.report.compare import describe, images_tested, verdict, verdicts, write_comparison
 from tests.conftest import assert_refused
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -48,9 +48,9 @@ def test_other_test_images_and_single_seeds_do_not_compare():
 def test_a_data_set_with_a_test_part_of_its_own_is_one_test_under_every_split_that_keeps_it():
     data, other = {"sha256": "a", "test_from": 60_000}, {"sha256": "a", "test_from": None}
     splits = [{"kind": kind, "seed": 0} for kind in ("random", "ordered", "halved")]
-    own, ordered, half = (test_part(data, each) for each in splits)
+    own, ordered, half = (images_tested(data, each) for each in splits)
     assert own == ordered != half
-    assert test_part(other, splits[0]) != own
+    assert images_tested(other, splits[0]) != own
 
 
 def test_seeds_that_do_not_vary_tell_nothing_apart():

@@ -55,7 +55,7 @@ def work(peer: str, folder: Path, *, seed: int, seconds: float) -> None:
     with (folder / "log").open("w", encoding="utf-8") as log:
         tuner = psutil.Popen(
             [python, "-m", f"scripts.bench.peers.{peer}", str(folder), str(seed)],
-            stdout=log, stderr=log, cwd=ROOT,
+            stdout=log, stderr=log, cwd=folder,  # where some leave files
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         try:
@@ -133,7 +133,9 @@ def main() -> None:
         point, seed = json.loads(options.one)
         print(json.dumps(train_and_test(SPACE.config(point), SPACE.data, seed=seed)[1]))
         return
-    images()  # what is missing is said before the minutes run
+    import matplotlib  # noqa: F401  # what is missing is said before the minutes run
+
+    images()
     seconds, rows = 60 * options.minutes, []
     for seed in range(options.seeds):
         for peer in PEERS:
