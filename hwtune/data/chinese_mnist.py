@@ -78,7 +78,13 @@ def _read_zip(source: Path) -> Dataset:
             def read(name: str) -> bytes:
                 info = members[name]
                 _check_size(source, name, info.file_size)
-                return archive.read(info)
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise DataError(
+                        f"{source.name}: {name} is not packed as Kaggle packs it; do not use this "
+                        "archive."
+                    )
+                with archive.open(info) as member:
+                    return member.read(info.file_size + 1)  # no more, where the header lies
 
             return _read_images(source, set(members), read)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
@@ -180,5 +186,7 @@ def _read_pickle(source: Path) -> Dataset:
         raise DataError(f"{source}: targets must be one whole number an image.")
     if not np.isin(targets, range(len(CLASSES))).all() and np.isin(targets, VALUES).all():
         targets = np.searchsorted(VALUES, targets)
+    if images.dtype.kind == "f" and images.max() <= 1:
+        images = images * 255
     images = np.rint(images).astype(np.uint8)
     return Dataset("chinese_mnist", images, targets.astype(np.int64), CLASSES)

@@ -31,7 +31,7 @@ from hwtune.pipeline.session import (
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
-from hwtune.records import StudyFolder, TrialRecord, for_people, pareto_front
+from hwtune.records import StudyFolder, TrialRecord, for_people, pareto_front, ranked
 from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, survey
 from hwtune.search.forecast import forecast
@@ -124,7 +124,7 @@ def resume(
         about = folder.read_study()
         extended = any(value is not None for value in (trials, time_budget, target))
         done = begun_trials(folder)
-        best = max((t.val_accuracy for t in folder.read_trials() if t.epochs), default=0.0)
+        best = max((trial.val_accuracy for trial in ranked(folder.read_trials())), default=0.0)
         if about["status"] == "complete" and not extended:
             raise StudyError(
                 f"Study {folder.name!r} is complete; extend it: resume {folder.called} --trials "

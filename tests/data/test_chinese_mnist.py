@@ -1,6 +1,8 @@
 import io
 import os
 import pickle
+import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -113,6 +115,26 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, files):
     refused(write_zip(tmp_path / "a.zip", bomb), "would unpack to 50,000,000 bytes")
 
 
+def test_a_zip_bomb_whose_header_lies_is_not_unpacked(tmp_path, files):
+    size = 50_000_000
+    path = write_zip(tmp_path / "a.zip", {**files, IMAGE: bytes(size)})
+    content = path.read_bytes().replace(struct.pack("<L", size), struct.pack("<L", 900))
+    path.write_bytes(content)
+    tracemalloc.start()
+    refused(path, "is damaged")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 5
+
+
+def test_a_zip_packed_without_a_bound_is_refused(tmp_path, files):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    refused(path, "not packed as Kaggle packs it")
+
+
 def test_a_table_bomb_is_refused(tmp_path, files):
     bomb = {**files, "chinese_mnist.csv": bytes(50_000_000)}
     refused(write_zip(tmp_path / "a.zip", bomb), "would unpack to 50,000,000 bytes")
@@ -153,6 +175,12 @@ def test_a_pickle_of_arrays_is_read(tmp_path, protocol):
     dataset = read_chinese_mnist(path)
     assert np.array_equal(dataset.images, images)
     assert dataset.writers is None
+
+
+def test_images_given_as_fractions_are_scaled(tmp_path):
+    images = np.linspace(0, 1, 15 * 64 * 64).reshape(15, 64, 64)
+    path = pickled(tmp_path / "chn_mnist", {"images": images, "targets": np.arange(15)})
+    assert np.array_equal(read_chinese_mnist(path).images, np.rint(images * 255))
 
 
 def test_targets_given_as_numbers_become_labels(tmp_path):
