@@ -102,8 +102,10 @@ def compare(
         return
     show_table(titles, lines)
     found = verdicts(described)
-    for words in (*found, *([BASIS] if found else [])):
+    for words in found:
         print(words)
+    if found:
+        print(BASIS)
 
 
 def dashboard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,20 +71,21 @@ def export_onnx(classifier: Classifier, folder: Path) -> Path:
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise StudyError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
-    images, file = noise(classifier.side), folder / ONNX_FILE
+    config, side, file = classifier.config, classifier.side, folder / ONNX_FILE
+    reader = Reader(classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale)
+    images = noise(side)
     try:
-        content = onnx_of(classifier, images)
+        content = onnx_of(reader.eval(), images, classifier.classes)
         read = run_onnx(content, images)
     except Exception as error:  # exporter and runtime have errors of many kinds
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HwtuneFailure(f"The model cannot be exported ({why}).") from None
     part = Part(images, np.zeros(len(images), np.int64))
     fast = Fast("cpu", bf16=False)
-    batches = plain_batches(part, classifier.config, fast=fast)
+    batches = plain_batches(part, config, fast=fast)
     known = predict_logits(classifier.model, batches, fast=fast).softmax(1).numpy()
     apart = np.abs(np.log(read + LEAST) - np.log(known + LEAST)).max()
-    resized = classifier.config.side not in (0, classifier.side)
-    if not apart <= (RESIZED_TOLERANCE if resized else TOLERANCE):  # NaN is none
+    if not apart <= (RESIZED_TOLERANCE if reader.resizes else TOLERANCE):  # NaN is none
         raise HwtuneFailure(
             f"The ONNX file reads otherwise than the model: a log-probability by {apart:.1e}."
         )
@@ -102,12 +104,11 @@ def noise(side: int) -> Bytes:
     return np.where(rng.random(images.shape) < inked, images, 0).astype(np.uint8)
 
 
-def onnx_of(classifier: Classifier, images: Bytes) -> bytes:
-    """Return a classifier as the content of an ONNX file, traced with these images."""
-    config, side = classifier.config, classifier.side
-    reader = Reader(classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale)
+def onnx_of(reader: Reader, images: Bytes, classes: Sequence[str]) -> bytes:
+    """Return a network that reads as the content of an ONNX file, traced with these images."""
+    side = images.shape[1]
     program = torch.onnx.export(
-        reader.eval(), (torch.from_numpy(images),), dynamo=True, verbose=False,
+        reader, (torch.from_numpy(images),), dynamo=True, verbose=False,
         input_names=["images"], output_names=["probabilities"],
         dynamic_shapes={"images": {0: torch.export.Dim("count")}},
     )  # fmt: skip
@@ -116,7 +117,7 @@ def onnx_of(classifier: Classifier, images: Bytes) -> bytes:
         {
             "images": f"uint8 (N, {side}, {side}), 0 background, 255 ink",
             "probabilities": "float32 (N, classes)",
-            "classes": json.dumps(classifier.classes, ensure_ascii=False),
+            "classes": json.dumps(classes, ensure_ascii=False),
         }
     )
     return program.model_proto.SerializeToString()
