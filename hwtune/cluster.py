@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,11 +93,10 @@ def plan_slots(
         need: what a training was seen to take of a GPU; None: not measured.
     """
     nodes = {node["NodeID"]: Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]}
-    gpus = int(sum(node["GPU"] for node in nodes.values()))
-    plain = {name: int(n["CPU"]) for name, n in nodes.items() if not n["GPU"]} if gpus else {}
+    with_gpus = [node for node in nodes.values() if node["GPU"]]
+    plain = {name: int(n["CPU"]) for name, n in nodes.items() if not n["GPU"]} if with_gpus else {}
     slots = divide(
-        cpus=int(sum(node["CPU"] for name, node in nodes.items() if name not in plain)) or 1,
-        gpus=gpus,
+        [(int(node["CPU"]), int(node["GPU"])) for node in with_gpus or nodes.values()],
         per_gpu=need.per_gpu if need else UNMEASURED_PER_GPU,
         parallel=parallel,
         gpu_share=gpu_share,
@@ -108,22 +107,39 @@ def plan_slots(
 
 
 def divide(
-    *, cpus: int, gpus: int, per_gpu: int, parallel: int | None, gpu_share: float | None = None
+    machines: Sequence[tuple[int, int]],
+    *,
+    per_gpu: int,
+    parallel: int | None,
+    gpu_share: float | None = None,
 ) -> Slots:
-    """Return slots that all fit at once; `per_gpu` is how many trainings a GPU's memory holds.
+    """Return slots that all fit at once, each of them on any of the machines.
 
-    Shares are cut after four digits, as Ray counts them: rounded up, the last slot never starts.
+    Where machines differ, the one with the fewest CPUs a GPU decides for all. Shares are cut after
+    four digits, as Ray counts them: rounded up, the last slot never starts.
+
+    Args:
+        machines: CPUs and GPUs of each; all of them have GPUs, or none.
+        per_gpu: how many trainings a GPU's memory holds.
     """
+    gpus = sum(each for _, each in machines)
     if not gpus:
+        cpus = sum(each for each, _ in machines) or 1
         slots = parallel or cpus
         return Slots(slots, cpus=share(cpus, slots))
     if gpu_share is not None:
-        each = max(1, math.floor(1 / gpu_share + 1e-9))
-        slots = min(parallel or each * gpus, each * gpus)
-        return Slots(slots, cpus=share(cpus, slots), gpus=gpu_share)
-    each = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, cpus // gpus))
-    slots = parallel or each * gpus
-    return Slots(slots, cpus=share(cpus, slots), gpus=share(1, math.ceil(slots / gpus)))
+        each_gpu = max(1, math.floor(1 / gpu_share + 1e-9))
+    elif parallel:
+        each_gpu = math.ceil(parallel / gpus)
+    else:
+        fewest = min(cpus // gpus for cpus, gpus in machines)
+        each_gpu = max(1, min(MAX_TRIALS_PER_GPU, per_gpu, fewest))
+    slots = min(parallel or each_gpu * gpus, each_gpu * gpus)
+    return Slots(
+        slots,
+        cpus=min(share(cpus or 1, min(slots, each_gpu * held)) for cpus, held in machines),
+        gpus=gpu_share or share(1, each_gpu),
+    )
 
 
 def share(whole: int, parts: int) -> float:
@@ -222,6 +238,12 @@ def resources_in_words() -> str:
     machines = sum(node["Alive"] for node in ray.nodes())
     words = f"{cpus} CPU{'s' * (cpus != 1)}" + (f" and {gpus} GPU{'s' * (gpus > 1)}" * bool(gpus))
     return words + f" of {machines} machines" * (machines > 1)
+
+
+def gpu_nodes() -> list[str]:
+    """Return Ray's ids of the machines with GPUs."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [node["NodeID"] for node in alive if node["Resources"].get("GPU")]
 
 
 def on_driver_node() -> NodeAffinitySchedulingStrategy:

@@ -81,6 +81,13 @@ class TrialConfig:
         """Return whether training watches the validation loss."""
         return self.early_stop > 0 or self.lr_schedule == "plateau"
 
+    def longest(self, images: int) -> int:
+        """Return after how many epochs of `images` training images training ends at the latest."""
+        if not self.max_steps:
+            return self.epochs
+        steps = max(1, images // self.batch_size)  # of an epoch
+        return min(self.epochs, math.ceil(self.max_steps / steps))
+
     def retrain_epochs(self, best: int) -> int:
         """Return how long to retrain what was best on validation after `best` of its epochs.
 

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import secrets
 import signal
@@ -24,32 +25,35 @@ from scripts.bench.bare_search import bare_search
 
 
 @pytest.mark.parametrize(
-    ("machine", "parallel", "expected"),
+    ("machines", "per_gpu", "parallel", "expected"),
     [
-        ({"cpus": 2, "gpus": 0, "per_gpu": 0}, None, Slots(2)),
-        ({"cpus": 8, "gpus": 0, "per_gpu": 0}, 3, Slots(3)),
-        ({"cpus": 2, "gpus": 0, "per_gpu": 0}, 3, Slots(3, cpus=0.6666)),
-        ({"cpus": 16, "gpus": 1, "per_gpu": 35}, None, Slots(8, gpus=0.125)),
-        ({"cpus": 16, "gpus": 1, "per_gpu": 1}, None, Slots(1, gpus=1.0)),
-        ({"cpus": 8, "gpus": 1, "per_gpu": 7}, None, Slots(7, gpus=0.1428)),
-        ({"cpus": 4, "gpus": 2, "per_gpu": 20}, None, Slots(4, gpus=0.5)),
-        ({"cpus": 8, "gpus": 2, "per_gpu": 20}, 3, Slots(3, gpus=0.5)),
-        ({"cpus": 8, "gpus": 4, "per_gpu": 20}, 2, Slots(2, gpus=1.0)),
+        ([(2, 0)], 0, None, Slots(2)),
+        ([(8, 0)], 0, 3, Slots(3)),
+        ([(2, 0)], 0, 3, Slots(3, cpus=0.6666)),
+        ([(6, 0), (2, 0)], 0, None, Slots(8)),
+        ([(16, 1)], 35, None, Slots(8, gpus=0.125)),
+        ([(16, 1)], 1, None, Slots(1, gpus=1.0)),
+        ([(8, 1)], 7, None, Slots(7, gpus=0.1428)),
+        ([(4, 2)], 20, None, Slots(4, gpus=0.5)),
+        ([(8, 2)], 20, 3, Slots(3, gpus=0.5)),
+        ([(8, 4)], 20, 2, Slots(2, gpus=1.0)),
+        ([(32, 1), (4, 2)], 20, None, Slots(6, gpus=0.5)),
+        ([(64, 1), (2, 4)], 20, None, Slots(5, cpus=0.5, gpus=1.0)),
+        ([(64, 1), (4, 2)], 20, 9, Slots(9, cpus=0.6666, gpus=0.3333)),
     ],
 )
-def test_slots_are_divided_so_that_all_fit_at_once(machine, parallel, expected):
-    slots = divide(**machine, parallel=parallel)
+def test_slots_are_divided_so_that_all_fit_at_once(machines, per_gpu, parallel, expected):
+    slots = divide(machines, per_gpu=per_gpu, parallel=parallel)
     assert slots == expected
-    assert slots.cpus * slots.parallel <= machine["cpus"]
-    if slots.gpus:
-        per_gpu = int(1 / slots.gpus)
-        assert per_gpu * machine["gpus"] >= slots.parallel
+    by_cpu = [int(cpus / slots.cpus + 1e-9) for cpus, _ in machines]
+    by_gpu = [int(1 / slots.gpus) * gpus if slots.gpus else math.inf for _, gpus in machines]
+    assert sum(map(min, by_cpu, by_gpu)) >= slots.parallel
 
 
 @pytest.mark.parametrize(("asked", "slots"), [(0.25, 8), (0.3, 6), (1.0, 2)])
 def test_a_share_of_a_gpu_can_be_asked_for(asked, slots):
     expected = Slots(slots, cpus=1.0, gpus=asked)
-    assert divide(cpus=16, gpus=2, per_gpu=99, parallel=None, gpu_share=asked) == expected
+    assert divide([(16, 2)], per_gpu=99, parallel=None, gpu_share=asked) == expected
 
 
 def test_the_trainings_beside_the_gpus_ask_for_a_cpu_of_other_machines():

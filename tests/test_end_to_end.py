@@ -358,14 +358,38 @@ def test_several_objectives_have_their_front_in_the_records_and_on_the_page(tmp_
     assert re.search(rf"val_accuracy, parameters: {len(unbeaten)} trials? that no other", page)
 
 
-def test_a_time_budget_is_kept(tmp_path):
+TWO_BASELINES = """
+from dataclasses import replace
+
+from hwtune.space import load_space
+
+SPACE = load_space("digits_cnn")
+wide = {**SPACE.baselines["plain"], "convs_per_stage": 2}
+SPACE = replace(SPACE, baselines={"wide": wide, **SPACE.baselines})
+"""
+
+
+def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_path):
+    space = tmp_path / "two_baselines.py"
+    space.write_text(TWO_BASELINES)
     started = time.monotonic()
-    words = ["search", "digits_cnn", "--time-budget", "30s", "--epochs", 200, "--name", "s"]
+    words = ["search", space, "--time-budget", "30s", "--epochs", 90, "--name", "s"]
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 90  # a budget of 30 s, and start-up on a busy machine
-    trials = rows((tmp_path / "s", done), "trials.csv")
+    study = (tmp_path / "s", done)
+    trials = rows(study, "trials.csv")
     assert any("time for the search was over" in row["reason"] for row in trials)
+    assert "Left out" in done.stdout
+    assert [row["baseline"] for row in trials].count("plain") == 1
+    assert about(study)["runs"][0]["left_out"] == ["wide"]
+    assert "Not trained, for lack of time: wide." in (tmp_path / "s" / "report.html").read_text()
+    begun = sum(int(row["epochs"]) > 0 for row in trials)
+    longer = run(["resume", "s", "--trials", begun + 1], tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    assert "Left out" not in longer.stdout
+    last = rows(study, "trials.csv")[-1]
+    assert (last["baseline"], last["state"], last["epochs"]) == ("wide", "complete", "90")
 
 
 def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatch):

@@ -76,19 +76,22 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     assert {t.trial: t.state for t in trials} == {
         0: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
         faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
+        faulty.GPU_MEMORY: "failed",
     }  # fmt: skip
     reasons = {t.trial: t.reason for t in trials}
     assert reasons[faulty.RAISES] == "ValueError: a mistake in the model"
     assert "diverged at epoch 2" in reasons[faulty.NAN]
     assert reasons[faulty.MEMORY] == "out of memory"
-    assert reasons[faulty.KILLED_ALWAYS] == "the trial's process was lost 4 times"
+    lost = "the trial's process was lost 4 times"
+    assert reasons[faulty.KILLED_ALWAYS] == lost
+    assert reasons[faulty.GPU_MEMORY].startswith(f"{lost}, torch.OutOfMemoryError: CUDA out of")
     assert "Traceback" in (folder.path / "logs" / f"{faulty.RAISES}.log").read_text()
     epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
-    assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1
+    assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1 + 1
     told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
     assert [t.state for t in told] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL,
-        TrialState.COMPLETE, TrialState.FAIL,
+        TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL,
     ]  # fmt: skip
     assert told[faulty.NAN].constraints == {"diverged": 1.0}
     left = {int(path.stem) for path in folder.checkpoints.iterdir()}

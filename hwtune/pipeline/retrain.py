@@ -125,7 +125,8 @@ def retrain_best(
         )  # fmt: skip
     chosen = order[: retraining.top]
     if retraining.baselines:
-        chosen += [each for each in order[retraining.top :] if each.baseline]
+        best = {each.name: each for each in reversed(order) if each.baseline}  # of those run twice
+        chosen += [each for each in order[retraining.top :] if each in best.values()]
     winner = tried[chosen[0]]
     console.print(
         f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "

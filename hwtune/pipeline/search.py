@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import ray
 from hwtune import cluster
 from hwtune.board import add_distorted, examples
 from hwtune.cluster import Slots
+from hwtune.config import Hyperparameters
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SearchSplit, SplitSpec, search_split, split_indices
 from hwtune.errors import HwtuneFailure, SpaceError, StudyError
@@ -34,10 +35,10 @@ from hwtune.pipeline.stand_in import choose_data
 from hwtune.records import StudyFolder, TrialRecord, for_people, pareto_front, ranked
 from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, survey
-from hwtune.search.forecast import forecast
+from hwtune.search.forecast import Outlook
 from hwtune.search.probe import probe
 from hwtune.search.settings import Settings, settings_of
-from hwtune.search.study import begun_trials, longest, run_search
+from hwtune.search.study import begun_trials, known_points_begun, longest, run_search
 from hwtune.space import SearchSpace, space_from_json
 
 
@@ -183,9 +184,8 @@ def extended_budget(
 ) -> Budget:
     """Return what the whole study may spend; without a wish the old budget.
 
-    A time or a target alone lifts the old number of trials where that is reached, and a target
-    the old time where that is spent; a number of trials alone lifts the old time. An old target
-    that is reached is lifted, too.
+    A time alone lifts the old number of trials, and a number of trials alone the old time. A target
+    alone lifts those of the two that are reached. An old target that is reached is lifted, too.
 
     Args:
         done: trials that were begun.
@@ -197,13 +197,14 @@ def extended_budget(
     seconds = None if time_budget is None else spent + time_budget
     if trials is time_budget is None and old.seconds and spent < old.seconds:
         seconds = old.seconds
-    limit = old.trials or DEFAULT_TRIALS
-    if trials is None and done >= limit:
+    if trials is time_budget is None and old.trials and done < old.trials:
+        trials = old.trials
+    if trials is seconds is None:
         trials = done + DEFAULT_TRIALS
     if target is None and old.target is not None and best < old.target:
         target = old.target
     return Budget(
-        trials=trials if trials is not None else old.trials,
+        trials=trials,
         epochs=old.epochs,
         seconds=seconds,
         target=target,
@@ -271,11 +272,11 @@ class Search:
         about, objectives = self.about, self.settings.objectives
         self.show_distortions()
         clock = self.clock(slots)
-        self.forecast(clock)
+        left_out = self.foresee(clock)
         ledger = run_search(
             self.space, self.data, self.folder, self.settings, costs=self.typical,
-            cost=self.cost, budget=self.budget, clock=clock, slots=slots, changed=changed,
-            console=self.command.console,
+            cost=self.cost, budget=self.budget, clock=clock, slots=slots, left_out=left_out,
+            changed=changed, console=self.command.console,
         )  # fmt: skip
         if ledger.best is None:
             raise HwtuneFailure(
@@ -311,20 +312,22 @@ class Search:
     def retrain_epochs(self, trial: TrialRecord) -> int:
         """Return how long a trial would be retrained."""
         config = self.space.config(self.space.parse(trial.config))
-        return config.retrain_epochs(trial.best_epoch)
+        most = config.longest(self.split.train_images)
+        if trial.state == "complete":  # early stopping may have ended it
+            most = min(most, trial.epochs)
+        return min(most, config.retrain_epochs(trial.best_epoch))
 
-    def forecast(self, clock: Clock) -> None:
-        """Say and record what the command will cost."""
-
-        def costs(points: Mapping[str, Any]) -> list[Cost]:
-            return [cost_of(self.space, each, **self.shape) for each in points.values()]
-
-        expected = forecast(
-            self.cost,
-            self.budget,
-            clock,
-            baselines=costs(self.space.baselines),
-            starts=costs(self.space.starts),
+    def foresee(self, clock: Clock) -> list[str]:
+        """Say and record what the command will cost; return the baselines that it leaves out."""
+        begun = known_points_begun(self.folder)
+        good = self.costs(self.space.starts)
+        outlook = Outlook(
+            cost=self.cost,
+            budget=self.budget,
+            clock=clock,
+            baselines=left(self.costs(self.space.baselines), begun),
+            starts=left(good, begun),
+            good=list(good.values()),
             typical=self.typical,
             images=self.split.train_images,
             epochs=longest(self.space, images=self.split.train_images),
@@ -332,12 +335,31 @@ class Search:
             learns=self.settings.sampler != "random",
             done=self.done,
         )
-        self.about["runs"][-1]["forecast"] = expected.describe()
+        left_out = outlook.left_out()
+        expected = replace(outlook, baselines=left(outlook.baselines, left_out)).forecast()
+        self.about["runs"][-1] |= {"forecast": expected.describe(), "left_out": list(left_out)}
         self.folder.write_study(self.about)
-        self.command.console.print(
+        say = self.command.console.print
+        if left_out:
+            each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
+            say(
+                f"Left out, for they would take over a third of the search's time: {each}. "
+                "A longer --time-budget has room for them, and resume --time-budget takes them up."
+            )
+        say(
             f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
+        return list(left_out)
+
+    def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
+        """Return the costs of known points."""
+        return {name: cost_of(self.space, each, **self.shape) for name, each in points.items()}
+
+
+def left(costs: Mapping[str, Cost], without: Container[str]) -> dict[str, Cost]:
+    """Return the costs of the points that are not among `without`."""
+    return {name: cost for name, cost in costs.items() if name not in without}
 
 
 def in_words(seconds: float) -> str:

@@ -86,18 +86,32 @@ def reported_by(published: dict[str, Any] | None) -> str:
 
 
 def gains(content: Content) -> list[dict[str, Any]]:
-    """Return what the winner, or the best so far, gained over each baseline on validation."""
+    """Return what the winner, or the best so far, gained over each baseline on validation.
+
+    A baseline that was trained again, since the end of a search had cut it off, has one row.
+    """
     order, winner = ranked(content.trials), content.winner
     if not order:
         return []
     best = next((t for t in order if winner and t.name == winner["name"]), order[0])
+    by_name: dict[str, TrialRecord] = {}
+    for trial in order:
+        if trial.baseline:
+            by_name.setdefault(trial.baseline, trial)
     return [
         {
             "name": t.baseline,
+            "epochs": t.epochs,
+            "whole": t.state == "complete",
             "accuracy": t.val_accuracy,
             "gain": best.val_accuracy - t.val_accuracy,
             "parameters": t.parameters,
         }
-        for t in order
-        if t.baseline
+        for t in by_name.values()
     ]
+
+
+def left_out(about: dict[str, Any]) -> list[str]:
+    """Return the baselines for which the latest search had no time."""
+    searches = [run for run in about.get("runs", ()) if "left_out" in run]
+    return searches[-1]["left_out"] if searches else []

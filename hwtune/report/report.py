@@ -8,7 +8,7 @@ from plotly.graph_objects import Figure
 
 from hwtune.records import StudyFolder, pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
-from hwtune.report.content import Content, answer, gains, read_content
+from hwtune.report.content import Content, answer, gains, left_out, read_content
 from hwtune.report.effects import effects
 from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
@@ -40,6 +40,7 @@ def write_report(folder: StudyFolder) -> None:
         about=about,
         answer=answer(content),
         gains=gains(content),
+        left_out=left_out(about),
         winner=winner,
         misread=misread,
         trials=content.trials,

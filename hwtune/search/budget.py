@@ -23,7 +23,7 @@ class Budget:
     """What a study may spend.
 
     Attributes:
-        trials: how many are trained, or None for as many as fit, at most 50.
+        trials: how many are trained, or None for as many as fit into the time.
         epochs: the length of every trial, or None where the space says it.
         seconds: for the whole command, from search to report, or None without limit.
         target: the validation accuracy in [0, 1] that is enough, or None.
@@ -35,9 +35,9 @@ class Budget:
     target: float | None = None
 
     def filled(self) -> Budget:
-        """Return the budget with the default time where neither trials nor time is given."""
+        """Return the budget with the defaults where neither trials nor time is given."""
         if self.trials is None and self.seconds is None:
-            return replace(self, seconds=DEFAULT_SECONDS)
+            return replace(self, trials=DEFAULT_TRIALS, seconds=DEFAULT_SECONDS)
         return self
 
 

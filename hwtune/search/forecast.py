@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hwtune.models.layers import Cost
-from hwtune.search.budget import (
-    DEFAULT_TRIALS,
-    Budget,
-    Clock,
-    CostModel,
-    expected_epochs,
-)
+from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
 from hwtune.search.samplers import STARTUP_TRIALS
 from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
 
 STARTUP_SECONDS = 12.0  # until the first trial trains
+BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines together may take
 
 
 @dataclass(frozen=True)
@@ -34,59 +30,93 @@ class Forecast:
         return {**asdict(self), "seconds": round(self.seconds, 1)}
 
 
-def forecast(
-    cost: CostModel,
-    budget: Budget,
-    clock: Clock,
-    *,
-    baselines: Sequence[Cost],
-    starts: Sequence[Cost],
-    typical: Sequence[Cost],
-    images: int,
-    epochs: int,
-    stops: bool,
-    learns: bool,
-    done: int = 0,
-) -> Forecast:
-    """Return how many trials and epochs will be trained, and how long the whole command takes.
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is known of a study before its search.
 
-    Baselines take their full length; a trial that can be stopped takes `expected_epochs`. After
-    the startup trials a sampler that learns moves towards configurations like the best: half-way
-    between the cost of a random point and that of the points known to work, as studies of
-    chinese_cnn showed (`results/LOG.md`).
-
-    Args:
-        baselines, starts, typical: costs of the known points, and of random ones.
+    Attributes:
+        baselines, starts: costs of the known points that are still to be trained, by name.
+        good, typical: costs of points known to work, and of random ones.
+        images: training images of an epoch.
+        epochs: the length of a trial.
         stops: whether a scheduler stops trials.
         learns: whether the sampler learns.
         done: trials of an earlier run of this study.
     """
 
-    def mean_epoch(costs: Sequence[Cost]) -> float:
-        seconds = [cost.epoch_seconds(macs=c.macs, images=images) for c in costs]
-        return sum(seconds) / len(seconds)
+    cost: CostModel
+    budget: Budget
+    clock: Clock
+    baselines: Mapping[str, Cost]
+    starts: Mapping[str, Cost]
+    good: Sequence[Cost]
+    typical: Sequence[Cost]
+    images: int
+    epochs: int
+    stops: bool
+    learns: bool
+    done: int = 0
 
-    each = expected_epochs(epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
-    each = each if stops else float(epochs)
-    random = mean_epoch(typical)
-    good = mean_epoch(starts) if starts else random
-    plan = [(float(epochs), mean_epoch([one])) for one in baselines]
-    plan += [(each, mean_epoch([one])) for one in starts]
-    after = clock.retraining
-    retraining = clock.closing(
-        epochs * good,
-        candidates=after.top + (len(baselines) if after.baselines else 0),
-        finalists=after.finalists,
-    )
-    limit = math.inf if budget.seconds is None else budget.seconds - clock.elapsed - retraining
-    trials, trained, busy = 0, 0.0, 0.0
-    for number in range(done, budget.trials or DEFAULT_TRIALS):
-        later = number >= STARTUP_TRIALS and learns
-        length, seconds = (
-            plan[number] if number < len(plan) else (each, (random + good) / 2 if later else random)
+    def seconds(self, *costs: Cost) -> float:
+        """Return the mean seconds of an epoch, of random points where no costs are given."""
+        each = [
+            self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in costs or self.typical
+        ]
+        return sum(each) / len(each)
+
+    @property
+    def closing(self) -> float:
+        """Return the seconds of what follows the search."""
+        after = self.clock.retraining
+        return self.clock.closing(
+            self.epochs * self.seconds(*self.good),
+            candidates=after.top + (len(self.baselines) if after.baselines else 0),
+            finalists=after.finalists,
         )
-        if trials and STARTUP_SECONDS + (busy + length * seconds) / clock.parallel > limit:
-            break
-        trials, trained, busy = trials + 1, trained + length, busy + length * seconds
-    searching = STARTUP_SECONDS + busy / min(clock.parallel, max(trials, 1))
-    return Forecast(trials, round(trained), clock.elapsed + searching + retraining)
+
+    @property
+    def searching(self) -> float:
+        """Return the seconds that the time budget leaves for the search, its start included."""
+        if self.budget.seconds is None:
+            return math.inf
+        return self.budget.seconds - self.clock.elapsed - self.closing
+
+    def left_out(self) -> dict[str, float]:
+        """Return the baselines that are not trained, with their predicted seconds.
+
+        The cheapest are trained, as many as together take no more than a third of the search; one
+        in any case where no point is known to work.
+        """
+        slots = self.clock.parallel * (self.searching - STARTUP_SECONDS)
+        seconds = {name: self.epochs * self.seconds(c) for name, c in self.baselines.items()}
+        order = sorted(seconds, key=seconds.__getitem__)
+        sums = itertools.accumulate(seconds[name] for name in order)
+        fitting = sum(each <= BASELINES_SHARE * slots for each in sums)
+        kept = order[: fitting or (0 if self.good else 1)]
+        return {name: each for name, each in seconds.items() if name not in kept}
+
+    def forecast(self) -> Forecast:
+        """Return how many trials and epochs will be trained, and how long the whole command takes.
+
+        Baselines take their full length; a trial that can be stopped takes `expected_epochs`. After
+        the startup trials a sampler that learns moves towards configurations like the best:
+        half-way between the cost of a random point and that of the points known to work, as studies
+        of chinese_cnn showed (`results/LOG.md`).
+        """
+        each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
+        each = each if self.stops else float(self.epochs)
+        random, good = self.seconds(), self.seconds(*self.good)
+        learned = (random + good) / 2 if self.learns else random
+        plan = [(float(self.epochs), self.seconds(one)) for one in self.baselines.values()]
+        plan += [(each, self.seconds(one)) for one in self.starts.values()]
+        limit = math.inf if self.budget.trials is None else self.budget.trials
+        trials, trained, busy = 0, 0.0, 0.0
+        while self.done + trials < limit:
+            usual = (each, learned if self.done + trials >= STARTUP_TRIALS else random)
+            length, epoch_seconds = plan[trials] if trials < len(plan) else usual
+            seconds = busy + length * epoch_seconds
+            if trials and STARTUP_SECONDS + seconds / self.clock.parallel > self.searching:
+                break
+            trials, trained, busy = trials + 1, trained + length, seconds
+        searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))
+        return Forecast(trials, round(trained), self.clock.elapsed + searching + self.closing)

@@ -6,13 +6,15 @@ as good ones; of the others a part tells as much.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+
+from hwtune.search.ledger import refused
 
 BEST = 100  # of the trials shown, chosen by value; the others are the latest
 
@@ -56,17 +58,28 @@ class Shown:
 
 
 class Bounded(BaseSampler):
-    """A sampler that sees at most `limit` ended trials; made anew for each proposal."""
+    """A sampler that sees at most `limit` ended trials; for one proposal.
 
-    def __init__(self, sampler: BaseSampler, limit: int) -> None:
-        self.sampler, self.limit = sampler, limit
+    Args:
+        make: returns the sampler, given how many of the trials that it sees were refused.
+        hidden: numbers of trials that it does not see.
+    """
+
+    def __init__(
+        self, make: Callable[[int], BaseSampler], limit: int, hidden: Container[int] = ()
+    ) -> None:
+        self.make, self.limit, self.hidden = make, limit, hidden
+        self.sampler: Any = None
         self.view: Any = None
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Return what the sampler proposes together."""
-        self.view = Shown(study, few(study.get_trials(deepcopy=False), self.limit))
+        told = [t for t in study.get_trials(deepcopy=False) if t.number not in self.hidden]
+        shown = few(told, self.limit)
+        self.view = Shown(study, shown)
+        self.sampler = self.make(sum(map(refused, shown)))
         return self.sampler.infer_relative_search_space(self.view, trial)
 
     def sample_relative(

@@ -14,7 +14,9 @@ from hwtune.records import EpochRecord, StudyFolder, TrialRecord, ranked
 
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
 # The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.
-BASELINE, COST, ENDED, SAME_AS = "baseline", "cost", "ended", "same_as"
+BASELINE, START, COST, ENDED, SAME_AS = "baseline", "start", "cost", "ended", "same_as"
+# Why a point was never trained: the constraints that it violates.
+INFEASIBLE, SLOW = "infeasible", "slow"
 
 
 class Ledger:
@@ -25,7 +27,7 @@ class Ledger:
         self.searched = list(searched)
         self.trials: dict[int, TrialRecord] = {}
         self.costs: dict[int, Cost] = {}
-        self.rejected: set[int] = set()  # infeasible: never trained, and no part of a budget
+        self.rejected: set[int] = set()  # never trained, and no part of a budget
         self.live: dict[int, TrialRecord] = {}
         self.leader: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -118,7 +120,7 @@ class Ledger:
             )
             if ended["state"] == "running":
                 self.live[frozen.number] = self.trials[frozen.number]
-            if ENDED in attributes and "infeasible" in frozen.constraints:
+            if ENDED in attributes and refused(frozen):
                 self.rejected.add(frozen.number)
         for epoch in epochs:
             self._count(epoch)
@@ -129,6 +131,17 @@ class Ledger:
         record.add(epoch)
         candidates = [t for t in (self.leader, record) if t is not None]
         self.leader = next(iter(ranked(candidates)), None)
+
+
+def refused(trial: FrozenTrial) -> bool:
+    """Return whether a point was found unfit before it was trained."""
+    return not {INFEASIBLE, SLOW}.isdisjoint(trial.constraints)
+
+
+def cut_off(trial: FrozenTrial) -> bool:
+    """Return whether the end of a search stopped a baseline, which nothing else may stop."""
+    attributes = trial.user_attrs
+    return BASELINE in attributes and attributes.get(ENDED, {}).get("state") == "stopped"
 
 
 def settle(study: optuna.Study) -> None:

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 
+from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
 from hwtune.search.budget import (
-    DEFAULT_TRIALS,
     SLOWEST_SHARE,
     Budget,
     Clock,
@@ -23,10 +23,7 @@ RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks 
 
 
 class Pace:
-    """Decides, while a study runs, whether another trial fits and when the search must end.
-
-    Without `budget.trials` as many trials are trained as fit into the time, at most 50.
-    """
+    """Decides, while a study runs, whether another trial fits and when the search must end."""
 
     def __init__(
         self,
@@ -44,7 +41,7 @@ class Pace:
         self.typical, self.images = typical, images
         expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
         self.expected = expected if stops else float(epochs)
-        self.limit = budget.trials or DEFAULT_TRIALS
+        self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
 
     @property
@@ -101,10 +98,14 @@ class Pace:
             return False
         return bool(self.ledger.trained) and self.search_left <= self.mean_trial
 
-    def accept(self, cost: Cost, epochs: int) -> str:
-        """Return why a network of that length would take too much of the time budget, or ""."""
-        if self.budget.seconds is None or not self.cost.calibrated:
+    def too_slow(self, cost: Cost, config: TrialConfig) -> str:
+        """Return why a trial would take too much of the time budget, or "".
+
+        However short the time, one trial is begun.
+        """
+        if self.budget.seconds is None or not (self.cost.calibrated and self.ledger.trained):
             return ""
+        epochs = config.longest(self.images)
         seconds = epochs * self.cost.epoch_seconds(macs=cost.macs, images=self.images)
         if seconds <= SLOWEST_SHARE * self.budget.seconds:
             return ""

@@ -6,11 +6,12 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hwtune.cluster import GpuNeed
+from hwtune.cluster import GpuNeed, gpu_nodes
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import SpaceError, TrainingDiverged
@@ -20,7 +21,8 @@ from hwtune.search.feasible import cost_of, random_points, too_large
 from hwtune.space import SearchSpace
 
 RANDOM_POINTS = 4  # beside the known ones
-BATCHES = 5  # of each configuration, after one that warms up
+BATCHES = 3  # of each configuration, after as many that warm up
+TINY_RATE = 1e-9
 SECONDS = 12.0  # for all points of a process
 PROCESSES = 2  # at most
 PATIENCE = 60.0  # seconds until a word is said
@@ -55,7 +57,7 @@ def probe(
     Args:
         data: the `SearchSplit`, in the object store.
 
-    Returns what the hungriest configuration takes of a GPU's memory, None without GPUs.
+    Returns what the hungriest configuration takes of the smallest GPU's memory, None without GPUs.
     """
     resources = ray.cluster_resources()
     gpu = resources.get("GPU", 0) >= 1
@@ -67,12 +69,31 @@ def probe(
     waiting = [
         task.remote([(c.to_dict(), each.macs) for c, each in share], data) for share in shares
     ]
+    ask = ray.remote(num_cpus=0)(gpu_memories)
+    others = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote()
+        for node in (gpu_nodes() if resources.get("GPU", 0) > 1 else ())
+    ]
     if ray.wait(waiting, num_returns=processes, timeout=PATIENCE)[1]:
         tell("Waiting for free processors or a free GPU to measure the speed of the cluster.")
     results: list[Probed] = ray.get(waiting)
     for macs, images, seconds in itertools.chain.from_iterable(each.epochs for each in results):
         cost.observe(macs=macs, images=images, seconds=seconds)
-    return results[0].need
+    need = results[0].need
+    if need is None:
+        return None
+    return replace(need, memory=min([need.memory, *itertools.chain(*ray.get(others))]))
+
+
+def gpu_memories() -> list[int]:
+    """Return the bytes of each GPU of this machine.
+
+    Ray hides none of them from a task that asks for none; see `WORKER_VARIABLES`.
+    """
+    import torch
+
+    every = range(torch.cuda.device_count())
+    return [torch.cuda.get_device_properties(each).total_memory for each in every]
 
 
 def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:
@@ -102,19 +123,17 @@ def measure(jobs: Sequence[tuple[Hyperparameters, int]], data: SearchSplit) -> P
     deadline = time.monotonic() + SECONDS
     epochs = []
     for values, macs in jobs:
-        config = trial_config(values)
-        for count in (1, BATCHES):  # the first pass warms up
-            few = data.part(slice(min(data.train_images, count * config.batch_size)))
+        # Two short epochs, of which the first warms up, at a rate that lets nothing diverge.
+        config = replace(trial_config(values), epochs=2, max_steps=0, early_stop=0, lr=TINY_RATE)
+        few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
+        # What breaks here will do so in its trial, and be recorded there.
+        with suppress(TrainingDiverged, RuntimeError, MemoryError):
             state, batches, watched = start_training(
                 config, few, few if fast.device == "cuda" else None, classes=data.classes, seed=0,
                 fast=fast,
             )  # fmt: skip
-            began = time.perf_counter()
-            # What diverges or breaks here will do so in its trial, and be recorded there.
-            with suppress(TrainingDiverged, RuntimeError, MemoryError):
-                next(train_config(state, batches, watched, config))
-            seconds = time.perf_counter() - began
-        epochs.append((macs, len(few.labels), seconds))
+            _, timed = train_config(state, batches, watched, config)
+            epochs.append((macs, len(few.labels), timed.seconds))
         if time.monotonic() > deadline:
             break
     if fast.device == "cpu":

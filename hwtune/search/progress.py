@@ -15,6 +15,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of, name_of
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -97,7 +98,7 @@ class StudyCallback(tune.Callback):
     ) -> None:
         """Log why a trial broke for good; the searcher was told that it did."""
         number, ledger = trial.config["trial"], self.searcher.ledger
-        for line in str(trial.get_error() or "").splitlines():
+        for line in error_of(trial):
             ledger.folder.log(number, line)
         self._ended(trial)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from importlib.util import find_spec
 
 import optuna
@@ -16,30 +16,30 @@ from hwtune.search.history import Bounded
 STARTUP_TRIALS = 10  # random ones before a model is fitted
 
 
-def _tpe(seed: int, parallel: bool) -> BaseSampler:
+def _tpe(seed: int, parallel: bool, refused: int) -> BaseSampler:
     return optuna.samplers.TPESampler(
         seed=seed,
-        n_startup_trials=STARTUP_TRIALS,
+        n_startup_trials=STARTUP_TRIALS + refused,  # which TPE counts, though nothing was trained
         multivariate=True,
         constant_liar=parallel,
     )
 
 
-def _random(seed: int, parallel: bool) -> BaseSampler:
+def _random(seed: int, parallel: bool, refused: int) -> BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _gp(seed: int, parallel: bool) -> BaseSampler:
+def _gp(seed: int, parallel: bool, refused: int) -> BaseSampler:
     return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
 
 
-def _cmaes(seed: int, parallel: bool) -> BaseSampler:
+def _cmaes(seed: int, parallel: bool, refused: int) -> BaseSampler:
     return optuna.samplers.CmaEsSampler(
         seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
     )
 
 
-SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
+SAMPLERS: dict[str, Callable[[int, bool, int], BaseSampler]] = {
     "tpe": _tpe,
     "random": _random,
     "gp": _gp,
@@ -64,7 +64,9 @@ def check_sampler(name: str, *, objectives: int) -> None:
         raise StudyError("--sampler 'cmaes' needs a package: pip install cmaes.")
 
 
-def make_sampler(name: str, *, seed: int, trial: int, parallel: bool) -> BaseSampler:
+def make_sampler(
+    name: str, *, seed: int, trial: int, parallel: bool, hidden: Container[int] = ()
+) -> BaseSampler:
     """Return the sampler that proposes trial number `trial` of a study.
 
     A fresh one each time: what it proposes follows from the seed, the number and the recorded
@@ -72,8 +74,12 @@ def make_sampler(name: str, *, seed: int, trial: int, parallel: bool) -> BaseSam
 
     Args:
         parallel: whether other trials run, which TPE then counts as poor (its constant liar).
+        hidden: numbers of trials that it shall not see.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        sampler = SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel)
-    return Bounded(sampler, SEEN[name]) if name in SEEN else sampler
+
+    def make(refused: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel, refused)
+
+    return Bounded(make, SEEN[name], hidden) if name in SEEN else make(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from hwtune.search.stopping import StoppingRule
+from hwtune.search.trial import error_of
 
+RAISED = re.compile(r"[\w.]+: ")  # the last line of a traceback
 Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
 
 
@@ -24,7 +27,7 @@ class EarlyStopping(FIFOScheduler):
         decided: by trial and epoch, what a resumed study had decided before.
 
     Attributes:
-        reasons: why each stopped trial was stopped, by trial.
+        reasons: why each stopped trial was stopped, or broke for good, by trial.
     """
 
     def __init__(
@@ -55,6 +58,12 @@ class EarlyStopping(FIFOScheduler):
             return TrialScheduler.CONTINUE
         self.reasons[number] = reason
         return TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Note what a trial raised last; nothing where its process died without a word."""
+        last = error_of(trial)[-1:]
+        if last and RAISED.match(last[0]):
+            self.reasons[trial.config["trial"]] = last[0][:200]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,18 @@ from hwtune.errors import SpaceError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
-from hwtune.search.ledger import BASELINE, COST, ENDED, SAME_AS, Ledger, unfinished
+from hwtune.search.ledger import (
+    BASELINE,
+    COST,
+    ENDED,
+    INFEASIBLE,
+    SAME_AS,
+    SLOW,
+    START,
+    Ledger,
+    cut_off,
+    unfinished,
+)
 from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace, size_of
 
@@ -42,9 +53,11 @@ class OptunaSearcher(Searcher):
     Args:
         study: with the baselines enqueued, their names under the user attribute "baseline". Its
             unfinished trials are handed out first, under their old numbers.
-        sampler: returns the sampler that proposes the trial of a number.
+        sampler: returns the sampler that proposes the trial of a number, blind to the trials of
+            a set of numbers.
         measure: returns the cost of a point of the space; raises SpaceError.
-        accept: returns why a configuration costs this study too much, or "".
+        too_large, too_slow: return why a network is not trained, or "". Baselines are trained
+            however large they are, what is known to work however slow.
         finished: returns whether no further trial should start.
         reasons: why each stopped trial was stopped, filled by the scheduler.
         gpu_slots: how many trials may ask for a GPU at once.
@@ -58,9 +71,10 @@ class OptunaSearcher(Searcher):
         objectives: Objectives,
         *,
         seed: int,
-        sampler: Callable[[int], BaseSampler],
+        sampler: Callable[[int, Container[int]], BaseSampler],
         measure: Callable[[Hyperparameters], Cost],
-        accept: Callable[[Cost, TrialConfig], str],
+        too_large: Callable[[Cost], str],
+        too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         reasons: dict[int, str],
         gpu_slots: int = 0,
@@ -68,15 +82,19 @@ class OptunaSearcher(Searcher):
         super().__init__(metric="val_accuracy", mode="max")
         self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
         self.seed, self.sampler = seed, sampler
-        self.measure, self.accept, self.finished = measure, accept, finished
+        self.measure, self.finished = measure, finished
+        self.too_large, self.too_slow = too_large, too_slow
         self.reasons, self.gpu_slots = reasons, gpu_slots
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
+        told = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+        # Refused under an older budget, under which time was shorter than it is now.
+        self.pardoned = {t.number for t in told if self._in_time_now(t)}
         self.seen = {
             point(t.params): t.number
-            for t in study.get_trials(deepcopy=False)
-            if t.state.is_finished() and SAME_AS not in t.user_attrs
+            for t in told
+            if not (SAME_AS in t.user_attrs or t.number in self.pardoned or cut_off(t))
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,7 +119,7 @@ class OptunaSearcher(Searcher):
             else:
                 if repeats >= MAX_REPEATS_IN_A_ROW and (unseen := self._unseen()):
                     self.study.enqueue_trial(unseen)
-                self.study.sampler = self.sampler(self._next_number())
+                self.study.sampler = self.sampler(self._next_number(), self.pardoned)
                 trial = self.study.ask(dict(self.space.search))
             first = self.seen.setdefault(point(trial.params), trial.number)
             if first != trial.number:
@@ -120,21 +138,24 @@ class OptunaSearcher(Searcher):
         return Searcher.FINISHED
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
-        """Start a trial and return its configuration; None and told so when it is infeasible."""
+        """Start a trial and return its configuration; None and told so when it is refused."""
         baseline = trial.user_attrs.get(BASELINE, "")
         config = self.space.config(trial.params)
         recorded = self.ledger.trials.get(trial.number)
+        reason, why = "", INFEASIBLE
         try:
             cost = self.measure(trial.params)
-            begun = bool(recorded and recorded.epochs)
-            reason = "" if baseline or begun else self.accept(cost, config)
+            if not (baseline or (recorded and recorded.epochs)):
+                reason = self.too_large(cost)
+                if not reason and START not in trial.user_attrs:
+                    reason, why = self.too_slow(cost, config), SLOW
         except SpaceError as error:
             cost, reason = Cost(0, 0), str(error)
         trial.set_user_attr(COST, [cost.parameters, cost.macs])
         self.ledger.start(trial.number, trial.params, baseline=baseline, cost=cost)
         if reason:
             self.ledger.rejected.add(trial.number)
-            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=("infeasible", 1.0))
+            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=(why, 1.0))
             return None
         return {
             "trial": trial.number,
@@ -142,6 +163,13 @@ class OptunaSearcher(Searcher):
             "seed": self.seed * 100_003 + trial.number,
             "config": config.to_dict(),
         }
+
+    def _in_time_now(self, refused: FrozenTrial) -> bool:
+        """Return whether a point that was too slow for an older budget is not for this one."""
+        if SLOW not in refused.constraints:
+            return False
+        cost = Cost(*refused.user_attrs[COST])
+        return not self.too_slow(cost, self.space.config(refused.params))
 
     def _next_number(self) -> int:
         """Return the number of the trial that will be asked for next."""
@@ -156,7 +184,7 @@ class OptunaSearcher(Searcher):
         """
         known = dict(frozen.params)
         if len(known) < len(self.space.search):
-            alone = optuna.create_study(sampler=self.sampler(frozen.number))
+            alone = optuna.create_study(sampler=self.sampler(frozen.number, ()))
             fixed = frozen.system_attrs.get("fixed_params", {})
             values = {**alone.ask(dict(self.space.search)).params, **fixed, **known}
             self.study._storage.set_trial_system_attr(frozen._trial_id, "fixed_params", values)
@@ -211,7 +239,10 @@ class OptunaSearcher(Searcher):
                 trial, TrialState.PRUNED, "failed", result["failed"], violates=("diverged", 1.0)
             )
         elif error or result.get("failed"):
-            reason = result.get("failed") or f"the trial's process was lost {MAX_LOST + 1} times"
+            lost = f"the trial's process was lost {MAX_LOST + 1} times"
+            reason = result.get("failed") or ", ".join(
+                filter(None, (lost, self.reasons.get(trial.number)))
+            )
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
             values = self.objectives.values(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune import (
     CheckpointConfig,
@@ -35,7 +36,7 @@ from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.interrupts import halting, interruptible
-from hwtune.search.ledger import BASELINE, COST, Ledger, settle
+from hwtune.search.ledger import BASELINE, COST, START, Ledger, cut_off, refused, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
@@ -48,8 +49,6 @@ from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
 from hwtune.states import start_store
-
-START = "start"  # the user attribute of a point known to work
 
 
 def journal_of(folder: StudyFolder) -> JournalStorage:
@@ -82,19 +81,42 @@ def begun_trials(folder: StudyFolder) -> int:
     """Return how many trials a study has begun, as its budget counts them."""
     if not folder.journal.is_file():
         return sum(trial.epochs > 0 for trial in folder.read_trials())
+    return sum(COST in trial.user_attrs and not refused(trial) for trial in told(folder))
+
+
+def known_points_begun(folder: StudyFolder) -> set[str]:
+    """Return the names of the baselines and starts that a study need not begin any more."""
+    if not folder.journal.is_file():
+        return set()
+    begun = [t.user_attrs for t in told(folder) if COST in t.user_attrs and not cut_off(t)]
+    return {each[kind] for each in begun for kind in (BASELINE, START) if kind in each}
+
+
+def told(folder: StudyFolder) -> list[FrozenTrial]:
+    """Return the trials in the journal of a study folder."""
     storage = journal_of(folder)
-    return sum(
-        COST in trial.user_attrs and "infeasible" not in trial.constraints
+    return [
+        trial
         for name in optuna.get_all_study_names(storage)
         for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    )
+    ]
 
 
-def enqueue_known_points(study: optuna.Study, space: SearchSpace) -> None:
-    """Queue the baselines, then the points known to work, unless they are there."""
-    there = [t.user_attrs for t in study.get_trials(deepcopy=False)]
+def enqueue_known_points(
+    study: optuna.Study, space: SearchSpace, left_out: Container[str] = ()
+) -> None:
+    """Queue the baselines, then the points known to work, unless they are there.
+
+    A baseline that the end of an earlier search cut off is queued again.
+
+    Args:
+        left_out: names of baselines that are not queued.
+    """
+    there = [t.user_attrs for t in study.get_trials(deepcopy=False) if not cut_off(t)]
     for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
         for name, values in points.items():
+            if kind == BASELINE and name in left_out:
+                continue
             if not any(attributes.get(kind) == name for attributes in there):
                 study.enqueue_trial(values, user_attrs={kind: name})
 
@@ -110,6 +132,7 @@ def run_search(
     budget: Budget,
     clock: Clock,
     slots: Slots,
+    left_out: Container[str] = (),
     changed: Callable[[], None] = lambda: None,
     console: Console,
     runner: type[tune.Trainable] = TrialRunner,
@@ -122,6 +145,7 @@ def run_search(
         data: the `SearchSplit`, in Ray's object store.
         costs: of random points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
+        left_out: names of baselines that are not trained.
         changed: called after each trial that is over.
         runner: what trains, or breaks, or sleeps.
 
@@ -134,7 +158,7 @@ def run_search(
     epochs = longest(space, images=images)
     objectives = Objectives(settings.objectives, images)
     study = open_optuna_study(folder, objectives)
-    ledger, recorded = restored(study, space, folder)
+    ledger, recorded = restored(study, space, folder, left_out)
     for epoch in recorded:
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
     pace = Pace(
@@ -148,14 +172,16 @@ def run_search(
         ledger,
         objectives,
         seed=settings.seed,
-        sampler=lambda number: make_sampler(
+        sampler=lambda number, hidden: make_sampler(
             settings.sampler,
             seed=settings.seed,
             trial=number,
             parallel=slots.total > 1,
+            hidden=hidden,
         ),
         measure=partial(cost_of, space, classes=split.classes, side=split.side),
-        accept=lambda each, config: too_large(space, each) or pace.accept(each, config.epochs),
+        too_large=partial(too_large, space),
+        too_slow=pace.too_slow,
         finished=pace.finished,
         reasons=stopping.reasons,
         gpu_slots=slots.parallel if slots.gpus else 0,
@@ -201,7 +227,7 @@ def run_search(
 
 
 def restored(
-    study: optuna.Study, space: SearchSpace, folder: StudyFolder
+    study: optuna.Study, space: SearchSpace, folder: StudyFolder, left_out: Container[str]
 ) -> tuple[Ledger, list[EpochRecord]]:
     """Return what an earlier run recorded, in order, and queue the known points that it lacks."""
     settle(study)
@@ -209,7 +235,7 @@ def restored(
     told = study.get_trials(deepcopy=False)
     recorded = folder.forget_unknown({t.number for t in told if COST in t.user_attrs})
     ledger.restore(told, recorded)
-    enqueue_known_points(study, space)
+    enqueue_known_points(study, space, left_out)
     return ledger, recorded
 
 
@@ -264,10 +290,9 @@ def longest(space: SearchSpace, *, images: int) -> int:
         epochs = max(each for each in searched.choices if isinstance(each, int))
     elif searched is not None:
         epochs = int(searched.high)  # type: ignore[attr-defined]
-    if config.max_steps and not {"max_steps", "batch_size"} & space.search.keys():
-        steps = max(1, images // config.batch_size)  # of an epoch
-        return min(epochs, math.ceil(config.max_steps / steps))
-    return epochs
+    if {"max_steps", "batch_size"} & space.search.keys():
+        return epochs
+    return replace(config, epochs=epochs).longest(images)
 
 
 def fit(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.experiment import Trial
 
 if TYPE_CHECKING:
     from hwtune.data.splits import SearchSplit
@@ -37,3 +39,10 @@ class TrialRunner(tune.Trainable):
     def step(self) -> Report:
         """Train one epoch."""
         return self.worker.step()
+
+
+def error_of(trial: Trial) -> list[str]:
+    """Return the lines, none of them empty, in which Ray noted what broke a trial."""
+    file = trial.error_file
+    lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
+    return [line for line in lines if line.strip()]

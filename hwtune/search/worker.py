@@ -61,10 +61,10 @@ class Worker:
         except ray.exceptions.RayError:
             raise  # not the configuration's fault: it goes on in another process
         except Exception as error:
+            if isinstance(error, RuntimeError) and self.fast.device == "cuda":
+                raise  # its GPU may be lost to this process, or full of another's trial
             if isinstance(error, RuntimeError) and "allocate" in str(error):
                 return self.failed("out of memory")  # torch has no better class on a CPU
-            if isinstance(error, RuntimeError) and self.fast.device == "cuda":
-                raise  # the process may not be able to use its GPU any more
             return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
 
     def begin(self) -> None:

@@ -82,11 +82,17 @@ def build_schedule(
     """Return the lr schedule for at most `epochs` epochs of `steps` steps, `max_steps` in all.
 
     OneCycle (Smith and Topin, arXiv 1708.07120) warms up over 30 % of all steps, then falls along
-    a cosine. Plateau multiplies by `lr_decay` after `lr_patience` epochs without progress.
+    a cosine; Adam's first beta goes the other way, SGD keeps its own momentum. Plateau multiplies
+    by `lr_decay` after `lr_patience` epochs without progress.
     """
     if lr_schedule == "onecycle":
         total = min(epochs * steps, max_steps or math.inf)
-        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=int(total))
+        return lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=lr,
+            total_steps=int(total),
+            cycle_momentum=not isinstance(optimizer, SGD),
+        )
     if lr_schedule == "exponential":
         return lr_scheduler.ExponentialLR(optimizer, lr_decay)
     if lr_schedule == "plateau":

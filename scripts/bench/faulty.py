@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.search.trial import Report, TrialRunner
 from hwtune.search.worker import Worker
 
-RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS = 1, 2, 3, 4, 5
+RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS, GPU_MEMORY = 1, 2, 3, 4, 5, 6
 FLAG = "HWTUNE_FAULTY_FLAG"  # the environment variable that names a file, absent until a kill
 
 
@@ -38,6 +39,9 @@ class FaultyWorker(Worker):
                     parameter.data.fill_(math.nan)
             if self.number == MEMORY:
                 torch.empty(10**15)
+            if self.number == GPU_MEMORY:  # which may be another trial's fault
+                self.fast = replace(self.fast, device="cuda")
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             if self.number == KILLED_ALWAYS or (self.number == KILLED_ONCE and first_time()):
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().train_epoch()

@@ -176,11 +176,12 @@ def replay(method: Method, seed: int, until: float) -> list[tuple[float, float]]
         searcher = (MixedFidelities if method.mixed else OptunaSearcher)(
             study, space, ledger, objectives,
             seed=seed,
-            sampler=lambda number: make_sampler(
-                method.sampler, seed=seed, trial=number, parallel=True
+            sampler=lambda number, hidden: make_sampler(
+                method.sampler, seed=seed, trial=number, parallel=True, hidden=hidden
             ),
             measure=lambda values: Cost(1, 1),
-            accept=lambda cost, config: "",
+            too_large=lambda cost: "",
+            too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
             reasons=stopping.reasons,
         )  # fmt: skip

@@ -13,17 +13,13 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
         (OLD, 7, {}, OLD),
         (OLD, 7, {"trials": 400}, Budget(trials=400, epochs=9, target=0.9)),
         (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9)),
-        (
-            OLD,
-            50,
-            {"time_budget": 60.0},
-            Budget(trials=100, epochs=9, seconds=160.0, target=0.9),
-        ),
+        (Budget().filled(), 50, {"time_budget": 60.0}, Budget(seconds=160.0)),
         (Budget(target=0.8), 7, {"trials": 400}, Budget(trials=400)),  # which was reached
         (Budget(trials=8), 8, {"target": 0.99}, Budget(trials=58, target=0.99)),
         (Budget(trials=8), 3, {"target": 0.99}, Budget(trials=8, target=0.99)),
         (Budget(seconds=900.0), 7, {"target": 0.99}, Budget(seconds=900.0, target=0.99)),
-        (Budget(seconds=90.0), 7, {"target": 0.99}, Budget(target=0.99)),  # which are spent
+        # The 90 seconds are spent, and 50 more trials are the bound.
+        (Budget(seconds=90.0), 7, {"target": 0.99}, Budget(trials=57, target=0.99)),
     ],
 )
 def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):

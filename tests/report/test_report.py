@@ -13,7 +13,7 @@ from PIL import Image
 
 from hwtune.data import load_data
 from hwtune.records import StudyFolder, TrialRecord
-from hwtune.report.content import Content, gains
+from hwtune.report.content import Content, gains, left_out
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
 from hwtune.report.report import rungs, write_report
@@ -108,6 +108,16 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert (row["name"], row["gain"]) == ("known", pytest.approx(0.09))
     assert gains(content(order))[0]["gain"] == pytest.approx(0.1)
     assert gains(content([])) == []
+    again = TrialRecord(3, "known", state="complete", val_accuracy=0.95, best_epoch=1)
+    other = TrialRecord(4, "other", val_accuracy=0.93, best_epoch=1)
+    rows = gains(content([order[0], again, other, order[2]]))
+    assert [(row["name"], row["whole"]) for row in rows] == [("known", True), ("other", False)]
+
+
+def test_the_baselines_left_out_are_those_of_the_latest_search():
+    runs = [{"left_out": ["a", "b"]}, {"left_out": ["b"]}, {}]
+    assert left_out({"runs": runs}) == ["b"]
+    assert left_out({"runs": [{}]}) == left_out({}) == []
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():

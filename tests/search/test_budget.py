@@ -1,20 +1,23 @@
 import math
+from dataclasses import replace
 
 import pytest
 
+from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, create_study
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
+from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
 from hwtune.search.study import longest
 from hwtune.space import SearchSpace, choice, integer
 
 
-def test_without_trials_and_time_a_quarter_of_an_hour_is_spent():
-    assert Budget().filled().seconds == 900
-    assert Budget(epochs=3).filled() == Budget(epochs=3, seconds=900)
+def test_without_trials_and_time_a_quarter_of_an_hour_is_spent_on_at_most_fifty():
+    assert Budget(epochs=3).filled() == Budget(epochs=3, trials=50, seconds=900)
     assert Budget(trials=5).filled().seconds is None
+    assert Budget(seconds=5.0).filled().trials is None
 
 
 def test_the_cost_model_is_calibrated_by_the_median_of_what_it_saw():
@@ -150,11 +153,67 @@ def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
 
 def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_path):
     running = Running(tmp_path, Budget(seconds=900))
-    slow = Cost(1000, 10**10)
-    assert running.pace.accept(slow, 9) == ""
+    slow, whole = Cost(1000, 10**10), TrialConfig(epochs=9)
+    assert running.pace.too_slow(slow, whole) == ""
+    running.cost.observe(macs=10**7, images=1000, seconds=1.0)
+    assert running.pace.too_slow(slow, whole) == ""  # the first trial of all
     running.train(0, 1.0)
-    assert "minutes to train, over 25% of the 15 minutes" in running.pace.accept(slow, 9)
-    assert running.pace.accept(Cost(1000, 10**7), 9) == ""
+    assert "minutes to train, over 25% of the 15 minutes" in running.pace.too_slow(slow, whole)
+    assert running.pace.too_slow(Cost(1000, 10**7), whole) == ""
+    long = Cost(1000, 10**9)
+    assert running.pace.too_slow(long, whole)
+    assert running.pace.too_slow(long, replace(whole, max_steps=1)) == ""
+
+
+def test_with_time_alone_any_number_of_trials_is_trained(tmp_path):
+    running = Running(tmp_path, Budget(seconds=1e6))
+    for number in range(200):
+        running.train(number, 1.0)
+    assert not running.pace.finished()
+
+
+def outlook(budget, **changes):
+    """Return an outlook on networks whose epoch takes a second on one of two slots."""
+    cost = CostModel()
+    cost.observe(macs=10**7, images=1000, seconds=1.0)
+    quick = Cost(1000, 10**7)
+    given = {"baselines": {}, "starts": {}, "good": [], "stops": False, "learns": False, **changes}
+    return Outlook(
+        cost=cost, budget=budget, clock=clock(), typical=[quick], images=1000, epochs=10, **given
+    )
+
+
+BASELINES = {name: Cost(1000, macs) for name, macs in (("a", 10**9), ("b", 10**7), ("c", 10**8))}
+
+
+def test_baselines_too_slow_for_the_time_are_left_out_the_cheapest_last():
+    def names(seconds):
+        return list(outlook(Budget(seconds=seconds), baselines=BASELINES, good=known).left_out())
+
+    known = [Cost(1000, 10**7)]
+
+    # 10, 74 and 717 s at full length; 57 s are taken by retraining and start.
+    assert names(57 + 1.5 * 802) == names(None) == []
+    assert names(57 + 1.5 * 800) == names(57 + 1.5 * 85) == ["a"]
+    assert names(57 + 1.5 * 84) == ["a", "c"]
+    assert names(30.0) == ["a", "b", "c"]
+    known.clear()
+    assert names(30.0) == ["a", "c"]
+
+
+def test_the_forecast_fills_the_time_with_trials():
+    expected = outlook(Budget(seconds=1058.0)).forecast()  # 1,001 s of two slots
+    assert (expected.trials, expected.epochs) == (200, 2000)
+    assert expected.seconds == pytest.approx(1057, abs=1)
+
+
+def test_the_forecast_counts_the_known_points_at_their_own_cost():
+    known = {"a": BASELINES["a"]}
+    usual, with_known = (
+        outlook(Budget(trials=6), baselines=each, done=2).forecast() for each in ({}, known)
+    )
+    assert usual.trials == with_known.trials == 4
+    assert with_known.seconds - usual.seconds == pytest.approx((717 - 10) / 2, rel=0.01)
 
 
 def test_the_longest_trial_is_found_wherever_the_space_says_it():

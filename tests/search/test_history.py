@@ -62,7 +62,7 @@ def test_a_bounded_sampler_proposes_what_it_would_on_those_trials_alone(study, n
     alone.add_trials(few(study.get_trials(), 20))
     values = []
     for each, wrap in ((study, True), (alone, False)):
-        sampler = make_sampler(name, seed=3, trial=30, parallel=False).sampler
-        each.sampler = Bounded(sampler, 20) if wrap else sampler
+        make = make_sampler(name, seed=3, trial=30, parallel=False).make
+        each.sampler = Bounded(make, 20) if wrap else make(0)
         values.append(each.ask(SPACE).params["x"])
     assert values[0] == values[1]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -13,7 +14,7 @@ from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.study import enqueue_known_points, open_optuna_study
+from hwtune.search.study import enqueue_known_points, known_points_begun, open_optuna_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 
 SPACE = SearchSpace(
@@ -28,8 +29,8 @@ SPACE = SearchSpace(
 class Bridge:
     """A searcher with its study and files, driven as Ray would; a second one goes on."""
 
-    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, accept=lambda cost, config: "",
-                 sampler="tpe", objectives=("val_accuracy",), again=False,
+    def __init__(self, path, space=SPACE, *, seed=0, limit=10**9, too_slow=lambda cost, config: "",
+                 sampler="tpe", objectives=("val_accuracy",), again=False, left_out=(),
                  parallel=False):  # fmt: skip
         self.folder = StudyFolder(path / "s") if again else create_study(path, None, "s")
         self.folder.repair()
@@ -38,13 +39,16 @@ class Bridge:
         settle(self.study)
         self.ledger = Ledger(self.folder, space.search)
         self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
-        enqueue_known_points(self.study, space)
+        enqueue_known_points(self.study, space, left_out)
         self.reasons = {}
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
-            sampler=lambda trial: make_sampler(sampler, seed=seed, trial=trial, parallel=parallel),
+            sampler=lambda trial, hidden: make_sampler(
+                sampler, seed=seed, trial=trial, parallel=parallel, hidden=hidden
+            ),
             measure=lambda values: cost_of(space, values, classes=10, side=8),
-            accept=accept,
+            too_large=lambda cost: too_large(space, cost),
+            too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
             reasons=self.reasons,
         )  # fmt: skip
@@ -104,7 +108,13 @@ def test_a_lost_process_is_a_failure(bridge):
     bridge.begin()
     bridge.epoch(1, 0.5)
     assert bridge.end(error=True).state == TrialState.FAIL
-    assert "process was lost" in bridge.ledger.trials[bridge.number].reason
+    assert bridge.ledger.trials[bridge.number].reason == "the trial's process was lost 4 times"
+    bridge.begin()
+    bridge.reasons[bridge.number] = "RuntimeError: out of memory"
+    bridge.end(error=True)
+    assert bridge.ledger.trials[bridge.number].reason.endswith(
+        "4 times, RuntimeError: out of memory"
+    )
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
@@ -158,7 +168,7 @@ def test_what_cannot_be_built_or_is_too_large_is_told_and_not_trained(tmp_path):
         search={"filters": choice("4", "4-4-4-4", "256-256"), "lr": log_uniform(1e-4, 1.0)},
         max_parameters=100_000,
     )
-    bridge = Bridge(tmp_path, space, accept=lambda cost, config: too_large(space, cost))
+    bridge = Bridge(tmp_path, space)
     for _ in range(15):
         assert bridge.begin()["config"]["filters"] == "4"
         bridge.epoch(1, 0.5)
@@ -184,9 +194,98 @@ def test_trials_that_fail_before_their_first_epoch_count(tmp_path):
 
 def test_a_space_with_nothing_left_ends_the_study(tmp_path):
     space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
-    bridge = Bridge(tmp_path, space, accept=lambda cost, config: "too much")
+    bridge = Bridge(tmp_path, space, too_slow=lambda cost, config: "too much")
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
     assert not bridge.ledger.trained
+
+
+def slow_above(limit):
+    """Return what refuses a long translation, as if it cost time."""
+    return lambda cost, config: "too slow" if config.translation > limit else ""
+
+
+KNOWN = replace(
+    SPACE,
+    baselines={name: {"lr": lr, "translation": 0.4} for name, lr in (("old", 0.1), ("one", 0.2))},
+    starts={"vgg": {"lr": 0.01, "translation": 0.45}},
+)
+
+
+def test_what_is_known_is_trained_however_slow_it_is(tmp_path):
+    bridge = Bridge(tmp_path, KNOWN, too_slow=slow_above(0.3))
+    run_trials(bridge, 12)
+    known, others = [0.4, 0.4, 0.45], list(bridge.ledger.trials.values())[3:]
+    assert [bridge.ledger.trials[n].config["translation"] for n in range(3)] == known
+    refused = [t for t in others if t.state == "failed" and t.reason == "too slow"]
+    assert refused
+    assert len(others) - len(refused) == 9
+    for each in others:
+        assert (each in refused) == (each.config["translation"] > 0.3)
+
+
+def test_what_is_refused_is_no_startup_trial(tmp_path):
+    """TPE's startup trials are the random sampler's; it never counts what was not trained."""
+    drawn = {
+        sampler: Bridge(tmp_path / sampler, too_slow=slow_above(0.1), sampler=sampler)
+        for sampler in ("tpe", "random")
+    }
+    tpe, random = (run_trials(each, 12) for each in drawn.values())
+    assert drawn["random"].ledger.rejected
+    alike = [a == b for a, b in zip(tpe, random, strict=True)]
+    assert alike[:10] == [True] * 10
+    assert not alike[11]
+
+
+def test_a_longer_budget_pardons_what_an_older_one_refused(tmp_path):
+    space = replace(SPACE, search={"lr": choice(0.1, 0.01), "translation": choice(0.0, 0.5)})
+    space = replace(space, baselines={})
+    first = Bridge(tmp_path, space, too_slow=slow_above(0.1))
+    assert {config["translation"] for _, config in run_trials(first, 2)} == {0.0}
+    assert first.searcher.suggest("t") == Searcher.FINISHED
+    assert len(first.ledger.rejected) == 2
+    same = Bridge(tmp_path, space, too_slow=slow_above(0.1), again=True)
+    assert same.searcher.suggest("t") == Searcher.FINISHED
+    longer = Bridge(tmp_path, space, again=True)
+    assert {config["translation"] for _, config in run_trials(longer, 2)} == {0.5}
+    assert longer.searcher.suggest("t") == Searcher.FINISHED
+    assert longer.ledger.trained == 4
+
+
+def test_a_pardoned_point_is_hidden_from_the_sampler(tmp_path):
+    def proposed(path, *limits):
+        bridge = None
+        for again, limit in enumerate(limits):
+            bridge = Bridge(path, too_slow=slow_above(limit), again=bool(again), seed=2)
+            run_trials(bridge, 15)
+        share = [t.config["translation"] > 0.1 for t in bridge.ledger.trials.values()]
+        return sum(share[-10:])
+
+    assert proposed(tmp_path / "a", 0.1, 0.1) < proposed(tmp_path / "b", 0.1, 0.5)
+
+
+def test_baselines_left_out_come_with_a_longer_budget(tmp_path):
+    first = Bridge(tmp_path, KNOWN, left_out=["one"])
+    run_trials(first, 3)
+    known = [t.user_attrs.get("baseline") or t.user_attrs.get("start") for t in first.study.trials]
+    assert known == ["old", "vgg", None]
+    again = Bridge(tmp_path, KNOWN, again=True)
+    assert again.begin()["baseline"] == "one"
+
+
+def test_a_baseline_that_the_end_cut_off_is_trained_again_when_there_is_time(tmp_path):
+    first = Bridge(tmp_path, KNOWN)
+    for _ in range(2):
+        first.begin()
+        first.epoch(1, 0.5)
+        first.end(full_length=first.number == 0)
+    again = Bridge(tmp_path, KNOWN, again=True)
+    config = [again.begin() for _ in range(2)]
+    assert [each["baseline"] for each in config] == ["", "one"]  # the start was queued before
+    assert config[1]["trial"] == 3
+    again.epoch(1, 0.5)
+    again.end(full_length=True)
+    assert known_points_begun(again.folder) == {"old", "one", "vgg"}
+    assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
 
 
 def test_a_renamed_folder_goes_on(tmp_path):
@@ -375,7 +474,7 @@ def test_a_proposal_cut_off_half_way_is_completed(tmp_path, written):
     space = SearchSpace(question="?", data="digits", search=SPACE.search, fixed={"epochs": 3})
     whole = Bridge(tmp_path / "a", space, sampler="random").begin()
     cut = Bridge(tmp_path / "b", space, sampler="random")
-    cut.study.sampler = cut.searcher.sampler(0)
+    cut.study.sampler = cut.searcher.sampler(0, ())
     names = list(space.search)[:written]
     cut.study.ask({name: space.search[name] for name in names})
     assert Bridge(tmp_path / "b", space, sampler="random", again=True).begin() == whole
