@@ -392,6 +392,21 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
     assert (last["baseline"], last["state"], last["epochs"]) == ("wide", "complete", "90")
 
 
+def test_where_the_time_is_short_trials_are(tmp_path):
+    space = tmp_path / "long.py"
+    long = 'SPACE = replace(SPACE, fixed={**SPACE.fixed, "epochs": 1000})'
+    space.write_text(TWO_BASELINES + long)
+    done = run(["search", space, "--time-budget", "40s", "--seeds", 2, "--name", "s"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    study = (tmp_path / "s", done)
+    epochs = about(study)["budget"]["epochs"]
+    assert 1 <= epochs < 1000
+    assert f"Trials have {epochs} epochs instead of 1000" in done.stdout
+    assert max(int(row["epochs"]) for row in rows(study, "trials.csv")) <= epochs
+    (winner,) = json.loads((study[0] / "retrain.json").read_text())["configurations"]
+    assert winner["config"]["epochs"] == epochs
+
+
 def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatch):
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
     digits = load_data("digits")

@@ -94,8 +94,11 @@ def search(
             "gpus_per_trial": place.gpu_share,
         },
     )  # fmt: skip
+    # What ends by its steps, or whose length is searched, is never made shorter.
+    whole = "epochs" not in space.search and space.config(space.corner(largest=True)).epochs
+    shorten = budget.epochs is None and epochs == whole
     with begun(folder):
-        run(folder, about, dataset, place=place, command=command)
+        run(folder, about, dataset, place=place, command=command, shorten=shorten)
     return folder
 
 
@@ -219,11 +222,13 @@ def run(
     place: Place,
     command: Command,
     done: int = 0,
+    shorten: bool = False,
 ) -> None:
     """Search, retrain and report what `about` asks for and is not done, with the lock held.
 
     Args:
         done: trials that an earlier run began.
+        shorten: whether trials may be made shorter than the space says, where time is short.
     """
     retraining = Retraining(**about.get("retraining", {}))
     with (
@@ -238,7 +243,7 @@ def run(
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)
         if search:
-            search.run(slots, changed)
+            search.run(slots, changed, shorten=shorten)
         retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 
@@ -263,8 +268,12 @@ class Search:
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=command.console.print)
 
-    def run(self, slots: Slots, changed: Callable[[], None]) -> None:
+    def run(self, slots: Slots, changed: Callable[[], None], *, shorten: bool) -> None:
         """Search until the budget is met.
+
+        Args:
+            changed: called after each trial that is over.
+            shorten: whether trials may be made shorter than the space says.
 
         Raises:
             HwtuneFailure: when there is nothing to retrain then.
@@ -272,7 +281,11 @@ class Search:
         about, objectives = self.about, self.settings.objectives
         self.show_distortions()
         clock = self.clock(slots)
-        left_out = self.foresee(clock)
+        outlook = self.outlook(clock)
+        if shorten and (epochs := outlook.affordable_epochs()) < outlook.epochs:
+            self.shorten(epochs, instead_of=outlook.epochs)
+            outlook = replace(outlook, epochs=epochs)
+        left_out = self.foresee(outlook)
         ledger = run_search(
             self.space, self.data, self.folder, self.settings, costs=self.typical,
             cost=self.cost, budget=self.budget, clock=clock, slots=slots, left_out=left_out,
@@ -317,11 +330,11 @@ class Search:
             most = min(most, trial.epochs)
         return min(most, config.retrain_epochs(trial.best_epoch))
 
-    def foresee(self, clock: Clock) -> list[str]:
-        """Say and record what the command will cost; return the baselines that it leaves out."""
+    def outlook(self, clock: Clock) -> Outlook:
+        """Return what is known of the search before it begins."""
         begun = known_points_begun(self.folder)
         good = self.costs(self.space.starts)
-        outlook = Outlook(
+        return Outlook(
             cost=self.cost,
             budget=self.budget,
             clock=clock,
@@ -335,6 +348,21 @@ class Search:
             learns=self.settings.sampler != "random",
             done=self.done,
         )
+
+    def shorten(self, epochs: int, *, instead_of: int) -> None:
+        """Let every trial have so many epochs, and say so."""
+        self.space = self.space.with_epochs(epochs)
+        self.budget = replace(self.budget, epochs=epochs)
+        self.about |= {"space": self.space.to_json(), "budget": asdict(self.budget)}
+        assert self.budget.seconds
+        self.command.console.print(
+            f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}, so that retraining "
+            f"the best leaves half of the {in_words(self.budget.seconds)}. A longer --time-budget "
+            f"has room for more; --epochs {instead_of} insists."
+        )
+
+    def foresee(self, outlook: Outlook) -> list[str]:
+        """Say and record what the command will cost; return the baselines that it leaves out."""
         left_out = outlook.left_out()
         expected = replace(outlook, baselines=left(outlook.baselines, left_out)).forecast()
         self.about["runs"][-1] |= {"forecast": expected.describe(), "left_out": list(left_out)}
@@ -347,7 +375,8 @@ class Search:
                 "A longer --time-budget has room for them, and resume --time-budget takes them up."
             )
         say(
-            f"Forecast: about {expected.trials} trials, {expected.epochs:,} epochs, "
+            f"Forecast: about {counted(expected.trials, 'trial')}, "
+            f"{counted(expected.epochs, 'epoch')}, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
         return list(left_out)
@@ -360,6 +389,11 @@ class Search:
 def left(costs: Mapping[str, Cost], without: Container[str]) -> dict[str, Cost]:
     """Return the costs of the points that are not among `without`."""
     return {name: cost for name, cost in costs.items() if name not in without}
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things for people."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def in_words(seconds: float) -> str:

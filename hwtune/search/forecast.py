@@ -15,6 +15,7 @@ from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
 
 STARTUP_SECONDS = 12.0  # until the first trial trains
 BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines together may take
+CLOSING_SHARE = 1 / 2  # of the time of the command, that retraining may take
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,33 @@ class Outlook:
         ]
         return sum(each) / len(each)
 
-    @property
-    def closing(self) -> float:
-        """Return the seconds of what follows the search."""
+    def closing(self, epochs: int) -> float:
+        """Return the seconds of what follows a search whose best is retrained for so long."""
         after = self.clock.retraining
         return self.clock.closing(
-            self.epochs * self.seconds(*self.good),
+            epochs * self.seconds(*self.good),
             candidates=after.top + (len(self.baselines) if after.baselines else 0),
             finalists=after.finalists,
         )
+
+    def affordable_epochs(self) -> int:
+        """Return how long trials may be, at most `epochs`, so that retraining leaves half the time.
+
+        At least 1, however short the time.
+        """
+        if self.budget.seconds is None:
+            return self.epochs
+        rest = self.closing(0)
+        each = self.closing(1) - rest
+        left = CLOSING_SHARE * (self.budget.seconds - self.clock.elapsed) - rest
+        return max(1, min(self.epochs, int(left / each)))
 
     @property
     def searching(self) -> float:
         """Return the seconds that the time budget leaves for the search, its start included."""
         if self.budget.seconds is None:
             return math.inf
-        return self.budget.seconds - self.clock.elapsed - self.closing
+        return self.budget.seconds - self.clock.elapsed - self.closing(self.epochs)
 
     def left_out(self) -> dict[str, float]:
         """Return the baselines that are not trained, with their predicted seconds.
@@ -119,4 +131,6 @@ class Outlook:
                 break
             trials, trained, busy = trials + 1, trained + length, seconds
         searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))
-        return Forecast(trials, round(trained), self.clock.elapsed + searching + self.closing)
+        return Forecast(
+            trials, round(trained), self.clock.elapsed + searching + self.closing(self.epochs)
+        )

@@ -201,6 +201,17 @@ def test_baselines_too_slow_for_the_time_are_left_out_the_cheapest_last():
     assert names(30.0) == ["a", "c"]
 
 
+def test_trials_are_shortened_until_retraining_leaves_half_the_time():
+    def epochs(seconds):
+        return outlook(Budget(seconds=seconds)).affordable_epochs()
+
+    # 15 s, and two rounds of 1.5 s for each epoch.
+    assert epochs(None) == epochs(2 * (15 + 30) + 1) == 10
+    assert epochs(2 * (15 + 30) - 1) == 9
+    assert epochs(2 * (15 + 12) + 1) == 4
+    assert epochs(1.0) == 1
+
+
 def test_the_forecast_fills_the_time_with_trials():
     expected = outlook(Budget(seconds=1058.0)).forecast()  # 1,001 s of two slots
     assert (expected.trials, expected.epochs) == (200, 2000)
