@@ -59,7 +59,7 @@ def point(space: SearchSpace, name: str, values: Any, build: Any) -> dict[str, A
     try:
         cost = build(values)
     except MisfitError as error:
-        return {"name": name, "parameters": 0, "macs": 0, "trained": f"no: {error}"}
+        return {"name": name, "parameters": None, "macs": None, "trained": f"no: {error}"}
     reason = too_large(space, cost)
     if name in space.baselines:
         reason = ""

@@ -176,6 +176,18 @@ def test_spaces_are_listed_and_shown(hwtune):
     assert "4,222,831" in hwtune("spaces", "chinese_cnn").stdout
 
 
+def test_a_corner_that_makes_no_network_has_no_parameters(hwtune, tmp_path):
+    space = tmp_path / "deep.py"
+    space.write_text(
+        "from hwtune.space import SearchSpace, choice\n"
+        "SPACE = SearchSpace(question='?', data='digits',"
+        " search={'filters': choice('4', '4-4-4-4-4')})\n"
+    )
+    points = json.loads(hwtune("spaces", space, "--json").stdout)["points"]
+    assert points[1]["parameters"] is points[1]["macs"] is None
+    assert re.search(r"largest corner +- +- +no: ", hwtune("spaces", space).stdout)
+
+
 def test_data_is_added_checked_and_listed(hwtune, tmp_path, monkeypatch):
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
     archive = write_zip(tmp_path / "a.zip", members())

@@ -210,7 +210,12 @@ def spaces(
     show_table(
         ("point", "parameters", "multiply-accumulates", "trained"),
         (
-            (p["name"], f"{p['parameters']:,}", f"{p['macs']:,}", p["trained"])
+            (p["name"], amount(p["parameters"]), amount(p["macs"]), p["trained"])
             for p in shown["points"]
         ),
     )
+
+
+def amount(number: int | None) -> str:
+    """Return a number for people, "-" for what does not exist."""
+    return "-" if number is None else f"{number:,}"

@@ -79,14 +79,18 @@ class Pace:
         to_come = max(0, self.limit - self.ledger.trained) + len(self.ledger.running) / 2
         return min(self.search_left, to_come * self.mean_trial / self.clock.parallel)
 
-    def over(self) -> str:
+    def over(self, latest: float) -> str:
         """Return why the search must end now, or "".
 
         However short the time, one epoch is trained, so that there is something to retrain.
+
+        Args:
+            latest: the validation accuracy of an epoch that is not yet recorded; it may be NaN.
         """
-        if self._target_reached():
+        if self._target_reached(latest):
             return f"the target of {self.budget.target} was reached"
-        if self.ledger.best is not None and self.search_left <= 0:
+        trained = self.ledger.best is not None or math.isfinite(latest)
+        if trained and self.search_left <= 0:
             return "the time for the search was over"
         return ""
 
@@ -114,6 +118,8 @@ class Pace:
             f"{self.budget.seconds / 60:.0f} minutes"
         )
 
-    def _target_reached(self) -> bool:
+    def _target_reached(self, latest: float = math.nan) -> bool:
         best, target = self.ledger.best, self.budget.target
-        return target is not None and best is not None and best.val_accuracy >= target
+        if target is None:
+            return False
+        return latest >= target or (best is not None and best.val_accuracy >= target)

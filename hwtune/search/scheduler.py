@@ -23,7 +23,7 @@ class EarlyStopping(FIFOScheduler):
     Args:
         rule: None stops nothing early.
         scores: what the rule judges of a result.
-        over: returns why the search must end now, or "".
+        over: returns why the search must end with an epoch of that accuracy, or "".
         decided: by trial and epoch, what a resumed study had decided before.
 
     Attributes:
@@ -34,7 +34,7 @@ class EarlyStopping(FIFOScheduler):
         self,
         rule: StoppingRule | None,
         scores: Scores,
-        over: Callable[[], str],
+        over: Callable[[float], str],
         decided: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class EarlyStopping(FIFOScheduler):
         reason = self._judge(number, result)
         if trial.config["baseline"]:
             reason = ""
-        if over := self.over():
+        if over := self.over(result.get("val_accuracy", math.nan)):
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE

@@ -171,7 +171,7 @@ def replay(method: Method, seed: int, until: float) -> list[tuple[float, float]]
         enqueue_known_points(study, space)
         ledger = Ledger(study_folder, space.search)
         stopping = EarlyStopping(
-            settings.rule(epochs=EPOCHS), lambda _, result: [result["val_accuracy"]], lambda: ""
+            settings.rule(epochs=EPOCHS), lambda _, result: [result["val_accuracy"]], lambda _: ""
         )
         searcher = (MixedFidelities if method.mixed else OptunaSearcher)(
             study, space, ledger, objectives,

@@ -120,8 +120,14 @@ def test_the_study_ends_at_its_target(tmp_path):
         assert not running.pace.finished()
         running.train(0, 1.0)
         assert running.pace.finished() == reached
-        assert bool(running.pace.over()) == reached
-    assert running.pace.over() == "the target of 0.5 was reached"
+        assert bool(running.pace.over(math.nan)) == reached
+    assert running.pace.over(0.4) == "the target of 0.5 was reached"
+
+
+def test_the_epoch_that_reaches_the_target_is_the_last(tmp_path):
+    pace = Running(tmp_path, Budget(trials=9, target=0.9)).pace
+    assert pace.over(0.8) == pace.over(math.nan) == ""
+    assert pace.over(0.9) == "the target of 0.9 was reached"
 
 
 def test_the_time_left_follows_the_trials_to_come(tmp_path):
@@ -138,17 +144,17 @@ def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
     for number in range(1, 6):
         running.train(number, 6.0)  # now a trial takes 54 s
     assert running.pace.finished()
-    assert not running.pace.over()
+    assert not running.pace.over(math.nan)
 
 
 def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
     running = Running(tmp_path, Budget(seconds=1))
     assert not running.pace.finished()
     running.ledger.trials[0] = TrialRecord(0)
-    assert not running.pace.over()
+    assert not running.pace.over(math.nan)
     assert running.pace.finished()
     running.train(0, 1.0)
-    assert running.pace.over() == "the time for the search was over"
+    assert running.pace.over(0.5) == "the time for the search was over"
 
 
 def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_path):

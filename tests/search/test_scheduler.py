@@ -17,7 +17,7 @@ def accuracy(trial, result):
 
 def asha(*, grace=1, factor=3, epochs=9, over=""):
     rungs = Rungs(grace_period=grace, reduction_factor=factor, max_epochs=epochs)
-    return EarlyStopping(rungs, accuracy, lambda: over)
+    return EarlyStopping(rungs, accuracy, lambda _: over)
 
 
 def curves(seed, *, trials, epochs):
@@ -83,7 +83,7 @@ def test_a_baseline_is_never_stopped_but_counts():
 
 
 def test_everything_stops_when_the_search_is_over():
-    scheduler = EarlyStopping(None, accuracy, lambda: "the time for the search was over")
+    scheduler = EarlyStopping(None, accuracy, lambda _: "the time for the search was over")
     trial = ray_trial(0, "oafarih")
     assert scheduler.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
     assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
