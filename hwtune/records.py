@@ -118,6 +118,20 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     )
 
 
+def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return ranked trials, of each baseline the longest: the end of a search may have cut it off.
+
+    A longer budget has trained it anew then.
+    """
+    trials = list(order)
+    longest: dict[str, TrialRecord] = {}
+    for trial in trials:
+        longest[trial.baseline] = max(
+            longest.get(trial.baseline, trial), trial, key=lambda each: each.epochs
+        )
+    return [t for t in trials if not t.baseline or longest[t.baseline] is t]
+
+
 def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> list[int]:
     """Return the numbers of the trials that no other beats in every objective, by accuracy.
 

@@ -382,7 +382,7 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
     assert any("time for the search was over" in row["reason"] for row in trials)
     assert "Left out" in done.stdout
     assert [row["baseline"] for row in trials].count("plain") == 1
-    assert about(study)["runs"][0]["left_out"] == ["wide"]
+    assert about(study)["left_out"] == ["wide"]
     assert "Not trained, for lack of time: wide." in (tmp_path / "s" / "report.html").read_text()
     begun = sum(int(row["epochs"]) > 0 for row in trials)
     longer = run(["resume", "s", "--trials", begun + 1], tmp_path)
@@ -396,7 +396,7 @@ def test_where_the_time_is_short_trials_are(tmp_path):
     space = tmp_path / "long.py"
     long = 'SPACE = replace(SPACE, fixed={**SPACE.fixed, "epochs": 1000})'
     space.write_text(TWO_BASELINES + long)
-    done = run(["search", space, "--time-budget", "40s", "--seeds", 2, "--name", "s"], tmp_path)
+    done = run(["search", space, "--time-budget", "1m", "--seeds", 2, "--name", "s"], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)
     epochs = about(study)["budget"]["epochs"]

@@ -82,9 +82,9 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     assert reasons[faulty.RAISES] == "ValueError: a mistake in the model"
     assert "diverged at epoch 2" in reasons[faulty.NAN]
     assert reasons[faulty.MEMORY] == "out of memory"
-    lost = "the trial's process was lost 4 times"
-    assert reasons[faulty.KILLED_ALWAYS] == lost
-    assert reasons[faulty.GPU_MEMORY].startswith(f"{lost}, torch.OutOfMemoryError: CUDA out of")
+    assert reasons[faulty.KILLED_ALWAYS] == "the trial's process was lost 4 times"
+    raised = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert reasons[faulty.GPU_MEMORY] == f"it broke 4 times, at last with {raised}"
     assert "Traceback" in (folder.path / "logs" / f"{faulty.RAISES}.log").read_text()
     epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
     assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1 + 1

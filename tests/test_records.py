@@ -10,6 +10,7 @@ from hwtune.records import (
     create_study,
     dump,
     find_study,
+    once_each,
     pareto_front,
     ranked,
 )
@@ -23,6 +24,19 @@ def trial(number, accuracy, *, state="complete", loss=0.5, parameters=10):
     record = TrialRecord(number, state=state, parameters=parameters)
     record.add(epoch(number, 1, accuracy, loss))
     return record
+
+
+def test_of_a_baseline_that_was_trained_twice_the_longer_training_counts():
+    def trained(number, baseline, epochs, accuracy):
+        return TrialRecord(
+            number, baseline, epochs=epochs, best_epoch=epochs, val_accuracy=accuracy
+        )
+
+    order = ranked(
+        [trained(0, "old", 2, 0.9), trained(1, "", 3, 0.8), trained(2, "", 3, 0.7),
+         trained(3, "old", 3, 0.6), trained(4, "other", 1, 0.5)]
+    )  # fmt: skip
+    assert [each.trial for each in once_each(order)] == [1, 2, 3, 4]
 
 
 def test_a_trial_keeps_its_best_epoch_by_accuracy_then_loss():

@@ -139,7 +139,7 @@ Trials = Annotated[
     typer.Option(
         parser=option(positive),
         metavar="N",
-        help="Configurations to try; default: what fits, of 15m up to 50.",
+        help="Configurations to try; default: what fits, at most 50 in the default 15m.",
     ),
 ]
 Epochs = Annotated[

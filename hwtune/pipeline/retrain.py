@@ -25,7 +25,7 @@ from hwtune.pipeline.session import (
     split_of,
     writable,
 )
-from hwtune.records import StudyFolder, ranked
+from hwtune.records import StudyFolder, once_each, ranked
 from hwtune.search.budget import Retraining
 from hwtune.signals import catch_sigterm
 from hwtune.space import space_from_json
@@ -110,7 +110,7 @@ def retrain_best(
     space, split, console = space_from_json(about["space"]), split_of(about), command.console
     tried = {
         candidate(trial, space.config(space.parse(trial.config))): trial
-        for trial in ranked(folder.read_trials())
+        for trial in once_each(ranked(folder.read_trials()))
     }
     order, chosen_by = list(tried), "on validation"
     record = folder.read_retrain()
@@ -125,8 +125,7 @@ def retrain_best(
         )  # fmt: skip
     chosen = order[: retraining.top]
     if retraining.baselines:
-        best = {each.name: each for each in reversed(order) if each.baseline}  # of those run twice
-        chosen += [each for each in order[retraining.top :] if each in best.values()]
+        chosen += [each for each in order[retraining.top :] if each.baseline]
     winner = tried[chosen[0]]
     console.print(
         f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "

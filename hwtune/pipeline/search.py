@@ -38,7 +38,7 @@ from hwtune.search.feasible import cost_of, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.probe import probe
 from hwtune.search.settings import Settings, settings_of
-from hwtune.search.study import begun_trials, known_points_begun, longest, run_search
+from hwtune.search.study import begun_trials, known_points, longest, run_search
 from hwtune.space import SearchSpace, space_from_json
 
 
@@ -78,6 +78,8 @@ def search(
             f"--epochs {budget.epochs}: {space.name} ends each training with its max_steps, in "
             f"epoch {epochs}; leave the option out, or raise max_steps in the space."
         )
+    steps = space.config(space.corner(largest=True)).max_steps
+    searched = {"epochs", "max_steps"} & space.search.keys()
     survey(space, classes=len(dataset.classes), side=dataset.side)
     if mirror:
         open_uri(mirror)
@@ -92,13 +94,12 @@ def search(
             "mirror": mirror,
             "parallel": place.parallel,
             "gpus_per_trial": place.gpu_share,
+            # What ends by its steps, or whose length is searched, is never made shorter.
+            "may_shorten": not (budget.epochs or steps or searched),
         },
     )  # fmt: skip
-    # What ends by its steps, or whose length is searched, is never made shorter.
-    whole = "epochs" not in space.search and space.config(space.corner(largest=True)).epochs
-    shorten = budget.epochs is None and epochs == whole
     with begun(folder):
-        run(folder, about, dataset, place=place, command=command, shorten=shorten)
+        run(folder, about, dataset, place=place, command=command)
     return folder
 
 
@@ -150,6 +151,7 @@ def resume(
         )  # fmt: skip
         if extended:
             about.pop("search_seconds", None)
+            about.pop("left_out", None)  # and what there is no time for is asked anew
         about |= {"budget": asdict(budget)}
         place = replace(
             place,
@@ -195,6 +197,8 @@ def extended_budget(
         spent: seconds until now.
         best: the highest validation accuracy until now.
     """
+    if old.trials is old.seconds is None:
+        old = replace(old, trials=DEFAULT_TRIALS)  # as it was once meant
     if trials is time_budget is target is None:
         return old
     seconds = None if time_budget is None else spent + time_budget
@@ -222,13 +226,11 @@ def run(
     place: Place,
     command: Command,
     done: int = 0,
-    shorten: bool = False,
 ) -> None:
     """Search, retrain and report what `about` asks for and is not done, with the lock held.
 
     Args:
         done: trials that an earlier run began.
-        shorten: whether trials may be made shorter than the space says, where time is short.
     """
     retraining = Retraining(**about.get("retraining", {}))
     with (
@@ -243,7 +245,7 @@ def run(
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)
         if search:
-            search.run(slots, changed, shorten=shorten)
+            search.run(slots, changed)
         retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 
@@ -268,12 +270,11 @@ class Search:
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=command.console.print)
 
-    def run(self, slots: Slots, changed: Callable[[], None], *, shorten: bool) -> None:
+    def run(self, slots: Slots, changed: Callable[[], None]) -> None:
         """Search until the budget is met.
 
         Args:
             changed: called after each trial that is over.
-            shorten: whether trials may be made shorter than the space says.
 
         Raises:
             HwtuneFailure: when there is nothing to retrain then.
@@ -282,14 +283,16 @@ class Search:
         self.show_distortions()
         clock = self.clock(slots)
         outlook = self.outlook(clock)
-        if shorten and (epochs := outlook.affordable_epochs()) < outlook.epochs:
-            self.shorten(epochs, instead_of=outlook.epochs)
+        if about.pop("may_shorten", False):
+            epochs = outlook.affordable_epochs()
+            if epochs < outlook.epochs:
+                self.shorten(epochs, instead_of=outlook.epochs)
             outlook = replace(outlook, epochs=epochs)
-        left_out = self.foresee(outlook)
+        self.foresee(outlook)
         ledger = run_search(
             self.space, self.data, self.folder, self.settings, costs=self.typical,
-            cost=self.cost, budget=self.budget, clock=clock, slots=slots, left_out=left_out,
-            changed=changed, console=self.command.console,
+            cost=self.cost, budget=self.budget, clock=clock, slots=slots,
+            left_out=about["left_out"], changed=changed, console=self.command.console,
         )  # fmt: skip
         if ledger.best is None:
             raise HwtuneFailure(
@@ -332,14 +335,15 @@ class Search:
 
     def outlook(self, clock: Clock) -> Outlook:
         """Return what is known of the search before it begins."""
-        begun = known_points_begun(self.folder)
+        begun = {name for name, began in known_points(self.folder).items() if began}
         good = self.costs(self.space.starts)
         return Outlook(
             cost=self.cost,
             budget=self.budget,
             clock=clock,
-            baselines=left(self.costs(self.space.baselines), begun),
-            starts=left(good, begun),
+            baselines=without(self.costs(self.space.baselines), begun),
+            starts=without(good, begun),
+            retrained=len(self.space.baselines) if self.retraining.baselines else 0,
             good=list(good.values()),
             typical=self.typical,
             images=self.split.train_images,
@@ -357,38 +361,44 @@ class Search:
         assert self.budget.seconds
         self.command.console.print(
             f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}, so that retraining "
-            f"the best leaves half of the {in_words(self.budget.seconds)}. A longer --time-budget "
-            f"has room for more; --epochs {instead_of} insists."
+            f"the best leaves half of {in_words(self.budget.seconds)} to the search. A longer "
+            f"--time-budget has room for more; --epochs {instead_of} insists."
         )
 
-    def foresee(self, outlook: Outlook) -> list[str]:
-        """Say and record what the command will cost; return the baselines that it leaves out."""
-        left_out = outlook.left_out()
-        expected = replace(outlook, baselines=left(outlook.baselines, left_out)).forecast()
-        self.about["runs"][-1] |= {"forecast": expected.describe(), "left_out": list(left_out)}
-        self.folder.write_study(self.about)
+    def foresee(self, outlook: Outlook) -> None:
+        """Say and record what the command will cost, and which baselines it leaves out."""
         say = self.command.console.print
-        if left_out:
-            each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
-            say(
-                f"Left out, for they would take over a third of the search's time: {each}. "
-                "A longer --time-budget has room for them, and resume --time-budget takes them up."
-            )
+        if "left_out" not in self.about:
+            left_out = outlook.left_out(known_points(self.folder))
+            self.about["left_out"] = list(left_out)
+            if left_out:
+                each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
+                say(
+                    f"Left out, for they would take over a third of the search's time: {each}. A "
+                    "longer --time-budget has room for them; resume --time-budget trains them, too."
+                )
+        left_out = self.about["left_out"]
+        expected = replace(
+            outlook,
+            baselines=without(outlook.baselines, left_out),
+            retrained=max(0, outlook.retrained - len(left_out)),
+        ).forecast()
+        self.about["runs"][-1]["forecast"] = expected.describe()
+        self.folder.write_study(self.about)
         say(
             f"Forecast: about {counted(expected.trials, 'trial')}, "
             f"{counted(expected.epochs, 'epoch')}, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
-        return list(left_out)
 
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""
         return {name: cost_of(self.space, each, **self.shape) for name, each in points.items()}
 
 
-def left(costs: Mapping[str, Cost], without: Container[str]) -> dict[str, Cost]:
-    """Return the costs of the points that are not among `without`."""
-    return {name: cost for name, cost in costs.items() if name not in without}
+def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]:
+    """Return the costs of the points of other names."""
+    return {name: cost for name, cost in costs.items() if name not in names}
 
 
 def counted(number: int, thing: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hwtune.records import EpochRecord, StudyFolder, TrialRecord, pareto_front, ranked
+from hwtune.records import EpochRecord, StudyFolder, TrialRecord, once_each, pareto_front, ranked
 from hwtune.report.words import percent
 
 
@@ -86,18 +86,11 @@ def reported_by(published: dict[str, Any] | None) -> str:
 
 
 def gains(content: Content) -> list[dict[str, Any]]:
-    """Return what the winner, or the best so far, gained over each baseline on validation.
-
-    A baseline that was trained again, since the end of a search had cut it off, has one row.
-    """
+    """Return what the winner, or the best so far, gained over each baseline on validation."""
     order, winner = ranked(content.trials), content.winner
     if not order:
         return []
     best = next((t for t in order if winner and t.name == winner["name"]), order[0])
-    by_name: dict[str, TrialRecord] = {}
-    for trial in order:
-        if trial.baseline:
-            by_name.setdefault(trial.baseline, trial)
     return [
         {
             "name": t.baseline,
@@ -107,11 +100,12 @@ def gains(content: Content) -> list[dict[str, Any]]:
             "gain": best.val_accuracy - t.val_accuracy,
             "parameters": t.parameters,
         }
-        for t in by_name.values()
+        for t in once_each(order)
+        if t.baseline
     ]
 
 
-def left_out(about: dict[str, Any]) -> list[str]:
-    """Return the baselines for which the latest search had no time."""
-    searches = [run for run in about.get("runs", ()) if "left_out" in run]
-    return searches[-1]["left_out"] if searches else []
+def left_out(content: Content) -> list[str]:
+    """Return the baselines for which the search had no time, not even for a part."""
+    trained = {trial.baseline for trial in ranked(content.trials)}
+    return [name for name in content.about.get("left_out", ()) if name not in trained]

@@ -40,7 +40,7 @@ def write_report(folder: StudyFolder) -> None:
         about=about,
         answer=answer(content),
         gains=gains(content),
-        left_out=left_out(about),
+        left_out=left_out(content),
         winner=winner,
         misread=misread,
         trials=content.trials,

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from hwtune.records import TrialRecord, ranked
+from hwtune.records import TrialRecord, once_each, ranked
 
 DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
@@ -139,7 +139,7 @@ class Clock:
             trials: of the study so far.
             epoch_seconds: the cost of an epoch where nothing is trained yet.
         """
-        order, plan = ranked(trials), self.retraining
+        order, plan = once_each(ranked(trials)), self.retraining
         chosen = order[: plan.top]
         if plan.baselines:
             chosen += [t for t in order[plan.top :] if t.baseline]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Outlook:
 
     Attributes:
         baselines, starts: costs of the known points that are still to be trained, by name.
+        retrained: how many baselines are retrained.
         good, typical: costs of points known to work, and of random ones.
         images: training images of an epoch.
         epochs: the length of a trial.
@@ -50,6 +51,7 @@ class Outlook:
     clock: Clock
     baselines: Mapping[str, Cost]
     starts: Mapping[str, Cost]
+    retrained: int
     good: Sequence[Cost]
     typical: Sequence[Cost]
     images: int
@@ -58,7 +60,7 @@ class Outlook:
     learns: bool
     done: int = 0
 
-    def seconds(self, *costs: Cost) -> float:
+    def mean_epoch(self, *costs: Cost) -> float:
         """Return the mean seconds of an epoch, of random points where no costs are given."""
         each = [
             self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in costs or self.typical
@@ -69,8 +71,8 @@ class Outlook:
         """Return the seconds of what follows a search whose best is retrained for so long."""
         after = self.clock.retraining
         return self.clock.closing(
-            epochs * self.seconds(*self.good),
-            candidates=after.top + (len(self.baselines) if after.baselines else 0),
+            epochs * self.mean_epoch(*self.good),
+            candidates=after.top + self.retrained,
             finalists=after.finalists,
         )
 
@@ -83,7 +85,7 @@ class Outlook:
             return self.epochs
         rest = self.closing(0)
         each = self.closing(1) - rest
-        left = CLOSING_SHARE * (self.budget.seconds - self.clock.elapsed) - rest
+        left = CLOSING_SHARE * (self.budget.seconds - self.clock.elapsed - rest)
         return max(1, min(self.epochs, int(left / each)))
 
     @property
@@ -93,18 +95,29 @@ class Outlook:
             return math.inf
         return self.budget.seconds - self.clock.elapsed - self.closing(self.epochs)
 
-    def left_out(self) -> dict[str, float]:
+    def left_out(self, queued: Container[str] = ()) -> dict[str, float]:
         """Return the baselines that are not trained, with their predicted seconds.
 
-        The cheapest are trained, as many as together take no more than a third of the search; one
-        in any case where no point is known to work.
+        The cheapest are trained, as many as each have the time and together take no more than a
+        third of the slots' time; one in any case where a new study knows no point that works.
+
+        Args:
+            queued: names of those that wait in the study's queue already.
         """
-        slots = self.clock.parallel * (self.searching - STARTUP_SECONDS)
-        seconds = {name: self.epochs * self.seconds(c) for name, c in self.baselines.items()}
+        searching = self.searching - STARTUP_SECONDS
+        seconds = {
+            name: self.epochs * self.mean_epoch(cost)
+            for name, cost in self.baselines.items()
+            if name not in queued
+        }
         order = sorted(seconds, key=seconds.__getitem__)
         sums = itertools.accumulate(seconds[name] for name in order)
-        fitting = sum(each <= BASELINES_SHARE * slots for each in sums)
-        kept = order[: fitting or (0 if self.good else 1)]
+        fitting = sum(
+            together <= BASELINES_SHARE * self.clock.parallel * searching
+            and seconds[name] <= searching
+            for name, together in zip(order, sums, strict=True)
+        )
+        kept = order[: fitting or (0 if self.good or self.done else 1)]
         return {name: each for name, each in seconds.items() if name not in kept}
 
     def forecast(self) -> Forecast:
@@ -117,17 +130,17 @@ class Outlook:
         """
         each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
         each = each if self.stops else float(self.epochs)
-        random, good = self.seconds(), self.seconds(*self.good)
+        random, good = self.mean_epoch(), self.mean_epoch(*self.good)
         learned = (random + good) / 2 if self.learns else random
-        plan = [(float(self.epochs), self.seconds(one)) for one in self.baselines.values()]
-        plan += [(each, self.seconds(one)) for one in self.starts.values()]
+        plan = [(float(self.epochs), self.mean_epoch(one)) for one in self.baselines.values()]
+        plan += [(each, self.mean_epoch(one)) for one in self.starts.values()]
         limit = math.inf if self.budget.trials is None else self.budget.trials
-        trials, trained, busy = 0, 0.0, 0.0
+        available, trials, trained, busy = self.searching, 0, 0.0, 0.0
         while self.done + trials < limit:
             usual = (each, learned if self.done + trials >= STARTUP_TRIALS else random)
             length, epoch_seconds = plan[trials] if trials < len(plan) else usual
             seconds = busy + length * epoch_seconds
-            if trials and STARTUP_SECONDS + seconds / self.clock.parallel > self.searching:
+            if trials and STARTUP_SECONDS + seconds / self.clock.parallel > available:
                 break
             trials, trained, busy = trials + 1, trained + length, seconds
         searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))

@@ -13,7 +13,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import error_of
 
-RAISED = re.compile(r"[\w.]+: ")  # the last line of a traceback
+RAISED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): ")  # in a traceback
+ONE_TRY = "Failure # "  # begins what Ray notes of each
 Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
 
 
@@ -60,10 +61,18 @@ class EarlyStopping(FIFOScheduler):
         return TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Note what a trial raised last; nothing where its process died without a word."""
-        last = error_of(trial)[-1:]
-        if last and RAISED.match(last[0]):
-            self.reasons[trial.config["trial"]] = last[0][:200]
+        """Note what a trial raised last; nothing where its process died without a word.
+
+        Ray asks at each of its tries.
+        """
+        number, lines = trial.config["trial"], error_of(trial)
+        self.reasons.pop(number, None)
+        for line in reversed(lines):
+            if line.startswith(ONE_TRY):
+                break
+            if RAISED.match(line):
+                self.reasons[number] = line[:200]
+                break
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""

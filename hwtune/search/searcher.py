@@ -59,7 +59,8 @@ class OptunaSearcher(Searcher):
         too_large, too_slow: return why a network is not trained, or "". Baselines are trained
             however large they are, what is known to work however slow.
         finished: returns whether no further trial should start.
-        reasons: why each stopped trial was stopped, filled by the scheduler.
+        reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
+            scheduler.
         gpu_slots: how many trials may ask for a GPU at once.
     """
 
@@ -240,9 +241,9 @@ class OptunaSearcher(Searcher):
             )
         elif error or result.get("failed"):
             lost = f"the trial's process was lost {MAX_LOST + 1} times"
-            reason = result.get("failed") or ", ".join(
-                filter(None, (lost, self.reasons.get(trial.number)))
-            )
+            if raised := self.reasons.get(trial.number):
+                lost = f"it broke {MAX_LOST + 1} times, at last with {raised}"
+            reason = result.get("failed") or lost
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
             values = self.objectives.values(

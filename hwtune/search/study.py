@@ -36,7 +36,7 @@ from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.interrupts import halting, interruptible
-from hwtune.search.ledger import BASELINE, COST, START, Ledger, cut_off, refused, settle
+from hwtune.search.ledger import BASELINE, COST, SAME_AS, START, Ledger, cut_off, refused, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
@@ -81,18 +81,26 @@ def begun_trials(folder: StudyFolder) -> int:
     """Return how many trials a study has begun, as its budget counts them."""
     if not folder.journal.is_file():
         return sum(trial.epochs > 0 for trial in folder.read_trials())
-    return sum(COST in trial.user_attrs and not refused(trial) for trial in told(folder))
+    return sum(COST in trial.user_attrs and not refused(trial) for trial in proposed(folder))
 
 
-def known_points_begun(folder: StudyFolder) -> set[str]:
-    """Return the names of the baselines and starts that a study need not begin any more."""
+def known_points(folder: StudyFolder) -> dict[str, bool]:
+    """Return the names of the baselines and starts that a study has queued; whether each began.
+
+    A baseline that the end of a search cut off is not among them.
+    """
     if not folder.journal.is_file():
-        return set()
-    begun = [t.user_attrs for t in told(folder) if COST in t.user_attrs and not cut_off(t)]
-    return {each[kind] for each in begun for kind in (BASELINE, START) if kind in each}
+        return {}
+    there = [t.user_attrs for t in proposed(folder) if not cut_off(t)]
+    return {
+        each[kind]: COST in each or SAME_AS in each
+        for each in there
+        for kind in (BASELINE, START)
+        if kind in each
+    }
 
 
-def told(folder: StudyFolder) -> list[FrozenTrial]:
+def proposed(folder: StudyFolder) -> list[FrozenTrial]:
     """Return the trials in the journal of a study folder."""
     storage = journal_of(folder)
     return [

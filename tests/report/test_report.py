@@ -108,16 +108,17 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert (row["name"], row["gain"]) == ("known", pytest.approx(0.09))
     assert gains(content(order))[0]["gain"] == pytest.approx(0.1)
     assert gains(content([])) == []
-    again = TrialRecord(3, "known", state="complete", val_accuracy=0.95, best_epoch=1)
-    other = TrialRecord(4, "other", val_accuracy=0.93, best_epoch=1)
-    rows = gains(content([order[0], again, other, order[2]]))
-    assert [(row["name"], row["whole"]) for row in rows] == [("known", True), ("other", False)]
+    first = TrialRecord(3, "known", state="stopped", epochs=1, val_accuracy=0.95, best_epoch=1)
+    again = TrialRecord(4, "known", state="complete", epochs=3, val_accuracy=0.94, best_epoch=1)
+    other = TrialRecord(5, "other", epochs=1, val_accuracy=0.93, best_epoch=1)
+    rows = gains(content([order[0], first, again, other]))
+    assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 
 
-def test_the_baselines_left_out_are_those_of_the_latest_search():
-    runs = [{"left_out": ["a", "b"]}, {"left_out": ["b"]}, {}]
-    assert left_out({"runs": runs}) == ["b"]
-    assert left_out({"runs": [{}]}) == left_out({}) == []
+def test_baselines_left_out_are_those_without_an_epoch():
+    trials = [TrialRecord(0, "a", epochs=1, best_epoch=1, val_accuracy=0.5), TrialRecord(1)]
+    assert left_out(Content({"left_out": ["a", "b"]}, trials, [], {})) == ["b"]
+    assert left_out(Content({}, trials, [], {})) == []
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():

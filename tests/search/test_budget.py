@@ -178,15 +178,17 @@ def test_with_time_alone_any_number_of_trials_is_trained(tmp_path):
     assert not running.pace.finished()
 
 
-def outlook(budget, **changes):
-    """Return an outlook on networks whose epoch takes a second on one of two slots."""
+def outlook(budget, slots=2, **changes):
+    """Return an outlook on networks whose epoch takes a second on one of some slots."""
     cost = CostModel()
     cost.observe(macs=10**7, images=1000, seconds=1.0)
     quick = Cost(1000, 10**7)
     given = {"baselines": {}, "starts": {}, "good": [], "stops": False, "learns": False, **changes}
+    time = Clock(slots, slots, Retraining(), 1.5, lambda trial: trial.best_epoch)
     return Outlook(
-        cost=cost, budget=budget, clock=clock(), typical=[quick], images=1000, epochs=10, **given
-    )
+        cost=cost, budget=budget, clock=time, typical=[quick], images=1000, epochs=10,
+        retrained=0, **given,
+    )  # fmt: skip
 
 
 BASELINES = {name: Cost(1000, macs) for name, macs in (("a", 10**9), ("b", 10**7), ("c", 10**8))}
@@ -207,14 +209,29 @@ def test_baselines_too_slow_for_the_time_are_left_out_the_cheapest_last():
     assert names(30.0) == ["a", "c"]
 
 
+def test_a_baseline_that_one_slot_could_not_finish_is_left_out():
+    # A third of the time of 16 slots would be enough long before.
+    def names(seconds):
+        return list(outlook(Budget(seconds=seconds), 16, baselines=BASELINES).left_out())
+
+    assert names(15 + 15 + 12 + 716) == ["a"]
+    assert names(15 + 15 + 12 + 719) == []
+
+
+def test_what_a_study_has_queued_is_not_left_out_and_a_resumed_one_needs_no_baseline():
+    short = outlook(Budget(seconds=30.0), baselines=BASELINES)
+    assert list(short.left_out(["a", "b"])) == []  # c in any case, and the others wait
+    assert list(replace(short, done=1).left_out(["a", "b"])) == ["c"]
+
+
 def test_trials_are_shortened_until_retraining_leaves_half_the_time():
     def epochs(seconds):
         return outlook(Budget(seconds=seconds)).affordable_epochs()
 
-    # 15 s, and two rounds of 1.5 s for each epoch.
-    assert epochs(None) == epochs(2 * (15 + 30) + 1) == 10
-    assert epochs(2 * (15 + 30) - 1) == 9
-    assert epochs(2 * (15 + 12) + 1) == 4
+    # 15 s, and two rounds of 1.5 s for each epoch, which may take half of the rest.
+    assert epochs(None) == epochs(15 + 2 * 30 + 1) == 10
+    assert epochs(15 + 2 * 30 - 1) == 9
+    assert epochs(15 + 2 * 12 + 1) == 4
     assert epochs(1.0) == 1
 
 

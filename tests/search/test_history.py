@@ -54,6 +54,16 @@ def test_with_several_objectives_complete_trials_stay(monkeypatch):
     assert [t.number for t in few(study.get_trials(), 6)] == [1, 2, 3, 11, 12, 13]
 
 
+def test_what_is_hidden_is_not_seen(study):
+    for number in range(30):
+        told(study, 1 - abs(number / 30 - 0.4), x=number / 30)
+    alone = optuna.create_study(direction="maximize")
+    alone.add_trials([t for t in study.get_trials() if t.number % 2])
+    sampler = make_sampler("tpe", seed=3, trial=30, parallel=False, hidden=range(0, 30, 2))
+    study.sampler, alone.sampler = sampler, make_sampler("tpe", seed=3, trial=30, parallel=False)
+    assert study.ask(SPACE).params == alone.ask(SPACE).params
+
+
 @pytest.mark.parametrize("name", ["tpe", "gp"])
 def test_a_bounded_sampler_proposes_what_it_would_on_those_trials_alone(study, name):
     for number in range(30):

@@ -82,6 +82,16 @@ def test_a_baseline_is_never_stopped_but_counts():
     assert "of 3)" in scheduler.reasons[2]
 
 
+def test_the_search_may_be_over_with_the_epoch_that_is_judged():
+    scheduler = EarlyStopping(None, accuracy, lambda latest: "enough" if latest >= 0.9 else "")
+    heard = [
+        scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": value})
+        for epoch, value in enumerate((0.8, 0.9), 1)
+    ]
+    assert heard == ["CONTINUE", "STOP"]
+    assert scheduler.reasons[0] == "epoch 2: enough"
+
+
 def test_everything_stops_when_the_search_is_over():
     scheduler = EarlyStopping(None, accuracy, lambda _: "the time for the search was over")
     trial = ray_trial(0, "oafarih")
@@ -90,7 +100,7 @@ def test_everything_stops_when_the_search_is_over():
 
 
 def test_without_a_rule_nothing_stops():
-    scheduler = EarlyStopping(None, accuracy, lambda: "")
+    scheduler = EarlyStopping(None, accuracy, lambda _: "")
     for number in range(20):
         result = {"epoch": 1, "val_accuracy": 1 - number / 20}
         assert scheduler.on_trial_result(None, ray_trial(number), result) == "CONTINUE"

@@ -14,7 +14,7 @@ from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.study import enqueue_known_points, known_points_begun, open_optuna_study
+from hwtune.search.study import enqueue_known_points, known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 
 SPACE = SearchSpace(
@@ -112,9 +112,8 @@ def test_a_lost_process_is_a_failure(bridge):
     bridge.begin()
     bridge.reasons[bridge.number] = "RuntimeError: out of memory"
     bridge.end(error=True)
-    assert bridge.ledger.trials[bridge.number].reason.endswith(
-        "4 times, RuntimeError: out of memory"
-    )
+    reason = bridge.ledger.trials[bridge.number].reason
+    assert reason == "it broke 4 times, at last with RuntimeError: out of memory"
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
@@ -251,18 +250,6 @@ def test_a_longer_budget_pardons_what_an_older_one_refused(tmp_path):
     assert longer.ledger.trained == 4
 
 
-def test_a_pardoned_point_is_hidden_from_the_sampler(tmp_path):
-    def proposed(path, *limits):
-        bridge = None
-        for again, limit in enumerate(limits):
-            bridge = Bridge(path, too_slow=slow_above(limit), again=bool(again), seed=2)
-            run_trials(bridge, 15)
-        share = [t.config["translation"] > 0.1 for t in bridge.ledger.trials.values()]
-        return sum(share[-10:])
-
-    assert proposed(tmp_path / "a", 0.1, 0.1) < proposed(tmp_path / "b", 0.1, 0.5)
-
-
 def test_baselines_left_out_come_with_a_longer_budget(tmp_path):
     first = Bridge(tmp_path, KNOWN, left_out=["one"])
     run_trials(first, 3)
@@ -279,12 +266,13 @@ def test_a_baseline_that_the_end_cut_off_is_trained_again_when_there_is_time(tmp
         first.epoch(1, 0.5)
         first.end(full_length=first.number == 0)
     again = Bridge(tmp_path, KNOWN, again=True)
+    assert known_points(again.folder) == {"old": True, "one": False, "vgg": False}
     config = [again.begin() for _ in range(2)]
     assert [each["baseline"] for each in config] == ["", "one"]  # the start was queued before
     assert config[1]["trial"] == 3
     again.epoch(1, 0.5)
     again.end(full_length=True)
-    assert known_points_begun(again.folder) == {"old", "one", "vgg"}
+    assert all(known_points(again.folder).values())
     assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
 
 
