@@ -111,6 +111,12 @@ def test_onecycle_warms_up_and_falls(parts):
     assert rates[-1] < 1e-4
 
 
+def test_onecycle_leaves_sgd_its_momentum(parts):
+    state, results = start(parts, lr_schedule="onecycle", optimizer="sgd", momentum=0.5, epochs=2)
+    next(results)
+    assert state.optimizer.param_groups[0]["momentum"] == 0.5
+
+
 def test_exponential_falls_once_an_epoch(parts):
     rates = [r.lr for r in start(parts, lr_schedule="exponential", lr_decay=0.5)[1]]
     assert rates == pytest.approx([0.01, 0.005, 0.0025])
