@@ -92,7 +92,7 @@ def plan_slots(
         gpu_share: the part of a GPU that each training asks for; None: by memory.
         need: what a training was seen to take of a GPU; None: not measured.
     """
-    nodes = {node["NodeID"]: Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+    nodes = machines_alive()
     with_gpus = [node for node in nodes.values() if node["GPU"]]
     plain = {name: int(n["CPU"]) for name, n in nodes.items() if not n["GPU"]} if with_gpus else {}
     slots = divide(
@@ -235,15 +235,19 @@ def resources_in_words() -> str:
     """Return what the cluster has, such as "32 CPUs and 4 GPUs of 2 machines"."""
     found = ray.cluster_resources()
     cpus, gpus = int(found.get("CPU", 0)), int(found.get("GPU", 0))
-    machines = sum(node["Alive"] for node in ray.nodes())
+    machines = len(machines_alive())
     words = f"{cpus} CPU{'s' * (cpus != 1)}" + (f" and {gpus} GPU{'s' * (gpus > 1)}" * bool(gpus))
     return words + f" of {machines} machines" * (machines > 1)
 
 
 def gpu_nodes() -> list[str]:
     """Return Ray's ids of the machines with GPUs."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return [node["NodeID"] for node in alive if node["Resources"].get("GPU")]
+    return [name for name, resources in machines_alive().items() if resources["GPU"]]
+
+
+def machines_alive() -> dict[str, Counter[str]]:
+    """Return what each machine of the cluster has, by Ray's id."""
+    return {node["NodeID"]: Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]}
 
 
 def on_driver_node() -> NodeAffinitySchedulingStrategy:

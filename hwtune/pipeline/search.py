@@ -282,13 +282,14 @@ class Search:
         about, objectives = self.about, self.settings.objectives
         self.show_distortions()
         clock = self.clock(slots)
-        outlook = self.outlook(clock)
+        known = known_points(self.folder)
+        outlook = self.outlook(clock, known)
         if about.pop("may_shorten", False):
             epochs = outlook.affordable_epochs()
             if epochs < outlook.epochs:
                 self.shorten(epochs, instead_of=outlook.epochs)
             outlook = replace(outlook, epochs=epochs)
-        self.foresee(outlook)
+        self.foresee(outlook, known)
         ledger = run_search(
             self.space, self.data, self.folder, self.settings, costs=self.typical,
             cost=self.cost, budget=self.budget, clock=clock, slots=slots,
@@ -333,9 +334,9 @@ class Search:
             most = min(most, trial.epochs)
         return min(most, config.retrain_epochs(trial.best_epoch))
 
-    def outlook(self, clock: Clock) -> Outlook:
-        """Return what is known of the search before it begins."""
-        begun = {name for name, began in known_points(self.folder).items() if began}
+    def outlook(self, clock: Clock, known: Mapping[str, bool]) -> Outlook:
+        """Return what can be said of the search before it begins; see `known_points`."""
+        begun = {name for name, began in known.items() if began}
         good = self.costs(self.space.starts)
         return Outlook(
             cost=self.cost,
@@ -365,11 +366,11 @@ class Search:
             f"--time-budget has room for more; --epochs {instead_of} insists."
         )
 
-    def foresee(self, outlook: Outlook) -> None:
+    def foresee(self, outlook: Outlook, known: Mapping[str, bool]) -> None:
         """Say and record what the command will cost, and which baselines it leaves out."""
         say = self.command.console.print
         if "left_out" not in self.about:
-            left_out = outlook.left_out(known_points(self.folder))
+            left_out = outlook.left_out(known)
             self.about["left_out"] = list(left_out)
             if left_out:
                 each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
