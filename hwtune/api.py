@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import HwtuneError
-from hwtune.records import find_study, results_folder
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_file
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
+from hwtune.study_folder import find_study, results_folder
 from hwtune.values import accuracy_of, bytes_of, checked, positive, seconds_of, seed_of, wished
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.errors import MirrorError, StudyError
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0

@@ -13,10 +13,10 @@ import pandas as pd
 
 from hwtune.addresses import reach_out
 from hwtune.errors import HwtuneError
-from hwtune.records import TRIAL_COLUMNS, StudyFolder
 from hwtune.report.content import Content, answer, read_content
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
+from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder
 from hwtune.values import accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:

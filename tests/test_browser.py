@@ -17,9 +17,9 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import sync_playwright
 
-from hwtune.records import StudyFolder
 from hwtune.report.compare import describe, write_comparison
 from hwtune.report.report import write_report
+from hwtune.study_folder import StudyFolder
 from tests.conftest import keep_picture
 
 pytestmark = pytest.mark.browser

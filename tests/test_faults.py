@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import TrialState
 
 from hwtune import cluster
-from hwtune.records import StudyFolder
 from hwtune.search.objectives import Objectives
 from hwtune.search.study import open_optuna_study
 from hwtune.space import SearchSpace, choice, log_uniform
+from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
 from scripts.bench.bare_search import bare_search
 from tests.conftest import assert_refused

@@ -7,7 +7,8 @@ from pyarrow.fs import FileSystem, FileType
 
 from hwtune.errors import MirrorError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
-from hwtune.records import EpochRecord, create_study
+from hwtune.records import EpochRecord
+from hwtune.study_folder import create_study
 from scripts.bench.faults import Study
 from tests.conftest import assert_refused
 

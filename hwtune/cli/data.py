@@ -28,7 +28,7 @@ def list_all(as_json: Json = False) -> None:
     """
     from hwtune.data import DATASETS, find_data, is_at_hand, own_names, source_of
     from hwtune.data.images import data_folder
-    from hwtune.records import dump
+    from hwtune.files import dump
 
     rows = [
         {
@@ -91,8 +91,8 @@ def check(
 
     Example: `python -m hwtune data check chinese_mnist`
     """
+    from hwtune.files import dump
     from hwtune.overview import describe_data
-    from hwtune.records import dump
 
     shown = describe_data(name)
     if as_json:

@@ -43,7 +43,8 @@ from hwtune.cli.options import (
     Trials,
 )
 from hwtune.errors import HwtuneError
-from hwtune.records import DEFAULT_RESULTS, for_people
+from hwtune.files import for_people
+from hwtune.study_folder import DEFAULT_RESULTS
 
 
 def search(
@@ -127,8 +128,8 @@ def resume(
     Example: `python -m hwtune resume chinese_cnn --trials 400`
     """
     from hwtune.mirror import fetch
-    from hwtune.records import find_study
     from hwtune.study import Study
+    from hwtune.study_folder import find_study
 
     here = results.absolute()
     folder = fetch(study, here) if "://" in study else find_study(here, study)

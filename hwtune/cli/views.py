@@ -12,7 +12,7 @@ import typer
 
 from hwtune.cli.options import Csv, Format, Json, Results, Study
 from hwtune.cli.tables import show_table
-from hwtune.records import DEFAULT_RESULTS
+from hwtune.study_folder import DEFAULT_RESULTS
 
 TOKEN = " (it asks for a token: ray get-auth-token)"
 
@@ -22,8 +22,8 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
 
     Example: `python -m hwtune report chinese_cnn`
     """
-    from hwtune.records import find_study
     from hwtune.report.report import write_report
+    from hwtune.study_folder import find_study
 
     folder = find_study(results.absolute(), study)
     write_report(folder)
@@ -40,8 +40,9 @@ def trials(
 
     Example: `python -m hwtune trials chinese_cnn`
     """
-    from hwtune.records import dump, find_study, trials_csv
+    from hwtune.files import dump
     from hwtune.report.content import answer, read_content
+    from hwtune.study_folder import find_study, trials_csv
 
     content = read_content(find_study(results.absolute(), study))
     if as_json:
@@ -78,8 +79,9 @@ def compare(
     Example: `python -m hwtune compare chinese_cnn chinese_cnn-2 --page compare.html`
     """
     from hwtune.errors import StudyError
-    from hwtune.records import dump, find_study
+    from hwtune.files import dump
     from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
+    from hwtune.study_folder import find_study
 
     if len(studies) < 2:
         raise StudyError(f"compare takes two studies or more, not {studies[0]!r} alone.")
@@ -123,9 +125,10 @@ def dashboard(
     """
     import webbrowser
 
-    from hwtune.records import dump, find_study
+    from hwtune.files import dump
     from hwtune.report.dashboards import dashboards, lacking
     from hwtune.signals import catch_sigterm
+    from hwtune.study_folder import find_study
 
     catch_sigterm()
     folder = find_study(results.absolute(), study)
@@ -155,7 +158,7 @@ def predict(
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
     from hwtune.api import load_classifier
-    from hwtune.records import dump
+    from hwtune.files import dump
 
     answers = load_classifier(study, results=results).read(images)
     if as_json:
@@ -190,8 +193,8 @@ def spaces(
 
     Example: `python -m hwtune spaces chinese_cnn`
     """
+    from hwtune.files import dump
     from hwtune.overview import describe_space, list_spaces
-    from hwtune.records import dump
 
     if space is None:
         listed = list_spaces()

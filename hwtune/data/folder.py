@@ -11,7 +11,7 @@ import numpy as np
 from hwtune.data.images import Dataset, Integers, progress
 from hwtune.data.photos import ENDINGS, longer_side, read_image
 from hwtune.errors import DataError
-from hwtune.records import for_people
+from hwtune.files import for_people
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one

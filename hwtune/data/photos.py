@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from hwtune.data.images import Bytes
 from hwtune.errors import DataError
-from hwtune.records import for_people
+from hwtune.files import for_people
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program

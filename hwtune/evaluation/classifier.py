@@ -20,7 +20,7 @@ from hwtune.data.splits import Part
 from hwtune.errors import StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches

@@ -19,7 +19,7 @@ from hwtune.data.splits import Part
 from hwtune.errors import HwtuneFailure, StudyError
 from hwtune.evaluation.classifier import Classifier
 from hwtune.evaluation.saved import ONNX_FILE
-from hwtune.records import write_atomic
+from hwtune.files import write_atomic
 from hwtune.training.device import Fast
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches

@@ -17,7 +17,7 @@ from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import StudyError
 from hwtune.evaluation.parallel import Job, train_all
 from hwtune.evaluation.retrain import Candidate
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 
 
 def judge(

@@ -24,10 +24,12 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, train_all
 from hwtune.evaluation.saved import save_model
+from hwtune.files import now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
-from hwtune.records import StudyFolder, TrialRecord, now
+from hwtune.records import TrialRecord
 from hwtune.statistics import class_scores, confusion, wilson_interval
+from hwtune.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)

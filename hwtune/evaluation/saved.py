@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hwtune.config import TrialConfig
-from hwtune.records import dump, write_atomic
+from hwtune.files import dump, write_atomic
 
 ONNX_FILE = "model.onnx"  # of an exported model
 

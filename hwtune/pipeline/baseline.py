@@ -27,8 +27,8 @@ from hwtune.pipeline.session import (
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
-from hwtune.records import StudyFolder
 from hwtune.space import Published, SearchSpace, space_from_json
+from hwtune.study_folder import StudyFolder
 
 
 def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) -> Published:

@@ -25,10 +25,11 @@ from hwtune.pipeline.session import (
     split_of,
     writable,
 )
-from hwtune.records import StudyFolder, once_each, ranked
+from hwtune.records import once_each, ranked
 from hwtune.search.budget import Retraining
 from hwtune.signals import catch_sigterm
 from hwtune.space import space_from_json
+from hwtune.study_folder import StudyFolder
 from hwtune.values import checked, folds_of, positive
 
 

@@ -17,6 +17,7 @@ from hwtune.data.images import Dataset
 from hwtune.data.splits import SearchSplit, SplitSpec, search_split, split_indices
 from hwtune.errors import HwtuneFailure, SpaceError, StudyError
 from hwtune.evaluation.finalists import check_folds
+from hwtune.files import for_people
 from hwtune.mirror import open_uri
 from hwtune.models.layers import Cost
 from hwtune.pipeline.retrain import retrain_best
@@ -32,7 +33,7 @@ from hwtune.pipeline.session import (
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
-from hwtune.records import StudyFolder, TrialRecord, for_people, pareto_front, ranked
+from hwtune.records import TrialRecord, pareto_front, ranked
 from hwtune.search.budget import DEFAULT_TRIALS, Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, survey
 from hwtune.search.forecast import Outlook
@@ -40,6 +41,7 @@ from hwtune.search.probe import probe
 from hwtune.search.settings import Settings, settings_of
 from hwtune.search.study import begun_trials, known_points, longest, run_search
 from hwtune.space import SearchSpace, space_from_json
+from hwtune.study_folder import StudyFolder
 
 
 def search(

@@ -22,12 +22,13 @@ from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
+from hwtune.files import now
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
-from hwtune.records import FORMAT, StudyFolder, create_study, now
 from hwtune.search.interrupts import Halt
 from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
+from hwtune.study_folder import FORMAT, StudyFolder, create_study
 from hwtune.values import positive, share_of, wished
 
 INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study

@@ -10,11 +10,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
-from hwtune.records import StudyFolder, ranked
+from hwtune.records import ranked
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
 from hwtune.report.words import percent
 from hwtune.statistics import welch_interval
+from hwtune.study_folder import StudyFolder
 
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval, on the same test "

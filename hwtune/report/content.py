@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hwtune.records import EpochRecord, StudyFolder, TrialRecord, once_each, pareto_front, ranked
+from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
 from hwtune.report.words import percent
+from hwtune.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)

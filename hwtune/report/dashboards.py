@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hwtune.errors import HwtuneFailure, StudyError
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 
 HOST = "127.0.0.1"
 TENSORBOARD_PORT, OPTUNA_PORT = 6006, 8080  # where people look for them; another one if taken

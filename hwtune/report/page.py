@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from hwtune.records import write_atomic
+from hwtune.files import write_atomic
 from hwtune.report.words import percent, short
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
-from hwtune.records import StudyFolder, pareto_front, ranked
+from hwtune.records import pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import Content, answer, gains, left_out, read_content
 from hwtune.report.effects import effects
@@ -21,6 +21,7 @@ from hwtune.report.plots import (
     tradeoff,
 )
 from hwtune.space import in_words, space_from_json
+from hwtune.study_folder import StudyFolder
 
 
 def write_report(folder: StudyFolder) -> None:

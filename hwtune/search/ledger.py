@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hwtune.config import Hyperparameters
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, StudyFolder, TrialRecord, ranked
+from hwtune.records import EpochRecord, TrialRecord, ranked
+from hwtune.study_folder import StudyFolder
 
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
 # The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.

@@ -31,7 +31,7 @@ from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, StudyFolder, TrialRecord
+from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, too_large
@@ -49,6 +49,7 @@ from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
 from hwtune.states import start_store
+from hwtune.study_folder import StudyFolder
 
 
 def journal_of(folder: StudyFolder) -> JournalStorage:

@@ -12,13 +12,13 @@ from rich.console import Console
 from hwtune.cluster import Slots
 from hwtune.data import Dataset
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.records import StudyFolder, create_study
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.ledger import Ledger
 from hwtune.search.settings import Settings
 from hwtune.search.study import run_search
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace, log_uniform
+from hwtune.study_folder import StudyFolder, create_study
 
 SPACE = SearchSpace(
     question="Which learning rate?",

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwtune.hardware import hardware
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 from scripts.bench.engine import NETWORKS, Network, config_of, images_of, ours, usual
 from scripts.bench.outcome import in_process, publish, search, table
 

@@ -27,7 +27,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.search import Searcher
 
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, create_study
+from hwtune.records import EpochRecord
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import make_sampler
@@ -36,6 +36,7 @@ from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import SCHEDULERS, Settings
 from hwtune.search.study import enqueue_known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
+from hwtune.study_folder import create_study
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
 from scripts.bench.outcome import RESULTS, publish, table
 

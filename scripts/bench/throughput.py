@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.records import StudyFolder
 from hwtune.space import SearchSpace, choice, log_uniform
+from hwtune.study_folder import StudyFolder
 from scripts.bench.outcome import give_ray_its_defaults, publish, search, table
 
 SLOTS = 2

@@ -5,8 +5,9 @@ import pytest
 from hwtune.errors import HwtuneFailure
 from hwtune.pipeline import session
 from hwtune.pipeline.session import Command, close_last_run, recorded, report, reported
-from hwtune.records import EpochRecord, create_study
+from hwtune.records import EpochRecord
 from hwtune.space import load_space
+from hwtune.study_folder import create_study
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import io
 import json
 from pathlib import Path
 
-from hwtune.records import StudyFolder
 from hwtune.report.compare import describe, images_tested, verdict, verdicts, write_comparison
+from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from hwtune.data import load_data
-from hwtune.records import StudyFolder, TrialRecord
+from hwtune.records import TrialRecord
 from hwtune.report.content import Content, gains, left_out
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
 from hwtune.report.report import rungs, write_report
 from hwtune.report.words import short
 from hwtune.space import SearchSpace, choice, log_uniform
+from hwtune.study_folder import StudyFolder
 
 REFERENCE = Path(__file__).parents[2] / "results" / "chinese_cnn-hour"
 SPACE = SearchSpace(

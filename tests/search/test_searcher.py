@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, StudyFolder, create_study
+from hwtune.records import EpochRecord
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
@@ -16,6 +16,7 @@ from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.study import enqueue_known_points, known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
+from hwtune.study_folder import StudyFolder, create_study
 
 SPACE = SearchSpace(
     question="?",

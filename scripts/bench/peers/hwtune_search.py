@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from hwtune.records import StudyFolder
+from hwtune.study_folder import StudyFolder
 from scripts.bench.peers.task import SPACE, WORKERS, Event, write
 
 

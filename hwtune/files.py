@@ -1,0 +1,80 @@
+"""Files that a reader finds whole: written under a temporary name, or grown by whole lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader finds the old or the new content, never a part.
+
+    That holds after a power cut, too.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """Return a line of a CSV file; floats have six digits."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(
+        [f"{value:.6g}" if isinstance(value, float) else value for value in values]
+    )
+    return line.getvalue()
+
+
+def cut_to_last_newline(path: Path) -> None:
+    """Cut a torn last line off; an absent file is left so."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            cut = file.read(end - start).rfind(b"\n")
+            if cut >= 0:
+                file.truncate(start + cut + 1)
+                return
+            end = start
+        file.truncate(0)
+
+
+def dump(content: Any) -> str:
+    """Return JSON for a file that people read too; NaN becomes null."""
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def _finite(content: Any) -> Any:
+    """Return the same content with None for floats that JSON cannot hold."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def now() -> str:
+    """Return the time in UTC, such as 2026-01-31T12:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def for_people(path: Path) -> str:
+    """Return a path as people write it: from the working folder, where it lies in that."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,125 @@
+import pytest
+
+from hwtune.errors import StudyError
+from hwtune.records import EpochRecord, TrialRecord
+from hwtune.study_folder import StudyFolder, create_study, find_study
+
+
+def epoch(trial, number, accuracy, loss=0.5):
+    return EpochRecord(trial, number, 0.1, loss, accuracy, 1e-3, 2.0)
+
+
+def test_without_a_name_a_free_one_is_chosen(tmp_path):
+    names = [create_study(tmp_path / "results", None, "digits_cnn").name for _ in range(3)]
+    assert names == ["digits_cnn", "digits_cnn-2", "digits_cnn-3"]
+
+
+def test_a_name_that_exists_is_refused(tmp_path):
+    create_study(tmp_path, "mine", "digits_cnn")
+    with pytest.raises(StudyError, match="exists already"):
+        create_study(tmp_path, "mine", "digits_cnn")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
+    with pytest.raises(StudyError, match="plain folder name"):
+        create_study(tmp_path, name, "digits_cnn")
+
+
+def test_results_that_are_a_file_are_refused(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(StudyError):
+        create_study(tmp_path / "results", None, "digits_cnn")
+
+
+def test_a_torn_last_line_of_epochs_is_left_out(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.append_epoch(epoch(0, 1, 0.5))
+    with (folder.path / "epochs.csv").open("a") as file:
+        file.write("0,2,0.1,0.")
+    assert folder.read_epochs() == [epoch(0, 1, 0.5)]
+
+
+def test_trials_come_back_as_they_were_written(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    record = TrialRecord(3, "oafarih", "stopped", reason='a "reason", with comma', parameters=7)
+    record.config = {"lr": 0.1 + 0.2, "pool": "max"}
+    folder.append_epoch(epoch(3, 1, 0.5))
+    record.add(epoch(3, 1, 0.5))
+    folder.write_trials([record], ["lr", "pool"])
+    (read,) = folder.read_trials()
+    assert read.config == {"lr": "0.30000000000000004", "pool": "max"}
+    read.config = record.config
+    assert read == record
+
+
+def test_a_study_held_by_a_living_process_is_refused(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    with folder.locked(), pytest.raises(StudyError, match="another process"):  # noqa: SIM117
+        with StudyFolder(folder.path).locked():
+            pass
+
+
+def test_an_unknown_study_is_named_with_the_known_ones(tmp_path):
+    create_study(tmp_path, "mine", "s").write_study({"format": 1})
+    with pytest.raises(StudyError, match="'yours'.*mine"):
+        find_study(tmp_path, "yours")
+
+
+def test_a_study_of_a_newer_format_is_refused(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.write_study({"format": 99})
+    with pytest.raises(StudyError, match="newer hwtune"):
+        folder.read_study()
+
+
+def test_writing_leaves_no_temporary_file(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.write_study({"format": 1})
+    assert not [p.name for p in folder.path.iterdir() if p.name.startswith(".")]
+
+
+def test_what_the_journal_does_not_know_is_forgotten(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    for trial in (0, 1, 0):
+        folder.append_epoch(EpochRecord(trial, 1, 0.1, 0.2, 0.123457, 0.1, 1.0))
+        (folder.checkpoints / f"{trial}.pt").touch()
+    folder.forget_unknown({0})
+    assert [epoch.trial for epoch in folder.read_epochs()] == [0, 0]
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["0.pt"]
+
+
+def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    head = (folder.path / "epochs.csv").read_text()
+    (folder.path / "epochs.csv").write_text(head + "0,1,0.5")
+    folder.journal.write_text("x" * 100_000)  # one line, never ended
+    leavings = [
+        folder.path / ".123-trials.csv", folder.path / "optuna.journal.lock",
+        folder.checkpoints / ".77-3",
+    ]  # fmt: skip
+    for path in leavings:
+        path.touch()
+    leavings.append(folder.path / ".88-retraining")
+    (leavings[-1] / "inside").mkdir(parents=True)
+    folder.repair()
+    assert (folder.path / "epochs.csv").read_text() == head
+    assert folder.journal.read_text() == ""
+    assert not any(path.exists() for path in leavings)
+
+
+def test_a_study_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(TypeError):
+        create_study(tmp_path, "s", "s", about={"format": object()})
+    assert not list(tmp_path.iterdir())
+    folder = create_study(tmp_path, "s", "s", about={"format": 1}, source="SPACE\n")
+    assert folder.read_study() == {"format": 1, "study": "s"}
+    assert (folder.path / "space.py").read_text() == "SPACE\n"
+
+
+def test_a_study_elsewhere_is_called_by_its_path(tmp_path, monkeypatch):
+    folder = create_study(tmp_path / "some where", None, "s")
+    assert folder.called == f"'{tmp_path}/some where/s'"
+    monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path / "some where"))
+    assert folder.called == "s"
+    assert create_study(tmp_path / "some where", "my s", "s").called == "'my s'"
