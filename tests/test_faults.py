@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 
 from hwtune import cluster
+from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
-from hwtune.search.study import open_optuna_study
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty

@@ -16,11 +16,11 @@ from hwtune.data.splits import search_split
 from hwtune.errors import StudyError
 from hwtune.evaluation.finalists import check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
+from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import (
     Command,
     Place,
     mirrored,
-    reported,
     same_data,
     split_of,
     writable,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import calendar
 import errno
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,13 +22,13 @@ from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
 from hwtune.files import now
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
+from hwtune.pipeline.reporting import reported
 from hwtune.search.interrupts import Halt
 from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
 from hwtune.study_folder import FORMAT, StudyFolder, create_study
 from hwtune.values import positive, share_of, wished
 
-INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -192,60 +189,6 @@ def explained(folder: StudyFolder, place: Place, command: Command) -> Iterator[N
 def openings(folder: StudyFolder) -> int:
     """Return how often the test set was opened for a study."""
     return len(folder.read_retrain()["test_openings"])
-
-
-@contextmanager
-def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
-    """Write the report of what there is, however the block ends; a user who ended it waits briefly.
-
-    Raises:
-        HwtuneFailure: when it cannot be written.
-    """
-    try:
-        yield
-    except (Halt, ClusterError):
-        raise  # there is no room for a page either, or nothing new
-    except KeyboardInterrupt:
-        try:
-            report(folder, seconds=INTERRUPTED_SECONDS)
-        except Exception as error:  # the page must not hide why the block ended
-            console.print(f"{error}")
-        raise
-    except BaseException:
-        with suppress(Exception):
-            report(folder)
-        raise
-    report(folder)
-
-
-def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
-    """Write the report in another process, which takes its libraries with it when it ends.
-
-    Raises:
-        HwtuneFailure: when it cannot be written, or not within so many seconds.
-    """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: as found here
-            env={**os.environ, "PYTHONPATH": cluster.import_path()},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired:
-        raise unwritten(folder, f"it takes longer than {seconds:g} seconds") from None
-    if done.returncode:
-        why = (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise unwritten(folder, why.removeprefix("hwtune: ").rstrip("."))
-
-
-def unwritten(folder: StudyFolder, why: str) -> HwtuneFailure:
-    """Return what says that there is no report, why, and how to make it."""
-    return HwtuneFailure(
-        f"The report was not written ({why}); all else is in {folder.path}. "
-        f"Again: python -m hwtune report {folder.called}"
-    )
 
 
 @contextmanager

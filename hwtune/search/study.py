@@ -11,9 +11,6 @@ from typing import Any
 import optuna
 import ray
 from optuna.distributions import CategoricalDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune import (
     CheckpointConfig,
@@ -29,14 +26,14 @@ from rich.console import Console
 from hwtune.board import TensorBoard
 from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
-from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.interrupts import halting, interruptible
-from hwtune.search.ledger import BASELINE, COST, SAME_AS, START, Ledger, cut_off, refused, settle
+from hwtune.search.journal import enqueue_known_points, open_optuna_study
+from hwtune.search.ledger import COST, Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
@@ -50,84 +47,6 @@ from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
 from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
-
-
-def journal_of(folder: StudyFolder) -> JournalStorage:
-    """Return Optuna's storage of a study folder, its journal made if it is not there."""
-    path = str(folder.journal)
-    return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
-
-
-def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
-    """Return the one Optuna study in the journal of a study folder, made if it is not there.
-
-    Raises:
-        StudyError: when epochs are recorded, but the journal that explains them is gone.
-    """
-    storage = journal_of(folder)
-    there = storage.get_all_studies()
-    if not there and folder.read_epochs():
-        raise StudyError(
-            f"{folder.path} has lost {folder.journal.name} and cannot go on; search anew."
-        )
-    return optuna.create_study(
-        storage=storage,
-        study_name=there[0].study_name if there else folder.name,  # a folder may be renamed
-        directions=objectives.directions,
-        load_if_exists=True,
-    )
-
-
-def begun_trials(folder: StudyFolder) -> int:
-    """Return how many trials a study has begun, as its budget counts them."""
-    if not folder.journal.is_file():
-        return sum(trial.epochs > 0 for trial in folder.read_trials())
-    return sum(COST in trial.user_attrs and not refused(trial) for trial in proposed(folder))
-
-
-def known_points(folder: StudyFolder) -> dict[str, bool]:
-    """Return the names of the baselines and starts that a study has queued; whether each began.
-
-    A baseline that the end of a search cut off is not among them.
-    """
-    if not folder.journal.is_file():
-        return {}
-    there = [t.user_attrs for t in proposed(folder) if not cut_off(t)]
-    return {
-        each[kind]: COST in each or SAME_AS in each
-        for each in there
-        for kind in (BASELINE, START)
-        if kind in each
-    }
-
-
-def proposed(folder: StudyFolder) -> list[FrozenTrial]:
-    """Return the trials in the journal of a study folder."""
-    storage = journal_of(folder)
-    return [
-        trial
-        for name in optuna.get_all_study_names(storage)
-        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    ]
-
-
-def enqueue_known_points(
-    study: optuna.Study, space: SearchSpace, left_out: Container[str] = ()
-) -> None:
-    """Queue the baselines, then the points known to work, unless they are there.
-
-    A baseline that the end of an earlier search cut off is queued again.
-
-    Args:
-        left_out: names of baselines that are not queued.
-    """
-    there = [t.user_attrs for t in study.get_trials(deepcopy=False) if not cut_off(t)]
-    for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
-        for name, values in points.items():
-            if kind == BASELINE and name in left_out:
-                continue
-            if not any(attributes.get(kind) == name for attributes in there):
-                study.enqueue_trial(values, user_attrs={kind: name})
 
 
 def run_search(

@@ -28,13 +28,13 @@ from ray.tune.search import Searcher
 
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
+from hwtune.search.journal import enqueue_known_points, open_optuna_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import SCHEDULERS, Settings
-from hwtune.search.study import enqueue_known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from hwtune.study_folder import create_study
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key

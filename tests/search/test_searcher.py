@@ -10,11 +10,11 @@ from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.feasible import cost_of, too_large
+from hwtune.search.journal import enqueue_known_points, known_points, open_optuna_study, proposed
 from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.study import enqueue_known_points, known_points, open_optuna_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.study_folder import StudyFolder, create_study
 
@@ -267,13 +267,13 @@ def test_a_baseline_that_the_end_cut_off_is_trained_again_when_there_is_time(tmp
         first.epoch(1, 0.5)
         first.end(full_length=first.number == 0)
     again = Bridge(tmp_path, KNOWN, again=True)
-    assert known_points(again.folder) == {"old": True, "one": False, "vgg": False}
+    assert known_points(proposed(again.folder)) == {"old": True, "one": False, "vgg": False}
     config = [again.begin() for _ in range(2)]
     assert [each["baseline"] for each in config] == ["", "one"]  # the start was queued before
     assert config[1]["trial"] == 3
     again.epoch(1, 0.5)
     again.end(full_length=True)
-    assert all(known_points(again.folder).values())
+    assert all(known_points(proposed(again.folder)).values())
     assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from hwtune.errors import StudyError
-from hwtune.pipeline.search import check_extension, extended_budget
+from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.search.budget import Budget
 
 OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)

@@ -1,0 +1,65 @@
+"""What a study that goes on may spend: what is left, or more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hwtune.errors import StudyError
+from hwtune.search.budget import DEFAULT_TRIALS, Budget
+
+
+def check_extension(trials: int | None, target: float | None, *, done: int, best: float) -> None:
+    """Check that a study that ended has something left to search; see `extended_budget`.
+
+    Raises:
+        StudyError: when it has not.
+    """
+    if trials is not None and trials <= done:
+        raise StudyError(
+            f"--trials {trials} leaves nothing to search: {done} were begun; give more than that."
+        )
+    if target is not None and target <= best:
+        raise StudyError(
+            f"--target {target} leaves nothing to search: {best:.4f} is reached; give a higher one."
+        )
+
+
+def extended_budget(
+    old: Budget,
+    *,
+    trials: int | None,
+    time_budget: float | None,
+    target: float | None,
+    done: int,
+    spent: float,
+    best: float,
+) -> Budget:
+    """Return what the whole study may spend; without a wish the old budget.
+
+    A time alone lifts the old number of trials, and a number of trials alone the old time. A target
+    alone lifts those of the two that are reached. An old target that is reached is lifted, too.
+
+    Args:
+        done: trials that were begun.
+        spent: seconds until now.
+        best: the highest validation accuracy until now.
+    """
+    if old.trials is old.seconds is None:
+        old = replace(old, trials=DEFAULT_TRIALS)  # as it was once meant
+    if trials is time_budget is target is None:
+        return old
+    seconds = None if time_budget is None else spent + time_budget
+    if trials is time_budget is None and old.seconds and spent < old.seconds:
+        seconds = old.seconds
+    if trials is time_budget is None and old.trials and done < old.trials:
+        trials = old.trials
+    if trials is seconds is None:
+        trials = done + DEFAULT_TRIALS
+    if target is None and old.target is not None and best < old.target:
+        target = old.target
+    return Budget(
+        trials=trials,
+        epochs=old.epochs,
+        seconds=seconds,
+        target=target,
+    )

@@ -1,0 +1,190 @@
+"""The search within a command: the machines measured, the cost foreseen and said, then run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import ray
+
+from hwtune.board import add_distorted, examples
+from hwtune.cluster import Slots
+from hwtune.config import Hyperparameters
+from hwtune.data.splits import SearchSplit
+from hwtune.errors import HwtuneFailure
+from hwtune.models.layers import Cost
+from hwtune.pipeline.session import Command
+from hwtune.records import TrialRecord, pareto_front
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining
+from hwtune.search.feasible import cost_of, survey
+from hwtune.search.forecast import Outlook
+from hwtune.search.journal import known_points, proposed
+from hwtune.search.probe import probe
+from hwtune.search.settings import settings_of
+from hwtune.search.study import longest, run_search
+from hwtune.space import space_from_json
+from hwtune.study_folder import StudyFolder
+
+
+class Search:
+    """The search of a study in a running Ray cluster: measured first, then forecast and run."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        about: dict[str, Any],
+        data: ray.ObjectRef,
+        retraining: Retraining,
+        command: Command,
+        done: int,
+    ) -> None:
+        self.folder, self.about, self.data, self.retraining = folder, about, data, retraining
+        self.command, self.done = command, done
+        self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
+        self.settings = settings_of(about)
+        self.split: SearchSplit = ray.get(data)
+        self.shape = {"classes": self.split.classes, "side": self.split.side}
+        self.typical, self.cost = survey(self.space, **self.shape), CostModel()
+        self.need = probe(self.space, data, self.cost, tell=command.console.print)
+
+    def run(self, slots: Slots, changed: Callable[[], None]) -> None:
+        """Search until the budget is met.
+
+        Args:
+            changed: called after each trial that is over.
+
+        Raises:
+            HwtuneFailure: when there is nothing to retrain then.
+        """
+        about, objectives = self.about, self.settings.objectives
+        self.show_distortions()
+        clock = self.clock(slots)
+        known = known_points(proposed(self.folder))
+        outlook = self.outlook(clock, known)
+        if about.pop("may_shorten", False):
+            epochs = outlook.affordable_epochs()
+            if epochs < outlook.epochs:
+                self.shorten(epochs, instead_of=outlook.epochs)
+            outlook = replace(outlook, epochs=epochs)
+        self.foresee(outlook, known)
+        ledger = run_search(
+            self.space, self.data, self.folder, self.settings, costs=self.typical,
+            cost=self.cost, budget=self.budget, clock=clock, slots=slots,
+            left_out=about["left_out"], changed=changed, console=self.command.console,
+        )  # fmt: skip
+        if ledger.best is None:
+            raise HwtuneFailure(
+                f"No trial of {self.folder.name} was trained; see {self.folder.path}/trials.csv."
+            )
+        about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
+        if len(objectives) > 1:
+            about["pareto"] = pareto_front(ledger.trials.values(), objectives)
+
+    def show_distortions(self) -> None:
+        """Show in TensorBoard the most that the space may do to the training images."""
+        largest = self.space.config(self.space.corner(largest=True))
+        train = self.split.train
+        add_distorted(
+            self.folder.tensorboard, "distorted/the most in the space", largest,
+            examples(train.images, train.labels),
+        )  # fmt: skip
+
+    @property
+    def spent(self) -> float:
+        """Return the seconds of earlier runs of the study."""
+        return float(sum(run["seconds"] or 0.0 for run in self.about["runs"][:-1]))
+
+    def clock(self, slots: Slots) -> Clock:
+        """Return the time of the whole study, which began before this command where it resumes."""
+        counts = self.about["split"]["counts"]
+        return Clock(
+            slots.total, slots.parallel, self.retraining,
+            (counts["train"] + counts["validation"]) / counts["train"],
+            self.retrain_epochs, self.command.began - self.spent,
+        )  # fmt: skip
+
+    def retrain_epochs(self, trial: TrialRecord) -> int:
+        """Return how long a trial would be retrained."""
+        config = self.space.config(self.space.parse(trial.config))
+        most = config.longest(self.split.train_images)
+        if trial.state == "complete":  # early stopping may have ended it
+            most = min(most, trial.epochs)
+        return min(most, config.retrain_epochs(trial.best_epoch))
+
+    def outlook(self, clock: Clock, known: Mapping[str, bool]) -> Outlook:
+        """Return what can be said of the search before it begins; see `known_points`."""
+        begun = {name for name, began in known.items() if began}
+        good = self.costs(self.space.starts)
+        return Outlook(
+            cost=self.cost,
+            budget=self.budget,
+            clock=clock,
+            baselines=without(self.costs(self.space.baselines), begun),
+            starts=without(good, begun),
+            retrained=len(self.space.baselines) if self.retraining.baselines else 0,
+            good=list(good.values()),
+            typical=self.typical,
+            images=self.split.train_images,
+            epochs=longest(self.space, images=self.split.train_images),
+            stops=self.settings.scheduler != "none",
+            learns=self.settings.sampler != "random",
+            done=self.done,
+        )
+
+    def shorten(self, epochs: int, *, instead_of: int) -> None:
+        """Let every trial have so many epochs, and say so."""
+        self.space = self.space.with_epochs(epochs)
+        self.budget = replace(self.budget, epochs=epochs)
+        self.about |= {"space": self.space.to_json(), "budget": asdict(self.budget)}
+        assert self.budget.seconds
+        self.command.console.print(
+            f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}, so that retraining "
+            f"the best leaves half of {in_words(self.budget.seconds)} to the search. A longer "
+            f"--time-budget has room for more; --epochs {instead_of} insists."
+        )
+
+    def foresee(self, outlook: Outlook, known: Mapping[str, bool]) -> None:
+        """Say and record what the command will cost, and which baselines it leaves out."""
+        say = self.command.console.print
+        if "left_out" not in self.about:
+            left_out = outlook.left_out(known)
+            self.about["left_out"] = list(left_out)
+            if left_out:
+                each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
+                say(
+                    f"Left out, for they would take over a third of the search's time: {each}. A "
+                    "longer --time-budget has room for them; resume --time-budget trains them, too."
+                )
+        left_out = self.about["left_out"]
+        expected = replace(
+            outlook,
+            baselines=without(outlook.baselines, left_out),
+            retrained=max(0, outlook.retrained - len(left_out)),
+        ).forecast()
+        self.about["runs"][-1]["forecast"] = expected.describe()
+        self.folder.write_study(self.about)
+        say(
+            f"Forecast: about {counted(expected.trials, 'trial')}, "
+            f"{counted(expected.epochs, 'epoch')}, "
+            f"{in_words(expected.seconds - self.spent)}, retraining and report included."
+        )
+
+    def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
+        """Return the costs of known points."""
+        return {name: cost_of(self.space, each, **self.shape) for name, each in points.items()}
+
+
+def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]:
+    """Return the costs of the points of other names."""
+    return {name: cost for name, cost in costs.items() if name not in names}
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things for people."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def in_words(seconds: float) -> str:
+    """Return a time for people."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"

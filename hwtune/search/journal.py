@@ -1,0 +1,92 @@
+"""Optuna's study in the journal of a study folder, and what it says of known points."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
+
+from hwtune.errors import StudyError
+from hwtune.search.ledger import BASELINE, COST, SAME_AS, START, cut_off, refused
+from hwtune.search.objectives import Objectives
+from hwtune.space import SearchSpace
+from hwtune.study_folder import StudyFolder
+
+
+def journal_of(folder: StudyFolder) -> JournalStorage:
+    """Return Optuna's storage of a study folder, its journal made if it is not there."""
+    path = str(folder.journal)
+    return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+
+
+def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
+    """Return the one Optuna study in the journal of a study folder, made if it is not there.
+
+    Raises:
+        StudyError: when epochs are recorded, but the journal that explains them is gone.
+    """
+    storage = journal_of(folder)
+    there = storage.get_all_studies()
+    if not there and folder.read_epochs():
+        raise StudyError(
+            f"{folder.path} has lost {folder.journal.name} and cannot go on; search anew."
+        )
+    return optuna.create_study(
+        storage=storage,
+        study_name=there[0].study_name if there else folder.name,  # a folder may be renamed
+        directions=objectives.directions,
+        load_if_exists=True,
+    )
+
+
+def begun_trials(folder: StudyFolder) -> int:
+    """Return how many trials a study has begun, as its budget counts them."""
+    if not folder.journal.is_file():
+        return sum(trial.epochs > 0 for trial in folder.read_trials())
+    return sum(COST in trial.user_attrs and not refused(trial) for trial in proposed(folder))
+
+
+def proposed(folder: StudyFolder) -> list[FrozenTrial]:
+    """Return the trials in the journal of a study folder, none where there is no journal."""
+    if not folder.journal.is_file():
+        return []
+    storage = journal_of(folder)
+    return [
+        trial
+        for name in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    ]
+
+
+def known_points(trials: Iterable[FrozenTrial]) -> dict[str, bool]:
+    """Return the names of the baselines and starts among proposed trials; whether each began.
+
+    A baseline that the end of a search cut off is not among them.
+    """
+    there = [trial.user_attrs for trial in trials if not cut_off(trial)]
+    return {
+        each[kind]: COST in each or SAME_AS in each
+        for each in there
+        for kind in (BASELINE, START)
+        if kind in each
+    }
+
+
+def enqueue_known_points(
+    study: optuna.Study, space: SearchSpace, left_out: Container[str] = ()
+) -> None:
+    """Queue the baselines, then the points known to work, unless they are there.
+
+    A baseline that the end of an earlier search cut off is queued again.
+
+    Args:
+        left_out: names of baselines that are not queued.
+    """
+    there = known_points(study.get_trials(deepcopy=False))
+    for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
+        for name, values in points.items():
+            if name not in there and not (kind == BASELINE and name in left_out):
+                study.enqueue_trial(values, user_attrs={kind: name})
