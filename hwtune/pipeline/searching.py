@@ -127,7 +127,7 @@ class Search:
             typical=self.typical,
             images=self.split.train_images,
             epochs=longest(self.space, images=self.split.train_images),
-            stops=self.settings.scheduler != "none",
+            factor=self.settings.survival,
             learns=self.settings.sampler != "random",
             done=self.done,
         )

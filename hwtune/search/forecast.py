@@ -11,7 +11,7 @@ from typing import Any
 from hwtune.models.layers import Cost
 from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
 from hwtune.search.samplers import STARTUP_TRIALS
-from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
+from hwtune.search.settings import GRACE_PERIOD
 
 STARTUP_SECONDS = 12.0  # until the first trial trains
 BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines together may take
@@ -41,7 +41,7 @@ class Outlook:
         good, typical: costs of points known to work, and of random ones.
         images: training images of an epoch.
         epochs: the length of a trial.
-        stops: whether a scheduler stops trials.
+        factor: one in how many trials goes on at a rung, None where none is stopped early.
         learns: whether the sampler learns.
         done: trials of an earlier run of this study.
     """
@@ -56,7 +56,7 @@ class Outlook:
     typical: Sequence[Cost]
     images: int
     epochs: int
-    stops: bool
+    factor: int | None
     learns: bool
     done: int = 0
 
@@ -128,8 +128,7 @@ class Outlook:
         half-way between the cost of a random point and that of the points known to work, as studies
         of chinese_cnn showed (`results/LOG.md`).
         """
-        each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
-        each = each if self.stops else float(self.epochs)
+        each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=self.factor)
         random, good = self.mean_epoch(), self.mean_epoch(*self.good)
         learned = (random + good) / 2 if self.learns else random
         plan = [(float(self.epochs), self.mean_epoch(one)) for one in self.baselines.values()]

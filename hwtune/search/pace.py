@@ -16,14 +16,18 @@ from hwtune.search.budget import (
     expected_epochs,
 )
 from hwtune.search.ledger import Ledger
-from hwtune.search.settings import GRACE_PERIOD, REDUCTION_FACTOR
+from hwtune.search.settings import GRACE_PERIOD
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks at every trial
 
 
 class Pace:
-    """Decides, while a study runs, whether another trial fits and when the search must end."""
+    """Decides, while a study runs, whether another trial fits and when the search must end.
+
+    Args:
+        factor: one in how many trials goes on at a rung, None where none is stopped early.
+    """
 
     def __init__(
         self,
@@ -35,12 +39,11 @@ class Pace:
         typical: Sequence[Cost],
         images: int,
         epochs: int,
-        stops: bool,
+        factor: int | None,
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images = typical, images
-        expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=REDUCTION_FACTOR)
-        self.expected = expected if stops else float(epochs)
+        self.expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=factor)
         self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
 

@@ -11,7 +11,7 @@ from hwtune.search.objectives import ACCURACY, check_objectives
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
 
-GRACE_PERIOD, REDUCTION_FACTOR = 1, 3  # epochs; of ASHA
+GRACE_PERIOD, REDUCTION_FACTOR = 1, 4  # epochs; of ASHA
 SCHEDULERS = ("asha", "median", "none")
 DISK_LIMIT = 2_000_000_000  # bytes
 
@@ -24,6 +24,7 @@ class Settings:
         sampler: a name in `SAMPLERS`.
         scheduler: one of `SCHEDULERS`.
         brackets: of ASHA, each with a longer grace period.
+        reduction_factor: of ASHA; an older study has its own.
         objectives: what is optimised, validation accuracy first.
         seed: of the sampler and of the trials.
         disk_limit: bytes that the states of all trials may take.
@@ -32,6 +33,7 @@ class Settings:
     sampler: str = "tpe"
     scheduler: str = "asha"
     brackets: int = 1
+    reduction_factor: int = REDUCTION_FACTOR
     objectives: tuple[str, ...] = ACCURACY
     seed: int = 0
     disk_limit: int = DISK_LIMIT
@@ -42,7 +44,7 @@ class Settings:
         if self.scheduler == "asha":
             scheduler |= {
                 "grace_period": GRACE_PERIOD,
-                "reduction_factor": REDUCTION_FACTOR,
+                "reduction_factor": self.reduction_factor,
                 "brackets": self.brackets,
             }
         return {
@@ -53,9 +55,14 @@ class Settings:
             "disk_limit": self.disk_limit,
         }
 
+    @property
+    def survival(self) -> int | None:
+        """Return one in how many trials goes on at a rung, None where none is stopped early."""
+        return None if self.scheduler == "none" else self.reduction_factor
+
     def rule(self, *, epochs: int) -> StoppingRule | None:
         """Return a fresh stopping rule for trials of at most `epochs`."""
-        ladder = {"reduction_factor": REDUCTION_FACTOR, "max_epochs": epochs}
+        ladder = {"reduction_factor": self.reduction_factor, "max_epochs": epochs}
         if self.scheduler == "median":
             return MedianRule(grace_period=GRACE_PERIOD)
         if self.scheduler == "asha" and self.brackets > 1:
@@ -101,6 +108,7 @@ def settings_of(about: dict[str, Any]) -> Settings:
         sampler=about["sampler"]["name"],
         scheduler=about["scheduler"]["name"],
         brackets=about["scheduler"].get("brackets", 1),
+        reduction_factor=about["scheduler"].get("reduction_factor", REDUCTION_FACTOR),
         objectives=tuple(about.get("objectives", ACCURACY)),
         seed=about["seed"],
         disk_limit=about.get("disk_limit", DISK_LIMIT),

@@ -33,43 +33,47 @@ class Rung:
     epoch: int
     scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
-    def add(self, trial: int, scores: tuple[float, ...], *, factor: int) -> str:
-        """Take a trial in and return why it should stop, or ""."""
-        others = list(self.scores.values())
-        self.scores[trial] = scores
+    def verdict(self, trial: int, now: int, *, factor: int) -> str:
+        """Return why a trial that is at epoch `now` should stop, or ""."""
+        mine = self.scores[trial]
+        others = [scores for other, scores in self.scores.items() if other != trial]
         if not others:
             return ""
+        where = "" if now == self.epoch else f" at epoch {self.epoch}"
         share = f"top {SHARES.get(factor, f'1/{factor}')} of {len(self.scores)}"
-        if len(scores) > 1:
-            return self._dominated(scores, factor=factor, share=share)
+        if len(mine) > 1:
+            dominating, allowed = self._dominators(trial, factor=factor)
+            if dominating <= allowed:
+                return ""
+            return (
+                f"epoch {now}: {dominating} trials dominate it{where}, at most {allowed} may "
+                f"({share})"
+            )
         accuracies = [other[0] for other in others]
         needed = float(np.percentile(accuracies, (1 - 1 / factor) * 100))
-        if not scores[0] < needed:
+        if not mine[0] < needed:
             return ""
-        rank = 1 + sum(other > scores[0] for other in accuracies)
-        return f"epoch {self.epoch}: {scores[0]:.4f}, needed {needed:.4f} ({share}), rank {rank}"
+        rank = 1 + sum(other > mine[0] for other in accuracies)
+        return f"epoch {now}: {mine[0]:.4f}{where}, needed {needed:.4f} ({share}), rank {rank}"
 
-    def _dominated(self, scores: tuple[float, ...], *, factor: int, share: str) -> str:
-        """Return why a trial should stop that too many others dominate, or ""."""
-        every = np.array(list(self.scores.values()))  # (trials, objectives), the new one last
+    def _dominators(self, trial: int, *, factor: int) -> tuple[int, int]:
+        """Return how many trials dominate one, and how many may."""
+        order = [trial, *(other for other in self.scores if other != trial)]
+        every = np.array([self.scores[each] for each in order])  # (trials, objectives)
         at_least = (every[:, None] >= every[None]).all(2)
         better = (every[:, None] > every[None]).any(2)
         dominators = (at_least & better).sum(0)
-        allowed = int(np.percentile(dominators[:-1], 100 / factor))
-        if dominators[-1] <= allowed:
-            return ""
-        return (
-            f"epoch {self.epoch}: {dominators[-1]} trials dominate it, at most {allowed} may "
-            f"({share})"
-        )
+        return int(dominators[0]), int(np.percentile(dominators[1:], 100 / factor))
 
 
 class Rungs:
     """ASHA: one in `reduction_factor` of the trials that reach a rung goes on.
 
-    Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv 1810.05934. It decides
-    as Ray's AsyncHyperBandScheduler (a test holds that), whose rungs are private and give no
-    reasons. Several objectives are judged by how many trials dominate a trial.
+    Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv 1810.05934. A trial is
+    compared when it reaches a rung, as by Ray's AsyncHyperBandScheduler, and again after each
+    epoch until the next one, with all that reached the rung since: the first ones pass with hardly
+    anybody to be compared with, and would run on. Several objectives are judged by how many trials
+    dominate a trial.
 
     Args:
         grace_period: epochs before a trial can be stopped.
@@ -86,8 +90,9 @@ class Rungs:
     def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
         """Record one epoch and return why the trial should stop, or "" when it may go on."""
         for rung in self.descending:
-            if epoch >= rung.epoch and trial not in rung.scores:
-                return rung.add(trial, tuple(scores), factor=self.factor)
+            if epoch >= rung.epoch:
+                rung.scores.setdefault(trial, tuple(scores))
+                return rung.verdict(trial, epoch, factor=self.factor)
         return ""
 
 

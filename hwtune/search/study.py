@@ -91,7 +91,7 @@ def run_search(
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs,
-        stops=settings.scheduler != "none",
+        factor=settings.survival,
     )  # fmt: skip
     stopping = stopping_of(settings.rule(epochs=epochs), ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(

@@ -15,7 +15,7 @@ import itertools
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,13 +34,14 @@ from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.settings import SCHEDULERS, Settings
+from hwtune.search.settings import REDUCTION_FACTOR, SCHEDULERS, Settings
+from hwtune.search.stopping import Rungs
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from hwtune.study_folder import create_study
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
 from scripts.bench.outcome import RESULTS, publish, table
 
-SEEDS, DRAWS, SLOTS = 20, 50, 2
+SEEDS, DRAWS, SLOTS = 60, 50, 2
 FLOOR = 0.05  # points of regret at which the plot ends
 Curve = list[tuple[float, float]]  # of (accuracy, seconds), an epoch each
 
@@ -59,6 +60,8 @@ class Method:
     Attributes:
         mixed: tell a stopped trial as complete with its last accuracy, as Ray's OptunaSearch does.
         baselines, starts: train the known points first.
+        factor: of ASHA.
+        once: let ASHA compare a trial only when it reaches a rung, as Ray's does.
     """
 
     sampler: str
@@ -67,11 +70,15 @@ class Method:
     baselines: bool = False
     starts: bool = False
     brackets: int = 1
+    factor: int = REDUCTION_FACTOR
+    once: bool = False
 
     @property
     def name(self) -> str:
         """Return a name for the table."""
         stops = f"{self.scheduler}, {self.brackets} brackets" if self.brackets > 1 else ""
+        if self.once:
+            stops = f"{self.scheduler} as Ray's, factor {self.factor}"
         known = " + ".join(
             word for word, on in (("baselines", self.baselines), ("start", self.starts)) if on
         )
@@ -88,6 +95,8 @@ METHODS = [
         for scheduler in SCHEDULERS[::-1]
     ),
     Method("tpe", "asha", brackets=2),
+    Method("tpe", "asha", factor=3, once=True),
+    Method("tpe", "asha", once=True),
     Method("tpe", "asha", baselines=True, starts=True),
     Method("random", "asha", baselines=True, starts=True),
 ]
@@ -130,6 +139,17 @@ def look_up(curves: dict[str, Curve], config: dict[str, Any]) -> Curve | None:
     return curves.get(key([config[name] for name in GRID if name != "lr"] + [nearest]))
 
 
+class Once:
+    """A rule that compares a trial only when it reaches one of its rungs."""
+
+    def __init__(self, rungs: Rungs) -> None:
+        self.rungs, self.epochs = rungs, {rung.epoch for rung in rungs.descending}
+
+    def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
+        """Record one epoch and return why the trial should stop, or ""."""
+        return self.rungs.judge(trial, epoch, scores) if epoch in self.epochs else ""
+
+
 class MixedFidelities(OptunaSearcher):
     """Tells Optuna what Ray's OptunaSearch tells: any trial is complete, with its last accuracy.
 
@@ -162,8 +182,10 @@ def replay(method: Method, seed: int, until: float) -> list[tuple[float, float]]
     """
     curves, space = read_curves(), replay_space(method)
     settings = Settings(
-        sampler=method.sampler, scheduler=method.scheduler, brackets=method.brackets, seed=seed
-    )
+        sampler=method.sampler, scheduler=method.scheduler, brackets=method.brackets, seed=seed,
+        reduction_factor=method.factor,
+    )  # fmt: skip
+    rule = settings.rule(epochs=EPOCHS)
     memory = Path("/dev/shm")  # Optuna's journal waits for the disk at every line
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         study_folder = create_study(Path(folder), "s", "s")
@@ -172,8 +194,9 @@ def replay(method: Method, seed: int, until: float) -> list[tuple[float, float]]
         enqueue_known_points(study, space)
         ledger = Ledger(study_folder, space.search)
         stopping = EarlyStopping(
-            settings.rule(epochs=EPOCHS), lambda _, result: [result["val_accuracy"]], lambda _: ""
-        )
+            Once(rule) if method.once and isinstance(rule, Rungs) else rule,
+            lambda _, result: [result["val_accuracy"]], lambda _: "",
+        )  # fmt: skip
         searcher = (MixedFidelities if method.mixed else OptunaSearcher)(
             study, space, ledger, objectives,
             seed=seed,
@@ -285,8 +308,10 @@ def plot(curves: dict[str, np.ndarray], times: list[float], goal: float, full: f
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5.5))
-    shown = ("random, none", "random, asha", "tpe (mixed fidelities), asha", "tpe, none",
-             "tpe, asha", "tpe, asha, baselines", "tpe, asha, baselines + start")  # fmt: skip
+    shown = (
+        "random, none", "random, asha", "tpe (mixed fidelities), asha", "tpe, none",
+        "tpe, asha as Ray's, factor 3", "tpe, asha", "tpe, asha, baselines + start",
+    )  # fmt: skip
     for name in shown:
         regret = 100 * curves[name]
         mean = regret.mean(0)

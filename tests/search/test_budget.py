@@ -34,6 +34,7 @@ def test_stopping_early_saves_epochs():
     assert expected_epochs(1, grace=1, factor=3) == 1
     assert 2 < expected_epochs(12, grace=1, factor=3) < 6
     assert expected_epochs(12, grace=12, factor=3) == 12
+    assert expected_epochs(12, grace=1, factor=None) == 12
 
 
 def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
@@ -92,12 +93,12 @@ def test_without_a_time_budget_there_is_always_time(tmp_path):
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, stops=True):
+    def __init__(self, path, budget, factor=3):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
             budget, clock(), self.cost, self.ledger,
-            typical=[Cost(1000, 10**7)], images=1000, epochs=9, stops=stops,
+            typical=[Cost(1000, 10**7)], images=1000, epochs=9, factor=factor,
         )  # fmt: skip
 
     def train(self, number, seconds):
@@ -184,7 +185,7 @@ def outlook(budget, slots=2, **changes):
     cost = CostModel()
     cost.observe(macs=10**7, images=1000, seconds=1.0)
     quick = Cost(1000, 10**7)
-    given = {"baselines": {}, "starts": {}, "good": [], "stops": False, "learns": False, **changes}
+    given = {"baselines": {}, "starts": {}, "good": [], "factor": None, "learns": False, **changes}
     time = Clock(slots, slots, Retraining(), 1.5, lambda trial: trial.best_epoch)
     return Outlook(
         cost=cost, budget=budget, clock=time, typical=[quick], images=1000, epochs=10,
@@ -272,7 +273,7 @@ def test_a_limit_of_steps_bounds_the_epochs():
 
 
 def test_without_a_scheduler_a_trial_is_expected_to_take_its_full_length(tmp_path):
-    whole = Running(tmp_path / "a", Budget(trials=2), stops=False).pace
+    whole = Running(tmp_path / "a", Budget(trials=2), factor=None).pace
     stopped = Running(tmp_path / "b", Budget(trials=2)).pace
     assert whole.mean_trial == 9 * whole.mean_epoch
     assert stopped.mean_trial < 5 * stopped.mean_epoch

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hwtune.search.settings import checked_settings
+from hwtune.search.settings import checked_settings, settings_of
 from hwtune.search.stopping import Brackets, MedianRule, Rungs
 
 EPOCHS = 9
@@ -86,6 +86,15 @@ def test_an_epoch_heard_twice_counts_once(name):
 
 def test_no_scheduler_is_no_rule():
     assert settings("none").rule(epochs=EPOCHS) is None
+    assert settings("none").survival is None
+
+
+def test_a_study_that_was_begun_keeps_its_rungs():
+    about = settings().describe()
+    assert settings_of(about) == settings()
+    about["scheduler"]["reduction_factor"] = 3
+    rungs = settings_of(about).rule(epochs=EPOCHS)
+    assert [rung.epoch for rung in rungs.descending] == [9, 3, 1]
 
 
 def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
@@ -95,6 +104,18 @@ def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
     # The cut-off is the upper third of 0.5, 0.8 and 0.9, interpolated: 0.8333.
     expected = "epoch 1: 0.6000, needed 0.8333 (top third of 4), rank 3"
     assert rungs.judge(3, 1, [0.6]) == expected
+
+
+def test_who_passed_with_few_is_compared_again_with_those_who_came_since():
+    rungs = Rungs(grace_period=1, reduction_factor=4, max_epochs=9)
+    assert rungs.judge(0, 1, [0.5]) == ""  # the first of all
+    for number, accuracy in enumerate([0.6, 0.7, 0.8], 1):
+        rungs.judge(number, 1, [accuracy])
+    expected = "epoch 2: 0.5000 at epoch 1, needed 0.7500 (top quarter of 4), rank 4"
+    assert rungs.judge(0, 2, [0.9]) == expected
+    assert rungs.judge(3, 4, [0.81]) == ""  # the first at the next rung
+    rungs.judge(4, 1, [0.99])
+    assert rungs.judge(3, 5, [0.82]) == ""  # which counts from now on, and not the one before
 
 
 def test_several_objectives_stop_what_many_trials_dominate():
