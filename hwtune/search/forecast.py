@@ -13,7 +13,7 @@ from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
 from hwtune.search.samplers import STARTUP_TRIALS
 from hwtune.search.settings import GRACE_PERIOD
 
-STARTUP_SECONDS = 12.0  # until the first trial trains
+STARTUP_SECONDS = 6.0  # from the forecast until the first trial trains
 BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines together may take
 CLOSING_SHARE = 1 / 2  # of the time of the command, that retraining may take
 
