@@ -5,8 +5,8 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.study_folder import StudyFolder, create_study, find_study
 
 
-def epoch(trial, number, accuracy, loss=0.5):
-    return EpochRecord(trial, number, 0.1, loss, accuracy, 1e-3, 2.0)
+def epoch(trial, number, accuracy):
+    return EpochRecord(trial, number, 0.1, 0.5, accuracy, 1e-3, 2.0)
 
 
 def test_without_a_name_a_free_one_is_chosen(tmp_path):

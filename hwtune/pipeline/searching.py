@@ -127,7 +127,7 @@ class Search:
             typical=self.typical,
             images=self.split.train_images,
             epochs=longest(self.space, images=self.split.train_images),
-            factor=self.settings.survival,
+            factor=self.settings.kept_one_in,
             learns=self.settings.sampler != "random",
             done=self.done,
         )

@@ -56,8 +56,11 @@ class Settings:
         }
 
     @property
-    def survival(self) -> int | None:
-        """Return one in how many trials goes on at a rung, None where none is stopped early."""
+    def kept_one_in(self) -> int | None:
+        """Return one in how many trials goes on at a rung, None where none is stopped early.
+
+        The median rule stops about as many.
+        """
         return None if self.scheduler == "none" else self.reduction_factor
 
     def rule(self, *, epochs: int) -> StoppingRule | None:

@@ -60,10 +60,14 @@ class Rung:
         """Return how many trials dominate one, and how many may."""
         order = [trial, *(other for other in self.scores if other != trial)]
         every = np.array([self.scores[each] for each in order])  # (trials, objectives)
-        at_least = (every[:, None] >= every[None]).all(2)
-        better = (every[:, None] > every[None]).any(2)
-        dominators = (at_least & better).sum(0)
-        return int(dominators[0]), int(np.percentile(dominators[1:], 100 / factor))
+
+        def count(judged: np.ndarray) -> np.ndarray:
+            """Return by how many trials each row is dominated."""
+            at_least = (every[:, None] >= judged[None]).all(2)
+            return (at_least & (every[:, None] > judged[None]).any(2)).sum(0)
+
+        mine = int(count(every[:1])[0])
+        return mine, int(np.percentile(count(every[1:]), 100 / factor)) if mine else 0
 
 
 class Rungs:
@@ -86,9 +90,16 @@ class Rungs:
         count = int(math.log(max_epochs / grace_period) / math.log(reduction_factor) + 1e-9)
         epochs = [grace_period * reduction_factor**k for k in range(count + 1)]
         self.descending = [Rung(epoch) for epoch in reversed(epochs)]
+        self.heard: dict[int, int] = {}  # the last epoch of each trial
 
     def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
-        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+        """Record one epoch and return why the trial should stop, or "" when it may go on.
+
+        What a trial reports again, from another process, is judged already.
+        """
+        if epoch <= self.heard.get(trial, 0):
+            return ""
+        self.heard[trial] = epoch
         for rung in self.descending:
             if epoch >= rung.epoch:
                 rung.scores.setdefault(trial, tuple(scores))

@@ -91,7 +91,7 @@ def run_search(
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs,
-        factor=settings.survival,
+        factor=settings.kept_one_in,
     )  # fmt: skip
     stopping = stopping_of(settings.rule(epochs=epochs), ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
@@ -198,7 +198,7 @@ def rebuild(
     """Let a rule hear the recorded epochs again.
 
     Returns, by trial and epoch, what it decided on the last epoch of each trial that runs on: the
-    trial will report that epoch once more.
+    trial will report that epoch once more, after all before it.
     """
     decided = {}
     for epoch in recorded:

@@ -5,6 +5,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.stopping import Rungs
+from scripts.bench.search_quality import Once
 
 
 def ray_trial(number, baseline=""):
@@ -15,9 +16,9 @@ def accuracy(trial, result):
     return [result["val_accuracy"]]
 
 
-def asha(*, grace=1, factor=3, epochs=9, over=""):
-    rungs = Rungs(grace_period=grace, reduction_factor=factor, max_epochs=epochs)
-    return EarlyStopping(rungs, accuracy, lambda _: over)
+def asha():
+    rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
+    return EarlyStopping(rungs, accuracy, lambda _: "")
 
 
 def curves(seed, *, trials, epochs):
@@ -28,21 +29,25 @@ def curves(seed, *, trials, epochs):
     return np.round(rising + rng.normal(0, 0.02, rising.shape), 2)
 
 
-def play(scheduler, trials, table, epochs):
-    """Report the epochs of one trial after the other; return every decision."""
+def play(scheduler, trials, table, epochs, seed):
+    """Report epochs of trials in a random interleaving; return every decision."""
+    rng = np.random.default_rng(seed)
+    alive = dict.fromkeys(range(len(table)), 0)
     decisions = []
-    for number, curve in enumerate(table):
-        for epoch, value in enumerate(curve, 1):
-            result = {"epoch": epoch, "val_accuracy": float(value)}
-            if epoch == epochs:
-                scheduler.on_trial_complete(None, trials[number], result)
-                decisions.append((number, epoch, "complete"))
-                break
-            decision = scheduler.on_trial_result(None, trials[number], result)
-            decisions.append((number, epoch, decision))
-            if decision == TrialScheduler.STOP:
-                scheduler.on_trial_complete(None, trials[number], result)
-                break
+    while alive:
+        number = int(rng.choice(list(alive)))
+        epoch = alive[number] = alive[number] + 1
+        result = {"epoch": epoch, "val_accuracy": float(table[number, epoch - 1])}
+        if epoch == epochs:
+            scheduler.on_trial_complete(None, trials[number], result)
+            decisions.append((number, epoch, "complete"))
+            del alive[number]
+            continue
+        decision = scheduler.on_trial_result(None, trials[number], result)
+        decisions.append((number, epoch, decision))
+        if decision == TrialScheduler.STOP:
+            scheduler.on_trial_complete(None, trials[number], result)
+            del alive[number]
     return decisions
 
 
@@ -50,7 +55,7 @@ def play(scheduler, trials, table, epochs):
 @pytest.mark.parametrize(
     ("grace", "factor", "epochs"), [(1, 3, 12), (1, 3, 9), (2, 2, 20), (1, 4, 5)]
 )
-def test_one_trial_after_the_other_it_decides_as_rays_own_scheduler(seed, grace, factor, epochs):
+def test_who_reaches_a_rung_is_judged_as_by_rays_own_scheduler(seed, grace, factor, epochs):
     table = curves(seed, trials=40, epochs=epochs)
     trials = [ray_trial(number) for number in range(40)]
     theirs = AsyncHyperBandScheduler(
@@ -59,9 +64,10 @@ def test_one_trial_after_the_other_it_decides_as_rays_own_scheduler(seed, grace,
     )  # fmt: skip
     for trial in trials:
         theirs.on_trial_add(None, trial)
-    ours = asha(grace=grace, factor=factor, epochs=epochs)
-    decided = play(ours, trials, table, epochs)
-    assert decided == play(theirs, trials, table, epochs)
+    rungs = Rungs(grace_period=grace, reduction_factor=factor, max_epochs=epochs)
+    ours = EarlyStopping(Once(rungs), accuracy, lambda _: "")
+    decided = play(ours, trials, table, epochs, seed)
+    assert decided == play(theirs, trials, table, epochs, seed)
     stopped = {number for number, _, decision in decided if decision == TrialScheduler.STOP}
     assert 5 < len(stopped) < 40
     assert stopped == ours.reasons.keys()

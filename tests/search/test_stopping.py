@@ -84,9 +84,25 @@ def test_an_epoch_heard_twice_counts_once(name):
     assert play(chosen.rule(epochs=EPOCHS), twice) == play(chosen.rule(epochs=EPOCHS), events)
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_trial_that_lost_its_process_is_not_stopped_for_what_it_reports_again(name):
+    chosen = RULES[name]
+    events = heard(objectives=len(chosen.objectives))
+    rule, alive = chosen.rule(epochs=EPOCHS), {}
+    for trial, epoch, scores in events:
+        if trial in alive and not alive[trial]:
+            continue
+        alive.setdefault(trial, []).append((trial, epoch, scores))
+        if rule.judge(trial, epoch, scores):
+            alive[trial].clear()
+    survivors = [each for each in alive.values() if each]
+    assert len(survivors) > 1
+    assert not any(rule.judge(*event) for each in survivors for event in each)
+
+
 def test_no_scheduler_is_no_rule():
     assert settings("none").rule(epochs=EPOCHS) is None
-    assert settings("none").survival is None
+    assert settings("none").kept_one_in is None
 
 
 def test_a_study_that_was_begun_keeps_its_rungs():
