@@ -1,4 +1,4 @@
-"""Files that a reader finds whole: written under a temporary name, or grown by whole lines."""
+"""How files, times and paths are written: whole under a temporary name first, or line by line."""
 
 from __future__ import annotations
 
