@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+import ray
+
+from hwtune import cluster
+from hwtune.data.splits import SplitSpec, search_split
+from hwtune.search.budget import CostModel
+from hwtune.search.probe import RANDOM_POINTS, measure, probe, probed_points
+from hwtune.space import SearchSpace, choice, uniform
+
+SHAPE = {"classes": 10, "side": 8}
+SPACE = SearchSpace(
+    question="?",
+    data="digits",
+    fixed={"batch_size": 32, "lr": 1e6},  # at which training diverges in its first steps
+    search={"filters": choice("4", "64"), "translation": uniform(0.0, 0.1)},
+    baselines={"large": {"filters": "64", "translation": 0.0}},
+    starts={"small": {"filters": "4", "translation": 0.0}},
+)
+
+
+def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits):
+    cost, said = CostModel(), []
+    with cluster.started(cpus=2):
+        data = ray.put(search_split(digits, SplitSpec()))
+        assert probe(SPACE, data, cost, tell=said.append) is None  # no GPU's memory
+        jobs = [(config.to_dict(), each.macs) for config, each in probed_points(SPACE, **SHAPE)]
+        found = ray.get(ray.remote(measure).remote(jobs, data))
+    assert len(cost.ratios) == len(found.epochs) == len(jobs)
+    assert said == []
+    assert all(seconds > 0 for _, _, seconds in found.epochs)
+    assert {images for _, images, _ in found.epochs} == {96}  # of three batches
+
+
+def test_known_points_are_measured_first_and_too_large_ones_only_where_published():
+    filters = [config.filters for config, _ in probed_points(SPACE, **SHAPE)]
+    assert filters[:2] == ["64", "4"]
+    assert len(filters) == 2 + RANDOM_POINTS
+    parameters = max(cost.parameters for _, cost in probed_points(SPACE, **SHAPE))
+    bounded = replace(SPACE, max_parameters=parameters - 1)
+    assert [c.filters for c, _ in probed_points(bounded, **SHAPE)].count("64") == 1
