@@ -76,8 +76,8 @@ def expected_epochs(epochs: int, *, grace: int, factor: int | None) -> float:
     """Return how many epochs a trial trains on average under ASHA; all of them without a factor.
 
     At each rung one in `factor` goes on. An asynchronous rung cannot know who is still to come and
-    lets more pass, so the square root of the factor is taken: about what studies here showed, and
-    the replay of searches over real learning curves (`results/LOG.md`).
+    lets more pass, so the square root of the factor is taken: about what studies here showed,
+    whose factor was 3.
     """
     if factor is None:
         return float(epochs)

@@ -59,7 +59,7 @@ class Settings:
     def kept_one_in(self) -> int | None:
         """Return one in how many trials goes on at a rung, None where none is stopped early.
 
-        The median rule stops about as many.
+        The median rule is counted as if it stopped as many.
         """
         return None if self.scheduler == "none" else self.reduction_factor
 
