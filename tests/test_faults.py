@@ -179,6 +179,19 @@ def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tm
 
 
 @pytest.mark.cluster
+def test_a_large_mirrored_study_is_interrupted_within_ten_seconds_and_goes_on(tmp_path):
+    outcome, seconds = faults.large_interrupted(tmp_path / "results", trials=150)
+    assert whole(outcome), outcome
+    assert seconds < 10
+
+
+@pytest.mark.cluster
+def test_a_study_goes_on_after_everything_was_killed_at_once(tmp_path):
+    outcome = faults.all_killed(tmp_path / "results")
+    assert whole(outcome), outcome
+
+
+@pytest.mark.cluster
 def test_a_trials_process_is_killed_and_the_study_runs_on(tmp_path):
     outcome = faults.trial_killed(tmp_path / "results")
     assert whole(outcome), outcome

@@ -109,11 +109,15 @@ class Study:
 
     def wait(self, process: subprocess.Popen[str], more: int) -> None:
         """Wait until so many more epochs are recorded, or the process is over."""
-        wanted, deadline = len(self.rows("epochs.csv")) + more, time.monotonic() + PATIENCE
-        while len(self.rows("epochs.csv")) < wanted and process.poll() is None:
+        seen = len(self.rows("epochs.csv"))
+        wanted, deadline = seen + more, time.monotonic() + PATIENCE
+        while seen < wanted and process.poll() is None:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no progress in {PATIENCE} s: {kill(process)}")
             time.sleep(0.02)
+            now = len(self.rows("epochs.csv"))
+            if now > seen:
+                seen, deadline = now, time.monotonic() + PATIENCE
 
     def look(self) -> None:
         """Count what is gone since the last look."""
@@ -174,18 +178,24 @@ def undisturbed(results: Path) -> Study:
     return study
 
 
-def trial_processes(driver: int) -> list[int]:
-    """Return the processes of a driver's trials."""
+def family(driver: int) -> dict[int, str]:
+    """Return the commands of a driver and of all that it started, by their process ids."""
     listed = subprocess.run(
         ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[1:]
-    parents, trials = {}, []
+    parents, commands = {}, {}
     for line in listed:
         pid, parent, args = line.split(None, 2)
-        parents[int(pid)] = int(parent)
-        if "TrialRunner" in args or "ResourceTrainable" in args:
-            trials.append(int(pid))
-    return [pid for pid in trials if driver in ancestors(pid, parents)]
+        parents[int(pid)], commands[int(pid)] = int(parent), args
+    return {
+        pid: args for pid, args in commands.items() if driver in (pid, *ancestors(pid, parents))
+    }
+
+
+def trial_processes(driver: int) -> list[int]:
+    """Return the processes of a driver's trials, by either of the names that Ray gives them."""
+    names = ("TrialRunner", "ResourceTrainable")
+    return [p for p, args in family(driver).items() if any(name in args for name in names)]
 
 
 def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
@@ -210,6 +220,21 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
     if process.returncode or not killed:
         raise RuntimeError(f"{killed} killed, exit code {process.returncode}: {output}")
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
+
+
+def all_killed(results: Path) -> Outcome:
+    """Kill a search with all that it started, as a reboot does."""
+    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+    process = study.start()
+    study.wait(process, 6)
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    study.look()
+    study.finish()
+    return study.outcome(
+        "SIGKILL of everything", "driver, Ray and trials at once, as by a reboot; then resume"
+    )
 
 
 def node_lost(results: Path) -> Outcome:
@@ -271,8 +296,20 @@ def disk_full(folder: Path) -> Outcome:
 def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     """Interrupt a study with a signal, then go on; return the seconds until it had ended, too."""
     study = Study(results, "--epochs", 60, "--scheduler", "none", trials=3)
+    return interrupt(study, number, after=6)
+
+
+def large_interrupted(results: Path, *, trials: int = 1000) -> tuple[Outcome, float]:
+    """Interrupt a mirrored study of many trials shortly before its end, then go on."""
+    mirror = results.with_name("mirror").as_uri()
+    study = Study(results, "--epochs", 1, "--mirror", mirror, trials=trials)
+    return interrupt(study, signal.SIGINT, after=trials - 20)
+
+
+def interrupt(study: Study, number: int, *, after: int) -> tuple[Outcome, float]:
+    """Interrupt a study with a signal after so many epochs, then go on."""
     process = study.start()
-    study.wait(process, 6)
+    study.wait(process, after)
     began = time.monotonic()
     output = kill(process, number)
     seconds = time.monotonic() - began
@@ -281,7 +318,9 @@ def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     study.look()
     study.finish()
     name = signal.Signals(number).name
-    return study.outcome(name, f"once; it had ended after {seconds:.1f} s, then resume"), seconds
+    size = f" of {study.trials:,} trials with a mirror" if study.trials > 100 else ""
+    done = f"once{size}; it had ended after {seconds:.1f} s, then resume"
+    return study.outcome(name, done), seconds
 
 
 def trials_fail(results: Path) -> Outcome:
@@ -316,7 +355,9 @@ def trials_fail_alone(results: Path) -> Outcome:
 FAULTS: list[Callable[[Path], Outcome]] = [
     lambda folder: interrupted(folder, signal.SIGINT)[0],
     lambda folder: interrupted(folder, signal.SIGTERM)[0],
+    lambda folder: large_interrupted(folder)[0],
     driver_killed,
+    all_killed,
     trial_killed,
     node_lost,
     disk_full,
