@@ -1,5 +1,7 @@
 """Chinese MNIST by a residual network."""
 
+from typing import Any
+
 from hwtune.space import Published, SearchSpace, choice, log_uniform, uniform
 
 LAZHILI8 = {
@@ -21,6 +23,12 @@ LAZHILI8 = {
     "label_smoothing": 0.0,
     "batch_size": 64,
     "ema": 0.0,
+}
+
+# Ten epochs without a validation set.
+WATCHED: dict[str, Any] = {
+    "values": {"epochs": 10},
+    "split": {"kind": "random", "validation": 0.0, "test": 0.1},
 }
 
 SPACE = SearchSpace(
@@ -59,8 +67,12 @@ SPACE = SearchSpace(
         "lazhili8_resnet": Published(
             headline=0.992,
             really="1,500 images watched in each of 10 epochs, no validation set",
-            values={"epochs": 10},
-            split={"kind": "random", "validation": 0.0, "test": 0.1},
+            **WATCHED,
+        ),
+        "lazhili8_resnet18": Published(
+            headline=None,
+            really="described in the author's README, while the code has the network above",
+            **WATCHED,
         ),
     },
     starts={

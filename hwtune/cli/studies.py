@@ -193,8 +193,8 @@ def retrain(
             "--finalists, --folds, --top and --baselines choose within a study; leave them out "
             "with --baseline."
         )
-    if not honest and (split_seed or split != "random"):
-        raise HwtuneError("--split and --split-seed belong to --honest; add it.")
+    if not honest and split != "random":
+        raise HwtuneError(f"--split {split.value} belongs to --honest; add it.")
     from hwtune.addresses import reach_out
     from hwtune.data.splits import SplitSpec
 

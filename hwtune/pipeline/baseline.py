@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec, visible_split
+from hwtune.data.splits import SplitSpec, split_indices, visible_split
 from hwtune.errors import SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.models import measure_cost
@@ -51,6 +52,28 @@ def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) ->
     return space.published.get(baseline, unknown)
 
 
+def published_split(published: Published, dataset: Dataset, *, seed: int) -> SplitSpec:
+    """Return the authors' own kind of split; which images they had where is not known.
+
+    Args:
+        seed: another one to draw it with; 0 leaves it.
+
+    Raises:
+        SpaceError: when nothing of it is drawn.
+    """
+    own = SplitSpec(**published.split)
+    if not seed:
+        return own
+    drawn = replace(own, seed=seed)
+    before, after = (split_indices(dataset, each).outside_test for each in (own, drawn))
+    if np.array_equal(before, after):
+        raise SpaceError(
+            f"--split-seed {seed}: the authors' own split has nothing that is drawn; leave the "
+            "option out, or add --honest."
+        )
+    return drawn
+
+
 def retrain_baseline(
     space: SearchSpace,
     baseline: str,
@@ -71,7 +94,7 @@ def retrain_baseline(
     Args:
         source: of the space, for people.
         honest: train on train and validation of `split` (on train alone what watches validation);
-            otherwise on the authors' own split, on its train part alone.
+            otherwise on the train part of the authors' own kind of split, drawn with its seed.
         epochs: instead of the authors' own length.
 
     Raises:
@@ -83,10 +106,11 @@ def retrain_baseline(
         config = replace(config, epochs=epochs)
     dataset = choose_data(data, space, command.console)
     measure_cost(config, classes=len(dataset.classes), side=config.side or dataset.side)
+    if not honest:
+        split = published_split(published, dataset, seed=split.seed)
     folder, about = new_study(
         results, name, f"{space.name}-{baseline}{'-honest' if honest else ''}", space=space,
-        source=source, dataset=dataset, split=split if honest else SplitSpec(**published.split),
-        command=command,
+        source=source, dataset=dataset, split=split, command=command,
         asked={
             "baseline": {
                 "name": baseline,

@@ -112,19 +112,26 @@ def test_a_split_without_validation_is_refused_for_a_search():
         search_split(dataset(), SplitSpec(validation=0.0))
 
 
-def test_the_last_images_or_half_of_the_test_part_can_validate():
-    data = dataset(test_from=2700)
-    parts = split_indices(data, SplitSpec(kind="ordered", validation=0.1))
+def test_the_last_images_can_validate():
+    parts = split_indices(dataset(test_from=2700), SplitSpec(kind="ordered", validation=0.1))
     assert parts.train.tolist() == list(range(2430))
     assert parts.validation.tolist() == list(range(2430, 2700))
     assert parts.test.tolist() == list(range(2700, 3000))
-    parts = split_indices(data, SplitSpec(kind="halved"))
-    assert parts.train.tolist() == list(range(2700))
-    assert parts.validation.tolist() == list(range(2700, 2850))
-    assert parts.test.tolist() == list(range(2850, 3000))
+
+
+def test_a_random_half_of_the_test_part_can_validate():
+    halves = []
+    for seed in (0, 0, 1):
+        parts = split_indices(dataset(test_from=2700), SplitSpec(kind="halved", seed=seed))
+        assert parts.train.tolist() == list(range(2700))
+        assert sorted([*parts.validation, *parts.test]) == list(range(2700, 3000))
+        assert len(parts.test) == 150
+        assert 40 < (parts.test < 2850).sum() < 110  # from both ends of it
+        halves.append(parts.test.tolist())
+    assert halves[0] == halves[1] != halves[2]
 
 
 @pytest.mark.parametrize("kind", ["ordered", "halved"])
-def test_a_split_in_order_needs_a_test_part(kind):
+def test_a_split_of_the_test_part_needs_one(kind):
     with pytest.raises(DataError, match="no test part of its own"):
         split_indices(dataset(), SplitSpec(kind=kind))

@@ -12,12 +12,13 @@ import time
 import pytest
 import torch
 
+from hwtune.config import TrialConfig
 from hwtune.data import load_data
-from hwtune.data.splits import Part, SplitSpec, split_indices
+from hwtune.data.splits import Part, SplitSpec, search_split, split_indices
 from hwtune.errors import SpaceError
 from hwtune.models import measure_cost
-from hwtune.pipeline.baseline import published_run
-from hwtune.space import load_space
+from hwtune.pipeline.baseline import published_run, published_split
+from hwtune.space import Published, load_space
 from hwtune.training.device import Fast
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
@@ -31,7 +32,10 @@ SYSTEMS = {
         "lazhili8_cnn_wide": (297_871, (13500, 0, 1500), 100, 0.939),
         "lazhili8_cnn_nopool": (1_979_343, (13500, 0, 1500), 100, 0.887),
     },
-    "chinese_resnet": {"lazhili8_resnet": (2_393_679, (13500, 0, 1500), 10, 0.992)},
+    "chinese_resnet": {
+        "lazhili8_resnet": (2_393_679, (13500, 0, 1500), 10, 0.992),
+        "lazhili8_resnet18": (11_177_935, (13500, 0, 1500), 10, None),
+    },
     "mnist_cnn": {
         "gaurav_base": (2_624_669, (60000, 5000, 5000), 10, 0.9769),
         "gaurav_tuned": (477_738, (60000, 5000, 5000), 15, 0.991),
@@ -46,6 +50,57 @@ SYSTEMS = {
         "modelm7": (2_291_972, (60000, 0, 10000), 150, None),
     },
 }
+# The recipes, as far as they differ from TrialConfig's defaults.
+LAZHILI8_CNN = {
+    "side": 64, "pixel_scale": "raw", "filters": "16-32", "kernel": "5", "optimizer": "sgd",
+    "lr": 1e-5, "epochs": 100,
+}  # fmt: skip
+LAZHILI8_RESNET = {
+    "side": 64, "pixel_scale": "raw", "model": "resnet", "strides": "1", "stem_stride": 3,
+    "lr": 1e-5, "epochs": 10,
+}  # fmt: skip
+GAURAV = {
+    "rotation": 15.0, "translation": 0.1, "scaling": 0.1, "filters": "8-16", "activation": "none",
+    "spatial_dropout": "0.4-0.2", "batch_size": 32,
+}  # fmt: skip
+AHED9X = {
+    "filters": "32-64", "padding": "none", "hidden": "128", "init": "glorot", "eps": 1e-7,
+    "lr_schedule": "plateau", "lr_decay": 0.5, "lr_patience": 5, "early_stop": 10, "epochs": 100,
+}  # fmt: skip
+AN = {
+    "padding": "none", "conv_bias": False, "norm": "before", "pool": "none", "output_norm": True,
+}  # fmt: skip
+AN_ORIGINAL = {
+    **AN, "pixel_scale": "symmetric", "rotation": 20.0, "translation": 0.2, "batch_size": 120,
+    "lr_schedule": "exponential", "lr_decay": 0.98, "ema": 0.999, "epochs": 150,
+}  # fmt: skip
+RECIPES = {
+    "oafarih": {
+        "side": 64, "pixel_scale": "symmetric", "filters": "64-32", "norm": "after",
+        "hidden": "512", "dropout": "0.4", "hidden_norm": True, "weight_decay": 1e-4,
+        "lr_schedule": "onecycle", "softmax": True, "clip_value": 0.1, "epochs": 80,
+    },
+    "lazhili8_cnn": LAZHILI8_CNN,
+    "lazhili8_cnn_wide": {**LAZHILI8_CNN, "filters": "32-64"},
+    "lazhili8_cnn_nopool": {**LAZHILI8_CNN, "pool": "none"},
+    "lazhili8_resnet": {**LAZHILI8_RESNET, "filters": "32-64-128-256-256"},
+    "lazhili8_resnet18": {**LAZHILI8_RESNET, "filters": "resnet18"},
+    "gaurav_base": {
+        **GAURAV, "pool": "max-none", "hidden": "784-196-49", "dropout": "0.6-0.3-0.15",
+        "epochs": 10,
+    },
+    "gaurav_tuned": {
+        **GAURAV, "pixel_scale": "symmetric", "pool": "avg-max", "hidden": "512-128-64",
+        "dropout": "0.5-0.3-0.15", "epochs": 15,
+    },
+    **{f"ahed9x_{size}": {**AHED9X, "batch_size": size} for size in (16, 32, 64, 128)},
+    "modelm3": {
+        **AN, "pixel_scale": "raw", "filters": "32-48-64-80-96-112-128-144-160-176",
+        "batch_size": 256, "max_steps": 1000, "epochs": 5,
+    },
+    "modelm5": {**AN_ORIGINAL, "filters": "32-64-96-128-160", "kernel": "5"},
+    "modelm7": {**AN_ORIGINAL, "filters": "48-96-144-192", "kernel": "7"},
+}  # fmt: skip
 EACH = pytest.mark.parametrize(
     ("space", "name"), [(space, name) for space, names in SYSTEMS.items() for name in names]
 )
@@ -69,6 +124,29 @@ def test_a_published_system_has_its_parameters_its_split_and_its_length(space, n
 
 
 @EACH
+def test_a_published_system_has_its_recipe(space, name):
+    assert as_published(space, name)[2] == TrialConfig(**RECIPES[name])
+
+
+@pytest.mark.slow
+@EACH
+def test_a_published_system_has_the_same_loss_in_bf16_within_a_percent(space, name, digits):
+    """Over four steps; within five percent behind a batch norm of the logits."""
+    _, _, config = as_published(space, name)
+    config = dataclasses.replace(
+        config, side=config.side or 28, epochs=1, max_steps=0, batch_size=min(config.batch_size, 32)
+    )
+    few = search_split(digits, SplitSpec()).part(slice(128))
+    losses = []
+    for bf16 in (True, False):
+        state, batches, _ = start_training(
+            config, few, None, classes=10, seed=0, fast=Fast("cpu", bf16=bf16)
+        )
+        losses += [result.train_loss for result in train_config(state, batches, None, config)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05 if config.output_norm else 0.01)
+
+
+@EACH
 def test_a_published_system_trains(space, name):
     """On random images, a few steps."""
     loaded, _, config = as_published(space, name)
@@ -86,11 +164,20 @@ def test_a_published_system_trains(space, name):
 
 
 def test_every_baseline_says_how_it_was_published():
-    described = {"chinese_resnet": {"lazhili8_resnet18"}}  # in words alone, it was not run
     for space, names in SYSTEMS.items():
         loaded = load_space(space)
-        assert set(loaded.published) == set(names)
-        assert set(loaded.baselines) == set(names) | described.get(space, set())
+        assert set(loaded.published) == set(loaded.baselines) == set(names)
+
+
+def test_the_authors_split_can_be_drawn_anew(digits):
+    drawn = Published(headline=None, really="", values={}, split={"validation": 0.0})
+    assert published_split(drawn, digits, seed=0) == SplitSpec(validation=0.0)
+    assert published_split(drawn, digits, seed=3) == SplitSpec(validation=0.0, seed=3)
+    ordered = dataclasses.replace(drawn, split={"kind": "ordered"})
+    own_test = dataclasses.replace(digits, test_from=1500)
+    assert published_split(ordered, own_test, seed=0) == SplitSpec(kind="ordered")
+    with pytest.raises(SpaceError, match="--split-seed 3: the authors' own split has nothing"):
+        published_split(ordered, own_test, seed=3)
 
 
 @pytest.mark.slow
@@ -198,7 +285,7 @@ def test_a_start_is_retrained_under_our_protocol_alone():
         (("digits_cnn", "--baseline", "plain"), "how 'plain' was published; add --honest"),
         (("digits_cnn", "--split", "writer"), "--split belongs to --baseline"),
         (("digits_cnn", "--baseline", "plain", "--honest", "--address", "host"), "names no port"),
-        (("mnist_m3", "--baseline", "modelm3", "--split-seed", "1"), "belong to --honest"),
+        (("mnist_m3", "--baseline", "modelm3", "--split", "writer"), "writer belongs to --honest"),
         (("mnist_m3", "--baseline", "modelm3", "--data", "digits"), "no pixel of a 8x8 image"),
         (("mnist_cnn", "--baseline", "gaurav_base", "--data", "digits"), "no test part of its own"),
     ],
