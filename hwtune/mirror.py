@@ -20,9 +20,12 @@ from hwtune.study_folder import StudyFolder
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
-# Each is older than the next in a copy: a resume forgets epochs and states of trials that the
-# journal lacks, takes from a state the epochs that the records lack, and trains on from there.
-ORDER = ("checkpoints", "optuna.journal", "epochs.csv")
+# A copy's journal is never newer than its epochs, or a trial that is over would lack some: it is
+# read before them and sent after them. The rest a resume mends: it forgets epochs and states of
+# trials that the journal lacks, takes from a state the epochs that the records lack, and trains on
+# from there.
+JOURNAL = "optuna.journal"
+ORDER = ("checkpoints", "epochs.csv", JOURNAL)
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
@@ -100,7 +103,7 @@ class Mirror:
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.adopted, self.failing = False, False
         self._wanted, self._ending = threading.Event(), False
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread: threading.Thread | None = None  # since something was asked for
 
     def adopt(self) -> None:
         """Learn what lies at the place already, of this study: it is sent anew, or deleted.
@@ -126,6 +129,9 @@ class Mirror:
     def request(self) -> None:
         """Ask for an upload soon."""
         self._wanted.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
 
     def upload(self) -> None:
         """Send every file that changed since it was sent, and delete what is gone here.
@@ -134,17 +140,13 @@ class Mirror:
         """
         if not self.adopted:
             self.adopt()
-        here = {
-            str(path.relative_to(self.folder.path)): path for path in self.folder.lasting_files()
-        }
+        here = {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
+        journal = self._changed(JOURNAL)
         for name in sorted(here, key=_rank):
-            try:
-                stat = here[name].stat()
-                if self.sent.get(name) == (stat.st_size, stat.st_mtime_ns):
-                    continue
-                content = here[name].read_bytes()
-            except FileNotFoundError:
-                continue  # a state that was given up a moment ago
+            changed = journal if name == JOURNAL else self._changed(name)
+            if changed is None:
+                continue
+            content, stamp = changed
             target = f"{self.path}/{name}"
             self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
             on_disk = self.system.type_name == "local"  # an object appears whole by itself
@@ -152,10 +154,20 @@ class Mirror:
                 stream.write(content)
             if on_disk:
                 self.system.move(target + PART, target)
-            self.sent[name] = (stat.st_size, stat.st_mtime_ns)
-        for name in self.sent.keys() - here.keys():
+            self.sent[name] = stamp
+        for name in self.sent.keys() - here:
             self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
+
+    def _changed(self, name: str) -> tuple[bytes, tuple[int, int]] | None:
+        """Return a file's content, size and time of change, None unless it is to be sent."""
+        path = self.folder.path / name
+        try:
+            stat = path.stat()
+            stamp = (stat.st_size, stat.st_mtime_ns)
+            return None if self.sent.get(name) == stamp else (path.read_bytes(), stamp)
+        except FileNotFoundError:
+            return None  # a state that was given up a moment ago
 
     def _work(self) -> None:
         ending = False
@@ -173,9 +185,7 @@ class Mirror:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Upload in the background inside the block, and everything at its end."""
-        self._thread.start()
-        self.request()
+        """Upload in the background inside the block, and everything at its end, once asked."""
         patience = LAST_SECONDS
         try:
             yield
@@ -184,9 +194,10 @@ class Mirror:
             raise
         finally:
             self._ending = True
-            self.request()
-            self._thread.join(patience)
-            if self.failing or self._thread.is_alive():
+            if self._thread is not None:
+                self.request()
+                self._thread.join(patience)
+            if self.failing or (self._thread is not None and self._thread.is_alive()):
                 self.tell("The mirror is not complete: its last upload failed or took too long.")
 
 

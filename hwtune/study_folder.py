@@ -129,10 +129,12 @@ class StudyFolder:
             raise _not_writable(self.path, error) from None
 
     def lasting_files(self) -> Iterator[Path]:
-        """Yield every file of the study but locks and what is half-written."""
-        for path in self.path.rglob("*"):
-            if path.is_file() and not path.name.startswith((".", JOURNAL_LOCK)):
-                yield path
+        """Yield every file of the study but locks and what is half-written or being deleted."""
+        for place, folders, files in os.walk(self.path):  # which minds no folder that vanishes
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                if not name.startswith((".", JOURNAL_LOCK)):
+                    yield Path(place, name)
 
     def read_study(self) -> dict[str, Any]:
         """Return `study.json`.

@@ -46,7 +46,9 @@ def folder(tmp_path):
 def test_a_study_comes_back_from_its_mirror(place, folder, tmp_path):
     uri, query = place
     said = []
-    with Mirror(folder, uri + query, tell=said.append).running():
+    mirror = Mirror(folder, uri + query, tell=said.append)
+    with mirror.running():
+        mirror.request()
         folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
     again = fetch(f"{uri}/s{query}", tmp_path / "there")
     assert again.read_epochs() == folder.read_epochs()
@@ -111,17 +113,38 @@ def test_a_file_on_a_shared_disk_is_never_seen_half_written(folder, tmp_path):
     assert not list(copy.rglob("*.part"))
 
 
-def test_the_states_are_sent_before_the_journal_and_the_journal_before_the_epochs(folder):
+def test_the_states_are_sent_before_the_epochs_and_the_epochs_before_the_journal(folder):
     mirror = Mirror(folder, folder.path.as_uri() + "-copy", tell=print)
     mirror.upload()
-    assert list(mirror.sent)[:3] == ["checkpoints/0.pt", "optuna.journal", "epochs.csv"]
+    assert list(mirror.sent)[:3] == ["checkpoints/0.pt", "epochs.csv", "optuna.journal"]
+
+
+def test_a_copys_journal_is_never_newer_than_its_epochs(folder, tmp_path):
+    """Also where it breaks between the two: a trial would be over that lacks its epochs."""
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=print)
+    mirror.upload()
+    copy = tmp_path / "shared" / "s"
+    folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+    folder.journal.write_text("{}\n{}\n")
+    (copy / "epochs.csv").unlink()
+    (copy / "epochs.csv" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match="epochs.csv"):
+        mirror.upload()
+    assert (copy / "optuna.journal").read_text() == "{}\n"
+
+
+def test_a_mirror_is_left_alone_until_something_is_asked(folder, tmp_path):
+    with Mirror(folder, (tmp_path / "shared").as_uri(), tell=print).running():
+        pass
+    assert not (tmp_path / "shared").exists()
 
 
 def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be")
     said = []
-    with Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append).running():
-        pass
+    mirror = Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append)
+    with mirror.running():
+        mirror.request()
     assert "cannot be written" in said[0]
     assert "not complete" in said[-1]
 

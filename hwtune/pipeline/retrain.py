@@ -73,12 +73,13 @@ def retrain_study(
         if retraining.finalists > 1:
             check_folds(dataset, split_of(about), retraining.folds)
         with (
-            mirrored(folder, about.get("mirror"), command.console),
+            mirrored(folder, about.get("mirror"), command.console) as changed,
             writable(folder, command.text),
             reported(folder, command.console),
             repeatable(command),
             cluster.started(place.address),
         ):
+            changed()
             slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
             data = ray.put(search_split(dataset, split_of(about)))
             retrain_best(folder, about, dataset, data, slots, retraining, command)

@@ -178,6 +178,7 @@ def run(
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,
     ):
+        changed()
         data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
         searching = about.get("search_seconds") is None
         search = Search(folder, about, data, retraining, command, done) if searching else None

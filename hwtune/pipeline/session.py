@@ -224,7 +224,10 @@ def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) ->
 def mirrored(
     folder: StudyFolder, uri: str | None, console: Console
 ) -> Iterator[Callable[[], None]]:
-    """Keep a copy of the study at `uri`, if there is one; yields what asks for an upload."""
+    """Keep a copy of the study at `uri`, if there is one; yields what asks for an upload.
+
+    Nothing is sent before it was asked once, so that a study that never began leaves no copy.
+    """
     if uri is None:
         yield lambda: None
         return
