@@ -124,9 +124,8 @@ def divide(
     """
     gpus = sum(each for _, each in machines)
     if not gpus:
-        cpus = sum(each for each, _ in machines) or 1
-        slots = parallel or cpus
-        return Slots(slots, cpus=share(cpus, slots))
+        slots = parallel or sum(each for each, _ in machines) or 1
+        return Slots(slots, cpus=largest_share([each for each, _ in machines], slots))
     if gpu_share is not None:
         each_gpu = max(1, math.floor(1 / gpu_share + 1e-9))
     elif parallel:
@@ -140,6 +139,13 @@ def divide(
         cpus=min(share(cpus or 1, min(slots, each_gpu * held)) for cpus, held in machines),
         gpus=gpu_share or share(1, each_gpu),
     )
+
+
+def largest_share(cpus: Sequence[int], slots: int) -> float:
+    """Return the most CPUs, at most 1, that so many slots can have at once, each on one machine."""
+    every = {share(each, parts) for each in cpus for parts in range(max(1, each), slots + 1)}
+    fitting = (s for s in every if s and sum(math.floor(each / s) for each in cpus) >= slots)
+    return max(fitting, default=1.0)
 
 
 def share(whole: int, parts: int) -> float:

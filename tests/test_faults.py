@@ -156,6 +156,8 @@ def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
     assert len(sizes) < 6
     best = max(ledger.trials.values(), key=lambda t: (t.val_accuracy, -t.val_loss))
     assert best.trial in sizes
+    folder, _ = bare_search(tmp_path / "none", digits, disk_limit=1, scheduler="none", trials=1)
+    assert not list(folder.checkpoints.iterdir())  # also of the last trial, which is over
 
 
 @pytest.mark.cluster
@@ -183,6 +185,16 @@ def test_a_large_mirrored_study_is_interrupted_within_ten_seconds_and_goes_on(tm
     outcome, seconds = faults.large_interrupted(tmp_path / "results", trials=150)
     assert whole(outcome), outcome
     assert seconds < 10
+
+
+@pytest.mark.cluster
+def test_a_driver_killed_while_it_retrains_goes_on_and_tests_once(tmp_path):
+    outcome = faults.retraining_killed(tmp_path / "results")
+    assert whole(outcome), outcome
+    assert outcome.recorded == 200  # no epoch was searched again
+    study = StudyFolder(tmp_path / "results" / "s")
+    assert [run["status"] for run in study.read_study()["runs"]] == ["killed", "complete"]
+    assert len(study.read_retrain()["test_openings"]) == 1
 
 
 @pytest.mark.cluster

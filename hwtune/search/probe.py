@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.cluster import GpuNeed, gpu_nodes
@@ -28,6 +30,8 @@ PROCESSES = 2  # at most
 PATIENCE = 60.0  # seconds until a word is said
 GPU_CONTEXT_BYTES = 600 * 2**20  # that CUDA takes for each process
 GPU_HEADROOM = 1.2  # over what was seen
+
+Job = tuple[Hyperparameters, int]  # a configuration and its multiply-accumulates an image
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ def probe(
     processes = 1 if gpu else min(PROCESSES, int(resources.get("CPU", 1)))
     split: SearchSplit = ray.get(data)
     jobs = probed_points(space, classes=split.classes, side=split.side)
-    task = ray.remote(num_cpus=1, num_gpus=int(gpu))(measure)
-    shares = [jobs[first::processes] for first in range(processes)]
-    waiting = [
-        task.remote([(c.to_dict(), each.macs) for c, each in share], data) for share in shares
-    ]
+    # Without Ray's retries: what has killed a process would kill the next one.
+    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(measure)
+    named = [(config.to_dict(), each.macs) for config, each in jobs]
+    shares = [named[first::processes] for first in range(processes)]
+    waiting = [task.remote(share, data) for share in shares]
     ask = ray.remote(num_cpus=0)(gpu_memories)
     others = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote()
@@ -76,13 +80,32 @@ def probe(
     ]
     if ray.wait(waiting, num_returns=processes, timeout=PATIENCE)[1]:
         tell("Waiting for free processors or a free GPU to measure the speed of the cluster.")
-    results: list[Probed] = ray.get(waiting)
+    results = [
+        answer(task, share, data, first) for share, first in zip(shares, waiting, strict=True)
+    ]
     for macs, images, seconds in itertools.chain.from_iterable(each.epochs for each in results):
         cost.observe(macs=macs, images=images, seconds=seconds)
     need = results[0].need
     if need is None:
         return None
     return replace(need, memory=min([need.memory, *itertools.chain(*ray.get(others))]))
+
+
+def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.ObjectRef) -> Probed:
+    """Return what a process measured; where it is lost, another one goes without the costliest.
+
+    Args:
+        task: `measure` as a Ray task.
+        first: its first answer, awaited.
+    """
+    left, waiting = sorted(jobs, key=lambda job: job[1]), first
+    while left:
+        try:
+            return ray.get(waiting)
+        except (WorkerCrashedError, NodeDiedError, OutOfMemoryError):
+            left.pop()  # its trial will break, too, and be recorded
+            waiting = task.remote(left, data)
+    return Probed([], None)
 
 
 def gpu_memories() -> list[int]:
@@ -111,7 +134,7 @@ def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[
     return found
 
 
-def measure(jobs: Sequence[tuple[Hyperparameters, int]], data: SearchSplit) -> Probed:
+def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
     """Train a few batches of each configuration in this process, and validate on them on a GPU."""
     import torch
 

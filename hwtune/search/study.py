@@ -118,6 +118,7 @@ def run_search(
 
     def ended(trial: TrialRecord) -> None:
         retention.ended(trial)
+        retention.trim(ledger.running)
         changed()
 
     view = View(

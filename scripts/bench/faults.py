@@ -222,6 +222,18 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
 
 
+def retraining_killed(results: Path) -> Outcome:
+    """Kill the driver while it retrains the best, before the test."""
+    study = Study(results, "--epochs", 100, "--scheduler", "none", trials=2)
+    process = study.start()
+    while not list((results / "s" / "retraining").glob("*.pt")) and process.poll() is None:
+        time.sleep(0.02)
+    kill(process)
+    study.look()
+    study.finish()
+    return study.outcome("SIGKILL of the driver", "once while it retrained the best, then resume")
+
+
 def all_killed(results: Path) -> Outcome:
     """Kill a search with all that it started, as a reboot does."""
     study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
@@ -357,6 +369,7 @@ FAULTS: list[Callable[[Path], Outcome]] = [
     lambda folder: interrupted(folder, signal.SIGTERM)[0],
     lambda folder: large_interrupted(folder)[0],
     driver_killed,
+    retraining_killed,
     all_killed,
     trial_killed,
     node_lost,

@@ -1,3 +1,5 @@
+import os
+import signal
 from dataclasses import replace
 
 import ray
@@ -5,7 +7,7 @@ import ray
 from hwtune import cluster
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.search.budget import CostModel
-from hwtune.search.probe import RANDOM_POINTS, measure, probe, probed_points
+from hwtune.search.probe import RANDOM_POINTS, Probed, answer, measure, probe, probed_points
 from hwtune.space import SearchSpace, choice, uniform
 
 SHAPE = {"classes": 10, "side": 8}
@@ -30,6 +32,25 @@ def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits):
     assert said == []
     assert all(seconds > 0 for _, _, seconds in found.epochs)
     assert {images for _, images, _ in found.epochs} == {96}  # of three batches
+
+
+def kills_itself_over_a_hundred(jobs, data):
+    """Measure jobs of so many multiply-accumulates, or die as for lack of memory."""
+    if any(macs > 100 for _, macs in jobs):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Probed([(macs, 1, 1.0) for _, macs in jobs], None)
+
+
+def test_a_process_that_was_lost_is_followed_by_one_without_the_costliest_configuration():
+    with cluster.started(cpus=2):
+        task, data = ray.remote(max_retries=0)(kills_itself_over_a_hundred), ray.put(None)
+
+        def measured(*costs):
+            jobs = [({}, macs) for macs in costs]
+            return [macs for macs, _, _ in answer(task, jobs, data, task.remote(jobs, data)).epochs]
+
+        assert measured(50, 500, 10, 200) == [10, 50]
+        assert measured(500) == []
 
 
 def test_known_points_are_measured_first_and_too_large_ones_only_where_published():
