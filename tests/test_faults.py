@@ -115,12 +115,15 @@ def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes"])
-@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
+@pytest.mark.parametrize(
+    ("scheduler", "brackets"), [("asha", 1), ("asha", 2), ("median", 1), ("none", 1)]
+)
 def test_every_sampler_works_with_every_scheduler(
-    tmp_path, digits, ray_here, monkeypatch, sampler, scheduler
+    tmp_path, digits, ray_here, monkeypatch, sampler, scheduler, brackets
 ):
     monkeypatch.setattr("hwtune.search.samplers.STARTUP_TRIALS", 1)  # so that models propose
-    folder, ledger = bare_search(tmp_path, digits, sampler=sampler, scheduler=scheduler)
+    settings = {"sampler": sampler, "scheduler": scheduler, "brackets": brackets}
+    folder, ledger = bare_search(tmp_path, digits, **settings)
     assert all(t.state in ("complete", "stopped") for t in ledger.trials.values())
     told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
     for number, record in ledger.trials.items():  # a repeat of another is told, not trained

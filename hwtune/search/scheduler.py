@@ -26,6 +26,7 @@ class EarlyStopping(FIFOScheduler):
         scores: what the rule judges of a result.
         over: returns why the search must end with an epoch of that accuracy, or "".
         decided: by trial and epoch, what a resumed study had decided before.
+        recorded: returns how many epochs of a trial are recorded, which it may report once more.
 
     Attributes:
         reasons: why each stopped trial was stopped, or broke for good, by trial.
@@ -37,9 +38,10 @@ class EarlyStopping(FIFOScheduler):
         scores: Scores,
         over: Callable[[float], str],
         decided: Mapping[tuple[int, int], str] | None = None,
+        recorded: Callable[[int], int] = lambda trial: 0,
     ) -> None:
         super().__init__()
-        self.rule, self.scores, self.over = rule, scores, over
+        self.rule, self.scores, self.over, self.recorded = rule, scores, over, recorded
         self.decided = decided or {}
         self.reasons: dict[int, str] = {}
 
@@ -54,7 +56,7 @@ class EarlyStopping(FIFOScheduler):
         if trial.config["baseline"]:
             reason = ""
         if over := self.over(result.get("val_accuracy", math.nan)):
-            reason = f"epoch {result['epoch']}: {over}"
+            reason = f"epoch {max(result['epoch'], self.recorded(number))}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE
         self.reasons[number] = reason

@@ -181,6 +181,7 @@ def stopping_of(
         lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
         pace.over,
         {} if rule is None else rebuild(rule, ledger, recorded, objectives),
+        lambda trial: ledger.trials[trial].epochs,
     )
 
 

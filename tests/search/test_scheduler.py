@@ -101,6 +101,12 @@ def test_everything_stops_when_the_search_is_over():
     assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
 
 
+def test_a_trial_that_is_over_with_an_epoch_which_it_reports_again_had_all_of_them():
+    scheduler = EarlyStopping(None, accuracy, lambda _: "enough", recorded={0: 5}.__getitem__)
+    assert scheduler.on_trial_result(None, ray_trial(0), {"epoch": 1, "val_accuracy": 0.5})
+    assert scheduler.reasons[0] == "epoch 5: enough"
+
+
 def test_without_a_rule_nothing_stops():
     scheduler = EarlyStopping(None, accuracy, lambda _: "")
     for number in range(20):
