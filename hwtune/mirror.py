@@ -197,8 +197,10 @@ class Mirror:
             if self._thread is not None:
                 self.request()
                 self._thread.join(patience)
-            if self.failing or (self._thread is not None and self._thread.is_alive()):
-                self.tell("The mirror is not complete: its last upload failed or took too long.")
+                if self.failing or self._thread.is_alive():
+                    self.tell(
+                        "The mirror is not complete: its last upload failed or took too long."
+                    )
 
 
 def _rank(name: str) -> tuple[int, str]:

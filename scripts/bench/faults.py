@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,8 @@ def all_killed(results: Path) -> Outcome:
     process = study.start()
     study.wait(process, 6)
     for pid in family(process.pid):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # some end as soon as another has gone
+            os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
     study.look()
     study.finish()
