@@ -10,7 +10,7 @@ from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import HwtuneError
 from hwtune.signals import sigterm_kept
-from hwtune.space import SearchSpace, space_file
+from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
 from hwtune.study_folder import find_study, results_folder
@@ -78,7 +78,7 @@ def run_study(
     if isinstance(space, SearchSpace):
         source, given["space"] = f"{space!r}\n", space.name
     else:
-        source = space_file(space).read_text(encoding="utf-8")
+        source = space_source(space)
         space = load_space(space)
     with sigterm_kept():
         folder = search.search(

@@ -23,9 +23,9 @@ LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the 
 # A copy's journal is never newer than its epochs, or a trial that is over would lack some: it is
 # read before them and sent after them. The rest a resume mends: it forgets epochs and states of
 # trials that the journal lacks, takes from a state the epochs that the records lack, and trains on
-# from there.
+# from there. First comes what tells whose copy it is.
 JOURNAL = "optuna.journal"
-ORDER = ("checkpoints", "epochs.csv", JOURNAL)
+ORDER = ("study.json", "checkpoints", "epochs.csv", JOURNAL)
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
@@ -64,7 +64,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     except (OSError, ValueError) as error:
         raise StudyError(f"{uri!r} cannot be read ({first_line(error)}).") from None
     files = [entry.path for entry in entries if entry.type == FileType.File]
-    if f"{path}/study.json" not in files:
+    if not {f"{path}/study.json", f"{path}/epochs.csv"} <= set(files):
         raise StudyError(f"{uri!r} holds no study.json; give the URI of a mirrored study.")
     results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
@@ -100,16 +100,24 @@ class Mirror:
         self.folder, self.tell = folder, tell
         self.system, path = open_uri(uri)
         self.path = f"{path.rstrip('/')}/{folder.name}"
+        self._check_apart(folder)
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.adopted, self.failing = False, False
         self._wanted, self._ending = threading.Event(), False
         self._thread: threading.Thread | None = None  # since something was asked for
 
+    def _check_apart(self, folder: StudyFolder) -> None:
+        if self.system.type_name != "local":
+            return
+        here, there = folder.path.resolve(), Path(self.path).resolve()
+        if here == there or here in there.parents or there in here.parents:
+            raise MirrorError(f"{there} holds the study itself or lies in it; mirror elsewhere.")
+
     def adopt(self) -> None:
         """Learn what lies at the place already, of this study: it is sent anew, or deleted.
 
         Raises:
-            MirrorError: when another study of this name lies there.
+            MirrorError: when another study of this name lies there, or anything else.
             OSError: when the place cannot be read.
         """
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
@@ -123,6 +131,11 @@ class Mirror:
                     f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror "
                     "to another place."
                 )
+        elif names:  # which an upload would delete
+            raise MirrorError(
+                f"{self.path} holds files that are of no study ({min(names)}, for one); give "
+                "--name, or mirror to another place."
+            )
         self.sent = dict.fromkeys(names, (-1, -1))
         self.adopted = True
 

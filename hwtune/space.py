@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import runpy
+import tokenize
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -283,6 +284,20 @@ def in_words(distribution: BaseDistribution) -> str:
         return ", ".join(map(str, distribution.choices))
     scale = " (logarithmic)" if getattr(distribution, "log", False) else ""
     return f"{distribution.low} to {distribution.high}{scale}"  # type: ignore[attr-defined]
+
+
+def space_source(name_or_path: str) -> str:
+    """Return what stands in the file of a space.
+
+    Raises:
+        SpaceError: when there is no such file, or it is no text.
+    """
+    path = space_file(name_or_path)
+    try:
+        with tokenize.open(path) as file:  # in the encoding that its first lines name
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{path} does not read ({error}).") from None
 
 
 def space_file(name_or_path: str) -> Path:

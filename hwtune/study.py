@@ -16,7 +16,7 @@ from hwtune.errors import HwtuneError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
-from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder
+from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, column_of
 from hwtune.values import accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ def table_of(content: Content) -> pd.DataFrame:
     """Return a row a trial, with a column a searched hyperparameter."""
     space = space_from_json(content.about["space"])
     rows = [
-        {**{name: getattr(t, name) for name in TRIAL_COLUMNS}, **space.parse(t.config)}
+        {
+            **{name: getattr(t, name) for name in TRIAL_COLUMNS},
+            **{column_of(name): value for name, value in space.parse(t.config).items()},
+        }
         for t in content.trials
     ]
-    columns = [*TRIAL_COLUMNS, *space.search]
+    columns = [*TRIAL_COLUMNS, *map(column_of, space.search)]
     return pd.DataFrame(rows, columns=columns).set_index("trial")
 
 

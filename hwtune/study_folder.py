@@ -32,6 +32,7 @@ TRIAL_COLUMNS = (
     "trial", "baseline", "state", "epochs", "val_accuracy", "val_loss", "parameters", "seconds",
     "reason",
 )  # fmt: skip
+SEARCHED = "config."  # begins the column of a hyperparameter that has the name of another
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 
@@ -212,15 +213,24 @@ class StudyFolder:
         return kept
 
     def read_epochs(self) -> list[EpochRecord]:
-        """Return `epochs.csv`; a torn last line is left out."""
-        text = (self.path / "epochs.csv").read_text(encoding="utf-8")
-        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        return [
-            EpochRecord(
-                int(row["trial"]), int(row["epoch"]), *(float(row[c]) for c in EPOCH_COLUMNS[2:])
-            )
-            for row in rows
-        ]
+        """Return `epochs.csv`; a torn last line is left out.
+
+        Raises:
+            StudyError: when it does not read.
+        """
+        path = self.path / "epochs.csv"
+        try:
+            text = path.read_text(encoding="utf-8")
+            return [
+                EpochRecord(
+                    int(row["trial"]),
+                    int(row["epoch"]),
+                    *(float(row[column]) for column in EPOCH_COLUMNS[2:]),
+                )
+                for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+            ]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StudyError(f"{path} does not read ({error}).") from None
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
@@ -238,7 +248,7 @@ class StudyFolder:
             return []
         trials = {}
         for row in rows:
-            config = {k: v for k, v in row.items() if k not in TRIAL_COLUMNS}
+            config = {k.removeprefix(SEARCHED): v for k, v in row.items() if k not in TRIAL_COLUMNS}
             trials[int(row["trial"])] = TrialRecord(
                 trial=int(row["trial"]),
                 baseline=row["baseline"],
@@ -253,10 +263,15 @@ class StudyFolder:
         return list(trials.values())
 
 
+def column_of(hyperparameter: str) -> str:
+    """Return the column of a hyperparameter in `trials.csv`; `epochs` is what a trial had."""
+    return f"{SEARCHED}{hyperparameter}" if hyperparameter in TRIAL_COLUMNS else hyperparameter
+
+
 def trials_csv(trials: Iterable[TrialRecord], searched: Iterable[str]) -> str:
     """Return trials as lines, with one column a searched hyperparameter at the end."""
     names = list(searched)
-    text = csv_line([*TRIAL_COLUMNS, *names])
+    text = csv_line([*TRIAL_COLUMNS, *map(column_of, names)])
     for trial in trials:
         values = [getattr(trial, column) for column in TRIAL_COLUMNS]
         text += csv_line([*values, *(str(trial.config.get(name, "")) for name in names)])
@@ -278,7 +293,9 @@ def create_study(
     Raises:
         StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
     """
-    if wanted is not None and (not wanted or Path(wanted).name != wanted or wanted.startswith(".")):
+    if wanted is not None and not (
+        wanted and Path(wanted).name == wanted and wanted[0] != "." and wanted.isprintable()
+    ):
         raise StudyError(
             f"--name {wanted!r} is no plain folder name; give one without slash or leading dot."
         )

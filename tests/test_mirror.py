@@ -90,6 +90,26 @@ def test_another_study_of_the_name_is_not_written_over(place, folder, tmp_path):
     assert again.read_study()["started"] == "2026-01-01T00:00:00Z"
 
 
+def test_files_of_somebody_else_are_left_alone(place, folder):
+    uri, query = place
+    system, path = open_uri(uri + query)
+    system.create_dir(f"{path}/s/letters", recursive=True)
+    with system.open_output_stream(f"{path}/s/letters/a.png") as file:
+        file.write(b"mine")
+    mirror = Mirror(folder, uri + query, tell=print)
+    with pytest.raises(MirrorError, match="of no study .letters/a.png, for one.; give --name"):
+        mirror.adopt()
+    with pytest.raises(MirrorError):
+        mirror.upload()
+    assert system.get_file_info(f"{path}/s/letters/a.png").size == 4
+
+
+def test_a_study_is_not_mirrored_into_itself(folder):
+    for inside in (folder.path.parent, folder.path, folder.path / "logs"):
+        with pytest.raises(MirrorError, match="mirror elsewhere"):
+            Mirror(folder, inside.as_uri(), tell=print)
+
+
 def test_what_a_lost_driver_left_in_a_mirror_is_deleted_when_it_is_gone_on_with(place, folder):
     uri, query = place
     Mirror(folder, uri + query, tell=print).upload()
@@ -116,7 +136,8 @@ def test_a_file_on_a_shared_disk_is_never_seen_half_written(folder, tmp_path):
 def test_the_states_are_sent_before_the_epochs_and_the_epochs_before_the_journal(folder):
     mirror = Mirror(folder, folder.path.as_uri() + "-copy", tell=print)
     mirror.upload()
-    assert list(mirror.sent)[:3] == ["checkpoints/0.pt", "epochs.csv", "optuna.journal"]
+    order = ["study.json", "checkpoints/0.pt", "epochs.csv", "optuna.journal"]
+    assert list(mirror.sent)[:4] == order
 
 
 def test_a_copys_journal_is_never_newer_than_its_epochs(folder, tmp_path):

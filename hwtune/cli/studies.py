@@ -201,12 +201,12 @@ def retrain(
     reach_out(address)
     from hwtune.pipeline.baseline import retrain_baseline
     from hwtune.pipeline.session import command_of, place_of
-    from hwtune.space import load_space, space_file, space_files
+    from hwtune.space import load_space, space_files, space_source
 
     if study not in space_files() and (results / study / "study.json").exists():
         raise HwtuneError(f"{study!r} is a study; with --baseline give the name of a space.")
     folder = retrain_baseline(
-        load_space(study), baseline, source=space_file(study).read_text(encoding="utf-8"),
+        load_space(study), baseline, source=space_source(study),
         honest=honest, epochs=epochs, data=data,
         split=SplitSpec(kind=split.value, seed=split_seed), seeds=seeds,
         place=place_of(parallel, address, gpus_per_trial), name=name, results=results.absolute(),
@@ -216,5 +216,9 @@ def retrain(
 
 
 def command_line() -> str:
-    """Return the command as the user gave it, without the paths of this machine."""
-    return shlex.join(["hwtune", *sys.argv[1:]])
+    """Return the command as the user gave it, without the paths of this machine.
+
+    What is no text in it is escaped.
+    """
+    words = shlex.join(["hwtune", *sys.argv[1:]])
+    return words.encode("utf-8", "backslashreplace").decode("utf-8")

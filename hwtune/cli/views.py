@@ -22,11 +22,15 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
 
     Example: `python -m hwtune report chinese_cnn`
     """
+    from hwtune.errors import StudyError
     from hwtune.report.report import write_report
     from hwtune.study_folder import find_study
 
     folder = find_study(results.absolute(), study)
-    write_report(folder)
+    try:
+        write_report(folder)
+    except OSError as error:
+        raise StudyError(f"{folder.report} cannot be written ({error.strerror}).") from None
     print(folder.report)
 
 
@@ -92,8 +96,9 @@ def compare(
     if page:
         try:
             write_comparison(page, folders, described)
-        except OSError as error:
-            raise StudyError(f"--page {page} cannot be written ({error.strerror}).") from None
+        except (OSError, ValueError) as error:  # "." has no name to write to
+            why = getattr(error, "strerror", None) or error
+            raise StudyError(f"--page {page} cannot be written ({why}).") from None
     if as_json:
         print(dump({"studies": described, "verdicts": verdicts(described)}), end="")
         return

@@ -11,7 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hwtune.data.chinese_mnist import find_chinese_mnist, read_chinese_mnist
+from hwtune.data.chinese_mnist import (
+    copy_chinese_mnist,
+    find_chinese_mnist,
+    read_chinese_mnist,
+)
 from hwtune.data.download import download_kaggle
 from hwtune.data.folder import copy_pictures, folders_in, read_folder
 from hwtune.data.images import Dataset, cached, data_folder
@@ -33,7 +37,7 @@ class Source:
         find: returns its archive or folder inside the data folder; None means built in.
         download: puts it into the data folder.
         place: the name under which `data add` keeps a file; folders get it without the suffix.
-        copy: copies a folder of it, which is to become the second of its two paths.
+        copy: copies of a folder what is of it; the second of its two paths is to become the copy.
         classes, side: how many classes, and the images' side in pixels; 0: its images tell.
     """
 
@@ -76,7 +80,12 @@ def _torchvision(kind: str, title: str) -> Source:
 
         download_torchvision(kind, folder)
 
-    return Source(title, 10, 28, read, find, download, place=f"{kind}/raw")
+    def copy(source: Path, target: Path) -> None:
+        from hwtune.data.torchvision_sets import copy_torchvision
+
+        copy_torchvision(source, target)
+
+    return Source(title, 10, 28, read, find, download, place=f"{kind}/raw", copy=copy)
 
 
 DATASETS: dict[str, Source] = {
@@ -88,6 +97,7 @@ DATASETS: dict[str, Source] = {
         find_chinese_mnist,
         _download_chinese,
         place="chinese-mnist.zip",
+        copy=copy_chinese_mnist,
     ),
     "chinese_strokes": Source(
         "the same characters, drawn by simulated writers", 15, 64, lambda _: read_strokes()

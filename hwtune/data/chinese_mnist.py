@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shutil
 import warnings
 import zipfile
 import zlib
@@ -26,6 +28,7 @@ CLASSES = tuple("零一二三四五六七八九十百千万亿")
 VALUES = (*range(11), 100, 1000, 10_000, 100_000_000)  # the number each character stands for
 SIDE, WRITERS, SAMPLES = 64, 100, 10
 TABLE = "chinese_mnist.csv"
+IMAGE_NAME = re.compile(r"input_\d+_\d+_\d+\.jpg")
 COLUMNS = ("suite_id", "sample_id", "code")
 MAX_IMAGE_BYTES = 1_000_000  # the largest real one has under 1,000
 MAX_TABLE_BYTES = 10_000_000
@@ -87,7 +90,7 @@ def _read_zip(source: Path) -> Dataset:
                     return member.read(info.file_size + 1)  # no more, where the header lies
 
             return _read_images(source, set(members), read)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{source} is damaged ({error}); get it again.") from None
 
 
@@ -99,6 +102,15 @@ def _read_folder(source: Path) -> Dataset:
         return files[name].read_bytes()
 
     return _read_images(source, set(files), read)
+
+
+def copy_chinese_mnist(source: Path, target: Path) -> None:
+    """Copy the table and the images of a folder, and nothing that lies beside them."""
+    for path in source.rglob("*"):
+        if path.is_file() and (path.name == TABLE or IMAGE_NAME.fullmatch(path.name)):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def _check_size(source: Path, name: str, size: int) -> None:

@@ -21,7 +21,7 @@ from hwtune.errors import DataError
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
-CACHE_FORMAT = 1  # raised when a decoder changes, so that older caches are made anew
+CACHE_FORMAT = 2  # raised when a decoder changes, so that older caches are made anew
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def fingerprint(source: Path | None) -> str:
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     digest = hashlib.sha256(os.fsencode(source))
     for path in files:
-        status = path.stat()
+        status = path.lstat()  # a link may lead nowhere
         digest.update(os.fsencode(path.name))  # which need not be UTF-8
         digest.update(f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -21,24 +21,34 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 def read_image(path: Path, side: int) -> Bytes:
     """Return a picture as (side, side) grey, light ink on black.
 
-    Dark ink on light paper is inverted; what is not square gets a margin of its background.
+    The median of the border is the background: where it is lighter than the middle of the
+    picture's range, the ink is dark, and the picture is inverted. Then it becomes black, and what
+    is not square gets a black margin.
 
     Raises:
         DataError: when there is no such file, or it is no picture.
     """
     with opened(path) as picture:
         upright = eight_bits(path, ImageOps.exif_transpose(picture)).convert("RGBA")
-        paper = Image.new("RGBA", upright.size, "white")  # what is transparent is paper
+        paper = Image.new("RGBA", upright.size, paper_of(upright))
         grey = Image.alpha_composite(paper, upright).convert("L")
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:
-        grey = ImageOps.invert(grey)
-        border = 255 - border
-    if grey.size != (side, side):
-        background = int(np.median(border))
-        grey = ImageOps.pad(grey, (side, side), Image.Resampling.BOX, color=background)
-    return np.asarray(grey)
+    background = int(np.median(border))
+    if 2 * background > int(pixels.min()) + int(pixels.max()):
+        pixels, background = 255 - pixels, 255 - background
+    if background:
+        above = (np.maximum(pixels, background) - background).astype(np.float64)
+        pixels = (above * 255 / max(1, 255 - background)).round().astype(np.uint8)
+    if grey.size == (side, side):
+        return pixels
+    return np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), Image.Resampling.BOX))
+
+
+def paper_of(picture: Image.Image) -> str:
+    """Return the colour of what is transparent in an RGBA picture: black under light ink alone."""
+    opaque = np.asarray(picture.convert("L"))[np.asarray(picture.getchannel("A")) > 127]
+    return "black" if opaque.size and np.percentile(opaque, 5) > 127 else "white"
 
 
 def eight_bits(path: Path, picture: Image.Image) -> Image.Image:

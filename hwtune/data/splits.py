@@ -7,12 +7,14 @@ A search gets a `SearchSplit`, which has no test part; `hwtune.data.sealed`, whi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from hwtune.data.images import Bytes, Dataset, Integers
 from hwtune.errors import DataError
+
+Kind = Literal["random", "writer", "ordered", "halved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +30,17 @@ class SplitSpec:
             with a test part of its own keeps it under "random"; `test` is not used then.
     """
 
-    kind: Literal["random", "writer", "ordered", "halved"] = "random"
+    kind: Kind = "random"
     seed: int = 0
     validation: float = 0.1
     test: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise DataError(f"Split {self.kind!r} is none of {', '.join(get_args(Kind))}.")
+        for name in ("validation", "test"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as plain JSON data."""

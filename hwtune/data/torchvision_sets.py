@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import socket
 import tempfile
 import zlib
@@ -35,6 +36,15 @@ def find_torchvision(kind: str, folder: Path) -> Path | None:
     raw = folder / kind / "raw"
     there = all((raw / file).is_file() or (raw / f"{file}.gz").is_file() for file in FILES)
     return raw if there else None
+
+
+def copy_torchvision(raw: Path, target: Path) -> None:
+    """Copy the four files of a set, packed or not, and nothing that lies beside them."""
+    target.mkdir(parents=True)
+    for file in FILES:
+        for each in (raw / file, raw / f"{file}.gz"):
+            if each.is_file():
+                shutil.copyfile(each, target / each.name)
 
 
 def read_torchvision(kind: str, raw: Path) -> Dataset:

@@ -13,7 +13,7 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
-from hwtune.errors import SpaceError, StudyError
+from hwtune.errors import DataError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.models import measure_cost
 from hwtune.pipeline.retrain import say_tested
@@ -59,9 +59,12 @@ def published_split(published: Published, dataset: Dataset, *, seed: int) -> Spl
         seed: another one to draw it with; 0 leaves it.
 
     Raises:
-        SpaceError: when nothing of it is drawn.
+        SpaceError: when it is no split, or nothing of it is drawn.
     """
-    own = SplitSpec(**published.split)
+    try:
+        own = SplitSpec(**published.split)
+    except (TypeError, DataError) as error:
+        raise SpaceError(f"The published split {published.split} is none: {error}") from None
     if not seed:
         return own
     drawn = replace(own, seed=seed)

@@ -104,6 +104,8 @@ def new_study(
         "split": {**split.to_dict(), "counts": split_indices(dataset, split).counts()},
         **asked,
         "command": command.text,
+        "versions": versions(),
+        "hardware": hardware(),
         "started": now(),
         "seconds": None,
         "status": "running",

@@ -13,8 +13,24 @@ def test_a_picture_is_brought_to_side_and_polarity(tmp_path):
     Image.fromarray(paper).save(tmp_path / "ink.png")
     read = read_image(tmp_path / "ink.png", 16)
     assert read.shape == (16, 16)
-    assert read[0, 0] == read[-1, 0] == 25
-    assert read[8, 8] == 235
+    assert read[0, 0] == read[-1, 0] == 0
+    assert read[8, 8] == 233  # as far from black, of what was left, as the ink from the paper
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(255, 20), (200, 20), (127, 20), (110, 20), (60, 200)])
+def test_however_bright_a_photo_its_paper_becomes_black_and_its_ink_light(tmp_path, paper, ink):
+    photo = np.full((16, 16), paper, np.uint8)
+    photo[4:12, 7] = ink
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 16)
+    assert not read[photo == paper].any()
+    assert read[photo == ink].min() > 180
+
+
+def test_a_picture_of_one_grey_is_empty(tmp_path):
+    for grey in (0, 100, 255):
+        Image.fromarray(np.full((16, 16), grey, np.uint8)).save(tmp_path / "a.png")
+        assert not read_image(tmp_path / "a.png", 16).any()
 
 
 def test_an_image_of_the_data_set_is_not_changed(tmp_path):
@@ -33,6 +49,15 @@ def test_ink_on_transparency_is_ink_on_paper(tmp_path):
     assert read[0, 0] == 0
 
 
+def test_light_ink_on_transparency_is_ink_on_a_black_board(tmp_path):
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.paste((255, 255, 255, 255), (6, 4, 9, 12))
+    picture.save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 16)
+    assert read[8, 7] == 255
+    assert read[0, 0] == 0
+
+
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
@@ -43,6 +68,7 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path):
 
 def test_a_scan_of_sixteen_bits_keeps_its_greys(tmp_path):
     greys = np.linspace(0, 120, 256).astype(np.uint8).reshape(16, 16)
+    greys[0] = greys[-1] = greys[:, 0] = greys[:, -1] = 0
     Image.fromarray(greys.astype(np.uint16) * 257).save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png", 16), greys)
 
