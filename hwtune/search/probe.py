@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -135,14 +136,19 @@ def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[
 
 
 def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
-    """Train a few batches of each configuration in this process, and validate on them on a GPU."""
+    """Train a few batches of each configuration in this process; on a GPU validate, too.
+
+    What other programs hold of the GPU is not counted.
+    """
     import torch
 
     from hwtune.training.device import prepare_process
-    from hwtune.training.loop import train_config
-    from hwtune.training.state import start_training
+    from hwtune.training.loop import evaluate, train_config
+    from hwtune.training.state import GPU_BATCH, plain_batches, start_training
 
     fast = prepare_process(gpu=bool(ray.get_gpu_ids()))  # as a trial
+    on_gpu = fast.device == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else 0
     deadline = time.monotonic() + SECONDS
     epochs = []
     for values, macs in jobs:
@@ -151,16 +157,22 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
         few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
         # What breaks here will do so in its trial, and be recorded there.
         with suppress(TrainingDiverged, RuntimeError, MemoryError):
-            state, batches, watched = start_training(
-                config, few, few if fast.device == "cuda" else None, classes=data.classes, seed=0,
-                fast=fast,
-            )  # fmt: skip
-            _, timed = train_config(state, batches, watched, config)
+            state, batches, _ = start_training(
+                config, few, None, classes=data.classes, seed=0, fast=fast
+            )
+            _, timed = train_config(state, batches, None, config)
             epochs.append((macs, len(few.labels), timed.seconds))
+            if on_gpu:  # a batch of validation takes more of its memory than one of training
+                watched = plain_batches(data.part(slice(GPU_BATCH)), config, fast=fast)
+                evaluate(state.model, watched, fast=fast)
+        if on_gpu:
+            state = batches = watched = None  # type: ignore[assignment]  # as between two trials
+            gc.collect()
+            torch.cuda.empty_cache()
         if time.monotonic() > deadline:
             break
-    if fast.device == "cpu":
+    if not on_gpu:
         return Probed(epochs, None)
     held = data.images.nbytes  # of the images that a trial keeps on its GPU
     seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
-    return Probed(epochs, GpuNeed(seen, torch.cuda.get_device_properties(0).total_memory))
+    return Probed(epochs, GpuNeed(seen, free + GPU_CONTEXT_BYTES))

@@ -175,13 +175,16 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     return average
 
 
+GPU_BATCH = 500  # images that validation and test read at once there
+
+
 def plain_batches(part: Part, config: TrialConfig, *, fast: Fast) -> Batches:
     """Return batches in order, as validation and test read them."""
     return Batches(
         part,
         # Of a size that a CPU's caches and memory hold: what one layer gives for 500 images of
         # 64x64 by 64 filters takes 260 MB.
-        batch_size=100 if fast.device == "cpu" else 500,
+        batch_size=100 if fast.device == "cpu" else GPU_BATCH,
         side=config.side,
         pixel_scale=config.pixel_scale,
         device=fast.device,
