@@ -469,3 +469,16 @@ def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
     assert "not handwriting" in (study / "report.html").read_text(encoding="utf-8")
     again = run(["search", "chinese_cnn", "--data", "chinese_mnist"], tmp_path)
     assert_refused(again, "data get chinese_mnist")
+
+
+def test_a_page_that_cannot_be_written_is_named(study, tmp_path):
+    copy = shutil.copytree(study[0], tmp_path / "s")
+    (copy / "report.html").unlink()
+    (copy / "report.html").mkdir()
+    words = [sys.executable, "-m", "hwtune"]
+    done = subprocess.run([*words, "report", copy], capture_output=True, text=True)
+    assert_refused(done, "report.html cannot be written")
+    done = subprocess.run(
+        [*words, "compare", copy, study[0], "--page", "."], capture_output=True, text=True
+    )
+    assert_refused(done, "--page . cannot be written")

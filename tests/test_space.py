@@ -18,6 +18,7 @@ from hwtune.space import (
     space_file,
     space_files,
     space_from_json,
+    space_source,
     uniform,
 )
 from hwtune.training.device import Fast
@@ -189,3 +190,12 @@ def test_a_file_that_is_no_space_is_refused(tmp_path, text, message):
 def test_a_name_that_is_no_folder_name_is_refused(name):
     with pytest.raises(SpaceError, match="no plain name"):
         SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, name=name)
+
+
+def test_the_source_of_a_space_is_read_in_its_own_encoding(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_bytes("# -*- coding: latin-1 -*-\n# \xe9\n".encode("latin-1"))
+    assert "\xe9" in space_source(str(file))
+    file.write_bytes(b"# \xe9\n")
+    with pytest.raises(SpaceError, match=r"mine.py does not read"):
+        space_source(str(file))

@@ -20,7 +20,7 @@ def test_a_name_that_exists_is_refused(tmp_path):
         create_study(tmp_path, "mine", "digits_cnn")
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a\udce9"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     with pytest.raises(StudyError, match="plain folder name"):
         create_study(tmp_path, name, "digits_cnn")
@@ -38,6 +38,29 @@ def test_a_torn_last_line_of_epochs_is_left_out(tmp_path):
     with (folder.path / "epochs.csv").open("a") as file:
         file.write("0,2,0.1,0.")
     assert folder.read_epochs() == [epoch(0, 1, 0.5)]
+
+
+@pytest.mark.parametrize("text", [None, "trial,epoch\n0,1\n", "\xff\n"])
+def test_epochs_that_do_not_read_are_named(tmp_path, text):
+    folder = create_study(tmp_path, None, "s")
+    file = folder.path / "epochs.csv"
+    file.unlink()
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(StudyError, match="epochs.csv does not read"):
+        folder.read_epochs()
+
+
+def test_a_searched_length_has_a_column_of_its_own(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    record = TrialRecord(0, config={"epochs": 12, "lr": 0.1})
+    record.add(epoch(0, 1, 0.5))
+    folder.append_epoch(epoch(0, 1, 0.5))
+    folder.write_trials([record], ["epochs", "lr"])
+    header = (folder.path / "trials.csv").read_text().splitlines()[0]
+    assert header.endswith("reason,config.epochs,lr")
+    (read,) = folder.read_trials()
+    assert (read.epochs, read.config) == (1, {"epochs": "12", "lr": "0.1"})
 
 
 def test_trials_come_back_as_they_were_written(tmp_path):

@@ -135,3 +135,10 @@ def test_a_random_half_of_the_test_part_can_validate():
 def test_a_split_of_the_test_part_needs_one(kind):
     with pytest.raises(DataError, match="no test part of its own"):
         split_indices(dataset(), SplitSpec(kind=kind))
+
+
+def test_a_split_that_is_none_is_refused():
+    with pytest.raises(DataError, match="'thirds' is none of random, writer, ordered, halved"):
+        SplitSpec(kind="thirds")
+    with pytest.raises(DataError, match="validation=1.0 must be at least 0 and below 1"):
+        SplitSpec(validation=1.0)

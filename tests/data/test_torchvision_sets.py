@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwtune.data import load_data
-from hwtune.data.torchvision_sets import FILES
+from hwtune.data.torchvision_sets import FILES, copy_torchvision
 from hwtune.errors import DataError
 
 FLIPPED = bytearray(gzip.compress(bytes(range(256)) * 99))
@@ -64,3 +64,9 @@ def test_the_real_mnist_is_complete(real_data, tmp_path, monkeypatch):
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
     ]  # fmt: skip
     shutil.rmtree(tmp_path)
+
+
+def test_what_lies_beside_the_four_files_is_not_copied(raw, tmp_path):
+    (raw / "letter.txt").write_text("private")
+    copy_torchvision(raw, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {f"{f}.gz" for f in FILES}

@@ -176,6 +176,9 @@ def test_the_authors_split_can_be_drawn_anew(digits):
     ordered = dataclasses.replace(drawn, split={"kind": "ordered"})
     own_test = dataclasses.replace(digits, test_from=1500)
     assert published_split(ordered, own_test, seed=0) == SplitSpec(kind="ordered")
+    unknown = dataclasses.replace(drawn, split={"seeed": 3})
+    with pytest.raises(SpaceError, match="published split {'seeed': 3} is none"):
+        published_split(unknown, digits, seed=0)
     with pytest.raises(SpaceError, match="--split-seed 3: the authors' own split has nothing"):
         published_split(ordered, own_test, seed=3)
 
