@@ -17,7 +17,7 @@ from torch import nn
 from hwtune.config import TrialConfig, trial_config
 from hwtune.data.photos import read_image
 from hwtune.data.splits import Part
-from hwtune.errors import StudyError
+from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model
 from hwtune.study_folder import StudyFolder
@@ -47,7 +47,17 @@ class Classifier:
         self.model, self.config, self.classes, self.side = model.eval(), config, classes, side
 
     def logits(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """Return (N, classes) for grey images (N, side, side), 0 background, 255 ink."""
+        """Return (N, classes) for grey images (N, side, side) uint8, 0 background, 255 ink.
+
+        Raises:
+            DataError: when they are something else.
+        """
+        wanted = (self.side, self.side)
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != wanted:
+            raise DataError(
+                f"The model reads images of shape (N, {self.side}, {self.side}) and type uint8, "
+                f"not {images.shape} and {images.dtype}; read() takes files of any size."
+            )
         part = Part(images, np.zeros(len(images), np.int64))
         fast = choose_device(gpu=False)
         return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
@@ -61,13 +71,14 @@ class Classifier:
             for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    def read(self, pictures: Iterable[str | Path]) -> list[Prediction]:
-        """Return the class of each picture file of one character.
+    def read(self, pictures: str | Path | Iterable[str | Path]) -> list[Prediction]:
+        """Return the class of each picture file of one character; there may be one alone.
 
         Raises:
             DataError: when a file is no picture.
         """
-        images = [read_image(Path(each), self.side) for each in pictures]
+        files = [pictures] if isinstance(pictures, (str, Path)) else pictures
+        images = [read_image(Path(each), self.side) for each in files]
         return self.predict(np.stack(images)) if images else []
 
     def _repr_html_(self) -> str:

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hwtune.config import TrialConfig
-from hwtune.errors import StudyError
+from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.classifier import load_classifier
 from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
@@ -37,6 +38,16 @@ def test_a_model_carries_its_preprocessing(folder):
     about = json.loads((folder / "model.json").read_text())
     assert about["preprocessing"] == {"side": 8, "scaled_to": 4, "pixels": "symmetric"}
     assert about["classes"] == list(CLASSES)
+
+
+def test_a_model_says_what_it_reads(folder, tmp_path):
+    classifier = load_classifier(folder)
+    for images in (np.zeros((2, 5, 5), np.uint8), np.zeros((2, 8, 8)), np.zeros((8, 8), np.uint8)):
+        with pytest.raises(DataError, match=r"shape \(N, 8, 8\) and type uint8"):
+            classifier.predict(images)
+    Image.new("L", (30, 20)).save(tmp_path / "a.png")
+    one = classifier.read(tmp_path / "a.png")
+    assert one == classifier.read(str(tmp_path / "a.png")) == classifier.read([tmp_path / "a.png"])
 
 
 def test_no_model_is_refused_with_the_remedy(tmp_path):
