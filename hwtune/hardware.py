@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def hardware() -> dict[str, Any]:
     }
 
 
+@cache
 def _gpus() -> list[str]:
-    """Return the names of this machine's GPUs, as NVIDIA's driver tells them."""
+    """Return the names of this machine's GPUs, as NVIDIA's driver tells them, asked once."""
     words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
