@@ -29,6 +29,12 @@ WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # a notebook may lack widgets
 MAX_TRIALS_PER_GPU = 8
 UNMEASURED_PER_GPU = 4  # trainings, where their need of memory is not known
+LOST = (  # what a task raises whose process, machine or result is gone
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
+)
 CONNECT_SECONDS = 10.0  # until somebody listens
 INIT_SECONDS = 90.0  # until this process is part of the cluster
 

@@ -65,7 +65,9 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         raise StudyError(f"{uri!r} cannot be read ({first_line(error)}).") from None
     files = [entry.path for entry in entries if entry.type == FileType.File]
     if not {f"{path}/study.json", f"{path}/epochs.csv"} <= set(files):
-        raise StudyError(f"{uri!r} holds no study.json; give the URI of a mirrored study.")
+        raise StudyError(
+            f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
+        )
     results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
         copy = Path(staging) / target.name

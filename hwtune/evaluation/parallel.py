@@ -16,7 +16,7 @@ import ray
 from numpy.typing import NDArray
 from rich.console import Console
 
-from hwtune.cluster import Slots, on_driver_node
+from hwtune.cluster import LOST, Slots, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
@@ -26,12 +26,6 @@ from hwtune.states import start_store, state_file
 Weights = dict[str, NDArray[Any]]
 Which = slice | Integers  # of the images of a SearchSplit
 
-LOST = (
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.ObjectLostError,
-)
 MAX_LOST = 2  # processes of one training
 LOOK = 1.0  # seconds between two looks at how far the trainings are
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hwtune.cluster import GpuNeed, gpu_nodes
+from hwtune.cluster import LOST, GpuNeed, gpu_nodes
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import SpaceError, TrainingDiverged
@@ -103,7 +102,7 @@ def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.Objec
     while left:
         try:
             return ray.get(waiting)
-        except (WorkerCrashedError, NodeDiedError, OutOfMemoryError):
+        except LOST:
             left.pop()  # its trial will break, too, and be recorded
             waiting = task.remote(left, data)
     return Probed([], None)

@@ -309,17 +309,18 @@ def disk_full(folder: Path) -> Outcome:
 def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     """Interrupt a study with a signal, then go on; return the seconds until it had ended, too."""
     study = Study(results, "--epochs", 60, "--scheduler", "none", trials=3)
-    return interrupt(study, number, after=6)
+    return interrupt(study, number, "once", after=6)
 
 
 def large_interrupted(results: Path, *, trials: int = 1000) -> tuple[Outcome, float]:
     """Interrupt a mirrored study of many trials shortly before its end, then go on."""
     mirror = results.with_name("mirror").as_uri()
     study = Study(results, "--epochs", 1, "--mirror", mirror, trials=trials)
-    return interrupt(study, signal.SIGINT, after=trials - 20)
+    done = f"once of {trials:,} trials with a mirror"
+    return interrupt(study, signal.SIGINT, done, after=trials - 20)
 
 
-def interrupt(study: Study, number: int, *, after: int) -> tuple[Outcome, float]:
+def interrupt(study: Study, number: int, done: str, *, after: int) -> tuple[Outcome, float]:
     """Interrupt a study with a signal after so many epochs, then go on."""
     process = study.start()
     study.wait(process, after)
@@ -331,9 +332,7 @@ def interrupt(study: Study, number: int, *, after: int) -> tuple[Outcome, float]
     study.look()
     study.finish()
     name = signal.Signals(number).name
-    size = f" of {study.trials:,} trials with a mirror" if study.trials > 100 else ""
-    done = f"once{size}; it had ended after {seconds:.1f} s, then resume"
-    return study.outcome(name, done), seconds
+    return study.outcome(name, f"{done}; it had ended after {seconds:.1f} s, then resume"), seconds
 
 
 def trials_fail(results: Path) -> Outcome:

@@ -40,18 +40,10 @@ def test_an_image_of_the_data_set_is_not_changed(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.png", 16), image)
 
 
-def test_ink_on_transparency_is_ink_on_paper(tmp_path):
+@pytest.mark.parametrize("ink", [0, 255])
+def test_ink_on_transparency_is_light_on_black(tmp_path, ink):
     picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    picture.paste((0, 0, 0, 255), (6, 4, 9, 12))
-    picture.save(tmp_path / "a.png")
-    read = read_image(tmp_path / "a.png", 16)
-    assert read[8, 7] == 255
-    assert read[0, 0] == 0
-
-
-def test_light_ink_on_transparency_is_ink_on_a_black_board(tmp_path):
-    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    picture.paste((255, 255, 255, 255), (6, 4, 9, 12))
+    picture.paste((ink, ink, ink, 255), (6, 4, 9, 12))
     picture.save(tmp_path / "a.png")
     read = read_image(tmp_path / "a.png", 16)
     assert read[8, 7] == 255

@@ -219,9 +219,8 @@ def test_a_cpu_computes_in_its_quicker_precision_and_all_processes_agree():
     chosen = {each.communicate()[0].strip() for each in others}  # side by side, on busy cores
     assert chosen == {str(choose_device(gpu=False))}
     assert cpu_has_bf16() or chosen == {str(PLAIN)}
-    if not 0.9 * ENOUGH_GAIN < bf16_gain() < 1.1 * ENOUGH_GAIN:  # where it is plain
-        quicker = cpu_has_bf16() and bf16_gain() > ENOUGH_GAIN
-        assert choose_device(gpu=False).bf16 == quicker
+    quicker = cpu_has_bf16() and bf16_gain() >= ENOUGH_GAIN
+    assert choose_device(gpu=False).bf16 == quicker
 
 
 def test_validation_is_no_part_of_training(parts):
