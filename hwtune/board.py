@@ -31,6 +31,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
+from hwtune.imports import lasting_imports
 from hwtune.pictures import tiled
 from hwtune.records import EpochRecord, TrialRecord
 
@@ -143,11 +144,12 @@ def add_distorted(folder: Path, tag: str, config: TrialConfig, images: Bytes) ->
 
 def distorted(values: Hyperparameters, images: Bytes) -> Any:
     """Return images (N, S, S) as the network gets them, and rows of them as it is trained on."""
-    import torch
+    with lasting_imports():
+        import torch
 
-    from hwtune.config import trial_config
-    from hwtune.data.augment import augment, augmentation_of
-    from hwtune.data.batches import to_pixels
+        from hwtune.config import trial_config
+        from hwtune.data.augment import augment, augmentation_of
+        from hwtune.data.batches import to_pixels
 
     config = trial_config(values)
     plain = to_pixels(torch.from_numpy(images.copy()), side=config.side)

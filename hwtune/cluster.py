@@ -277,16 +277,33 @@ def _start_here(cpus: int) -> Any:
         )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    return ray.init(
-        address="local",  # a bare call could attach to a leftover cluster
-        num_cpus=cpus,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
-    )
+    with importing_alike():
+        return ray.init(
+            address="local",  # a bare call could attach to a leftover cluster
+            num_cpus=cpus,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+
+
+@contextmanager
+def importing_alike() -> Iterator[None]:
+    """Let the processes that begin in the block, and theirs, import what this one does.
+
+    Ray's runtime environment could do it, too, by a second process before each worker's own.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = import_path()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def import_path() -> str:

@@ -171,6 +171,25 @@ def test_hwtune_travels_to_machines_that_lack_it(tmp_path):
     assert (tmp_path / "results" / "s" / "report.html").is_file()
 
 
+def word_of_the_module():
+    import only_here  # type: ignore[import-not-found]
+
+    return only_here.WORD
+
+
+def test_processes_of_this_machine_import_what_this_one_does(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("WORD = 'found'\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for before in (None, "elsewhere"):
+        if before:
+            monkeypatch.setenv("PYTHONPATH", before)
+        else:
+            monkeypatch.delenv("PYTHONPATH", raising=False)
+        with cluster.started(cpus=1):
+            assert os.environ.get("PYTHONPATH") == before
+            assert ray.get(ray.remote(word_of_the_module).remote()) == "found"
+
+
 def test_a_connection_that_hangs_is_given_up():
     assert cluster.answered(lambda: "joined", seconds=5) == "joined"
     with pytest.raises(OSError, match="refused"):

@@ -21,6 +21,7 @@ from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
 from hwtune.evaluation.view import shown
+from hwtune.imports import lasting_imports
 from hwtune.states import start_store, state_file
 
 Weights = dict[str, NDArray[Any]]
@@ -169,7 +170,8 @@ def _train(
     saved: bytes | None, store: Any, name: str, watch: Any, title: str,
 ) -> tuple[Weights, list[float]]:  # fmt: skip
     """Train in a task. It waits for no answer: Ray gives the core of a task that waits away."""
-    from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
+    with lasting_imports():
+        from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
     weights, *measured = train_one(
         config, data.part(train), None if validation is None else data.part(validation),
@@ -180,6 +182,7 @@ def _train(
 
 
 def _read(*arguments: Any) -> Any:
-    from hwtune.evaluation.tasks import read_one
+    with lasting_imports():
+        from hwtune.evaluation.tasks import read_one
 
     return read_one(*arguments, gpu=bool(ray.get_gpu_ids()))

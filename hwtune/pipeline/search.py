@@ -188,6 +188,7 @@ def run(
         introduce(folder, about, dashboard, command)
         if search:
             search.run(slots, changed)
+            search = None  # its processes end
         retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 

@@ -24,6 +24,7 @@ from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.search.study import longest, run_search
 from hwtune.space import space_from_json
+from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
 
 
@@ -45,6 +46,7 @@ class Search:
         self.settings = settings_of(about)
         self.split: SearchSplit = ray.get(data)
         self.shape = {"classes": self.split.classes, "side": self.split.side}
+        self.store = start_store(folder.checkpoints)  # which takes a moment: beside the probe
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=command.console.print)
 
@@ -69,7 +71,7 @@ class Search:
             outlook = replace(outlook, epochs=epochs)
         self.foresee(outlook, known)
         ledger = run_search(
-            self.space, self.data, self.folder, self.settings, costs=self.typical,
+            self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
             cost=self.cost, budget=self.budget, clock=clock, slots=slots,
             left_out=about["left_out"], changed=changed, console=self.command.console,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from hwtune.cluster import LOST, GpuNeed, gpu_nodes
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import SpaceError, TrainingDiverged
+from hwtune.imports import lasting_imports
 from hwtune.models.layers import Cost
 from hwtune.search.budget import CostModel
 from hwtune.search.feasible import cost_of, random_points, too_large
@@ -139,11 +140,12 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
 
     What other programs hold of the GPU is not counted.
     """
-    import torch
+    with lasting_imports():
+        import torch
 
-    from hwtune.training.device import prepare_process
-    from hwtune.training.loop import evaluate, train_config
-    from hwtune.training.state import GPU_BATCH, plain_batches, start_training
+        from hwtune.training.device import prepare_process
+        from hwtune.training.loop import evaluate, train_config
+        from hwtune.training.state import GPU_BATCH, plain_batches, start_training
 
     fast = prepare_process(gpu=bool(ray.get_gpu_ids()))  # as a trial
     on_gpu = fast.device == "cuda"

@@ -45,13 +45,13 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace
-from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
 
 
 def run_search(
     space: SearchSpace,
     data: ray.ObjectRef,
+    store: Any,
     folder: StudyFolder,
     settings: Settings,
     *,
@@ -71,6 +71,7 @@ def run_search(
 
     Args:
         data: the `SearchSplit`, in Ray's object store.
+        store: a handle of the `StateStore` of the folder's checkpoints.
         costs: of random points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
         left_out: names of baselines that are not trained.
@@ -144,7 +145,7 @@ def run_search(
             console=console,
             live=live,
         )
-        given = {"data": data, "store": start_store(folder.checkpoints)}
+        given = {"data": data, "store": store}
         try:
             fit(runner, searcher, stopping, callback, given, slots)
             interrupts.check()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from hwtune.imports import lasting_imports
+
 if TYPE_CHECKING:
     from hwtune.data.splits import SearchSplit
     from hwtune.search.worker import Worker
@@ -27,7 +29,8 @@ class TrialRunner(tune.Trainable):
 
     def make_worker(self, data: SearchSplit, store: Any) -> Worker:
         """Return what trains."""
-        from hwtune.search.worker import Worker  # torch, which the driver can do without
+        with lasting_imports():
+            from hwtune.search.worker import Worker  # torch, which the driver can do without
 
         return Worker(data, store)
 

@@ -18,6 +18,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.study import run_search
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace, log_uniform
+from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder, create_study
 
 SPACE = SearchSpace(
@@ -50,8 +51,9 @@ def bare_search(
     """
     folder = create_study(results, "s", "s")
     before(folder)
+    data, store = ray.put(search_split(dataset, SplitSpec())), start_store(folder.checkpoints)
     ledger = run_search(
-        space, ray.put(search_split(dataset, SplitSpec())), folder, Settings(**settings),
+        space, data, store, folder, Settings(**settings),
         costs=[], cost=CostModel(), budget=Budget(trials=trials),
         clock=Clock(slots.total, slots.parallel, Retraining(seeds=1), 1.0, lambda _: 1),
         slots=slots, console=Console(file=io.StringIO()), runner=runner,
