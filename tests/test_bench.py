@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from hwtune.space import contains, load_space
-from scripts.bench import gpu, memory, scale, speedrun, throughput
+from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
 from scripts.bench.peers import __main__ as peers
 from scripts.bench.peers import page as peers_page
@@ -183,3 +183,29 @@ def test_the_pages_of_throughput_memory_and_gpu():
     page = gpu.page([{**network, "ratio": 5.0}], studies, "NVIDIA X")
     assert "| S0 | 10 | 50 | 40 | 5.0 |" in page
     assert "| by memory | 60 | 50% |" in page
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("aten::convolution_backward", "convolutions"),
+        ("aten::max_pool2d_with_indices_backward", "pooling"),
+        ("Optimizer.step#LeanAdam.step", "optimiser"),
+        ("aten::_fused_adam_", "optimiser"),
+        ("aten::grid_sampler_2d", "distortion"),
+        ("aten::mul", breakdown.REST),
+    ],
+)
+def test_operators_are_counted_by_the_kind_of_their_work(operator, kind):
+    assert breakdown.kind_of(operator) == kind
+
+
+@pytest.mark.slow
+def test_the_shares_of_a_training_make_a_whole(monkeypatch):
+    monkeypatch.setattr(breakdown, "SECONDS", 0.1)
+    row = breakdown.one("ahed9x_64")
+    assert sum(row["shares"].values()) == pytest.approx(1.0)
+    assert row["shares"]["convolutions"] == max(row["shares"].values())
+    assert 0 < row["validation"] < 0.5
+    assert row["network"] in breakdown.page([row])

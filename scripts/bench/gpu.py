@@ -81,7 +81,7 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
                 shares.append(busy())
 
         began = time.monotonic()
-        search(
+        ended = search(
             [
                 str(source), "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--data",
                 "chinese_mnist", "--sampler", "random", "--scheduler", "none", "--seeds", "1",
@@ -89,7 +89,7 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
             ],
             folder.path.parent / "log", look, every=0.5,
         )  # fmt: skip
-        seconds = time.monotonic() - began
+        seconds = ended - began
         trained = sum(each.epochs > 0 for each in folder.read_trials())
     row = {
         "study": title, "trials": trained, "trials_an_hour": trained / seconds * 3600,

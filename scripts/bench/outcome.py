@@ -44,12 +44,14 @@ def give_ray_its_defaults() -> None:
             del os.environ[name]
 
 
-def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every: float) -> None:
+def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every: float) -> float:
     """Run `hwtune search WORDS` until its search is over, and end it before it retrains.
 
     Args:
         log: gets what it prints.
         look: is called every so many seconds meanwhile.
+
+    Returns when the search was over, by `time.monotonic()`.
     """
     command = [sys.executable, "-m", "hwtune", "search", *words]
     with log.open("w", encoding="utf-8") as file:
@@ -60,6 +62,7 @@ def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every
                 raise SystemExit(f"hwtune ended before its time:\n{log.read_text()}")
             look()
             time.sleep(every)
+        return time.monotonic()
     finally:
         process.terminate()
         process.wait()

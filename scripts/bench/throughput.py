@@ -62,8 +62,7 @@ def hwtune_study(folder: Path, trials: int) -> dict[str, Any]:
         if not firsts and (study.path / "epochs.csv").exists() and study.read_epochs():
             firsts.append(time.monotonic())
 
-    search(words, folder / "hwtune.log", look, every=0.05)
-    ended = time.monotonic()
+    ended = search(words, folder / "hwtune.log", look, every=0.05)
     epochs = study.read_epochs()
     return outcome(
         began=began, first=firsts[0], ended=ended, first_seconds=epochs[0].seconds,

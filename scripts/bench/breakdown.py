@@ -1,0 +1,125 @@
+"""Tell where the time of training goes on one core: convolutions, batch norm, pooling and so on.
+
+torch's profiler watches some epochs of each published network, and of a start of the search that
+distorts its images, each in a process of its own; precision as hwtune takes it here, batches and
+optimisers as published. Writes results/bench/breakdown.json and .md:
+
+    python -m scripts.bench.breakdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from scripts.bench.engine import NETWORKS, Network, config_of, images_of
+from scripts.bench.outcome import in_process, publish, table
+
+MODULE = "scripts.bench.breakdown"  # this one
+START = Network("start vgg_strong", "chinese_cnn", "vgg_strong", 15, 64, 40, 0.0, 0.0)
+WATCHED = (*NETWORKS, START)
+SECONDS = 5.0  # of training that is watched, at least
+VALIDATED = 8  # training images for each one that validates, as in a random split
+KINDS = {  # by what the names of torch's operators contain; the first that fits
+    "convolutions": ("convolution",),
+    "linear layers": ("aten::mm", "aten::addmm", "linear"),
+    "batch norm": ("batch_norm",),
+    "pooling": ("pool",),
+    "ReLU": ("relu", "threshold", "clamp_min"),
+    "optimiser": ("Optimizer", "_fused_", "_foreach_"),
+    "distortion": ("grid_sampler", "affine_grid", "aten::pow"),
+    "copies, conversions": ("aten::copy_", "_to_copy", "aten::clone", "aten::index"),
+}
+REST, BETWEEN = "other operators", "between operators"
+
+
+def kind_of(operator: str) -> str:
+    """Return the kind of work that one of torch's operators does."""
+    fitting = (kind for kind, parts in KINDS.items() if any(part in operator for part in parts))
+    return next(fitting, REST)
+
+
+def one(baseline: str) -> dict[str, Any]:
+    """Return the shares of the time of training a network in this process.
+
+    `validation` is its share of an epoch; the others are shares of training alone.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    from hwtune.training.device import prepare_process
+    from hwtune.training.loop import evaluate, train_config
+    from hwtune.training.state import plain_batches, start_training
+
+    network = next(each for each in WATCHED if each.baseline == baseline)
+    config, fast = config_of(network), prepare_process(gpu=False)
+    part = images_of(network, config)
+    state, batches, _ = start_training(
+        config, part, None, classes=network.classes, seed=0, fast=fast
+    )
+    results = train_config(state, batches, None, config)
+    few = part.part(slice(max(1, len(part.labels) // VALIDATED)))
+    watched = plain_batches(few, config, fast=fast)
+    epoch = warm(lambda: next(results))
+    validation = warm(lambda: evaluate(state.evaluated, watched, fast=fast))
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        began = time.perf_counter()
+        while time.perf_counter() < began + SECONDS:
+            next(results)
+        whole = time.perf_counter() - began
+    spent: Counter[str] = Counter()
+    for event in seen.key_averages():
+        spent[kind_of(event.key)] += event.self_cpu_time_total / 1e6
+    spent[BETWEEN] = max(0.0, whole - spent.total())
+    return {
+        "network": network.title,
+        "precision": "bfloat16" if fast.bf16 else "float32",
+        "images_a_second": len(part.labels) / epoch,
+        "shares": {kind: spent[kind] / whole for kind in (*KINDS, REST, BETWEEN)},
+        "validation": validation / (epoch + validation),
+    }
+
+
+def warm(work: Callable[[], object]) -> float:
+    """Return the seconds that some work takes the second time."""
+    work()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--one", metavar="NETWORK", help="as the program does")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one(options.one)))
+        return
+    rows = [in_process(MODULE, network.baseline) for network in WATCHED]
+    publish("breakdown", page(rows), rows)
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return the table for people."""
+    kinds = [*rows[0]["shares"], "validation"]
+    lines = [
+        [
+            row["network"], row["precision"], f"{row['images_a_second']:,.0f}",
+            *(f"{share:.0%}" for share in row["shares"].values()), f"{row['validation']:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return (
+        "Where the time of training goes on one core, by torch's profiler, which itself takes part "
+        f"of what lies between operators. Validation is a share of an epoch that reads one image "
+        f"for each {VALIDATED} that it trains on; the other columns are shares of training.\n\n"
+        + table(["network", "precision", "images a second", *kinds], lines)
+    )
+
+
+if __name__ == "__main__":
+    main()
