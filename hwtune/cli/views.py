@@ -164,8 +164,11 @@ def predict(
     """
     from hwtune.api import load_classifier
     from hwtune.files import dump
+    from hwtune.imports import lasting_imports
 
-    answers = load_classifier(study, results=results).read(images)
+    with lasting_imports():  # torch comes with it
+        classifier = load_classifier(study, results=results)
+    answers = classifier.read(images)
     if as_json:
         rows = [{"image": str(p), **vars(a)} for p, a in zip(images, answers, strict=True)]
         print(dump(rows), end="")

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from hwtune.data.splits import Part
 from scripts.bench.engine import NETWORKS, Network, config_of, images_of
 from scripts.bench.outcome import in_process, publish, table
 
@@ -61,8 +62,8 @@ def one(baseline: str) -> dict[str, Any]:
         config, part, None, classes=network.classes, seed=0, fast=fast
     )
     results = train_config(state, batches, None, config)
-    few = part.part(slice(max(1, len(part.labels) // VALIDATED)))
-    watched = plain_batches(few, config, fast=fast)
+    few = max(1, len(part.labels) // VALIDATED)
+    watched = plain_batches(Part(part.images[:few], part.labels[:few]), config, fast=fast)
     epoch = warm(lambda: next(results))
     validation = warm(lambda: evaluate(state.evaluated, watched, fast=fast))
     with profile(activities=[ProfilerActivity.CPU]) as seen:
