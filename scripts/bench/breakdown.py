@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def one(baseline: str) -> dict[str, Any]:
 
     `validation` is its share of an epoch; the others are shares of training alone.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its lines on GPUs, which it looks for in vain
     from torch.profiler import ProfilerActivity, profile
 
     from hwtune.training.device import prepare_process

@@ -71,7 +71,7 @@ def images_of(network: Network, config: TrialConfig) -> Part:
 def config_of(network: Network) -> TrialConfig:
     """Return how a network is trained as published, for as long as it takes to measure."""
     space = load_space(network.space)
-    return replace(space.config(space.baselines[network.baseline]), epochs=10**6, max_steps=0)
+    return replace(space.config(space.points[network.baseline]), epochs=10**6, max_steps=0)
 
 
 def measured(epoch: Any, images: int) -> float:
