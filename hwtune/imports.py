@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,11 +15,12 @@ def lasting_imports() -> Iterator[None]:
     Otherwise it walks through all of torch again and again while torch comes, and once more when
     the process ends: a second and a half of three.
     """
-    enabled = gc.isenabled()
+    enabled, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > known:  # else it would keep garbage, in a process that works again
+            gc.freeze()
         if enabled:
             gc.enable()

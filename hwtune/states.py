@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from hwtune.cluster import on_driver_node
+from hwtune.files import write_atomic
 
 
 class StateStore:
@@ -19,18 +19,10 @@ class StateStore:
 
     def save(self, name: object, content: bytes) -> str:
         """Put a state on disk, replacing its last; return the system's error or ""."""
-        path = state_file(self.folder, name)
-        temporary = path.with_name(f".{os.getpid()}-{path.stem}")
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # an epoch that is recorded must not lack its state
-            temporary.replace(path)
+            write_atomic(state_file(self.folder, name), content)
         except OSError as error:
             return error.strerror or str(error)
-        finally:
-            temporary.unlink(missing_ok=True)
         return ""
 
     def load(self, name: object) -> bytes | None:

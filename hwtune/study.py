@@ -16,7 +16,7 @@ from hwtune.errors import HwtuneError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
-from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, column_of
+from hwtune.study_folder import EPOCH_COLUMNS, TRIAL_COLUMNS, StudyFolder, column_of
 from hwtune.values import accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ class Study:
     @property
     def epochs(self) -> pd.DataFrame:
         """Return a row an epoch, as recorded: losses, accuracy in [0, 1], lr, seconds."""
-        return pd.DataFrame([vars(each) for each in self.folder.read_epochs()])
+        rows = [vars(each) for each in self.folder.read_epochs()]
+        return pd.DataFrame(rows, columns=list(EPOCH_COLUMNS))
 
     @property
     def tested(self) -> pd.DataFrame:

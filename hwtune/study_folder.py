@@ -240,23 +240,19 @@ class StudyFolder:
         """Return `trials.csv`, the best epochs taken from `epochs.csv`.
 
         Hyperparameters come back as the texts of the file.
+
+        Raises:
+            StudyError: when it does not read.
         """
         try:
             with (self.path / "trials.csv").open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
         except FileNotFoundError:
             return []
-        trials = {}
-        for row in rows:
-            config = {k.removeprefix(SEARCHED): v for k, v in row.items() if k not in TRIAL_COLUMNS}
-            trials[int(row["trial"])] = TrialRecord(
-                trial=int(row["trial"]),
-                baseline=row["baseline"],
-                state=row["state"],  # type: ignore[arg-type]
-                parameters=int(row["parameters"]),
-                reason=row["reason"],
-                config=config,
-            )
+        try:
+            trials = {int(row["trial"]): trial_of(row) for row in rows}
+        except (ValueError, TypeError, KeyError) as error:
+            raise StudyError(f"{self.path / 'trials.csv'} does not read ({error}).") from None
         for epoch in self.read_epochs():
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)
@@ -266,6 +262,18 @@ class StudyFolder:
 def column_of(hyperparameter: str) -> str:
     """Return the column of a hyperparameter in `trials.csv`; `epochs` is what a trial had."""
     return f"{SEARCHED}{hyperparameter}" if hyperparameter in TRIAL_COLUMNS else hyperparameter
+
+
+def trial_of(row: dict[str, str]) -> TrialRecord:
+    """Return a trial from its line of `trials.csv`, without its epochs."""
+    return TrialRecord(
+        trial=int(row["trial"]),
+        baseline=row["baseline"],
+        state=row["state"],  # type: ignore[arg-type]
+        parameters=int(row["parameters"]),
+        reason=row["reason"],
+        config={k.removeprefix(SEARCHED): v for k, v in row.items() if k not in TRIAL_COLUMNS},
+    )
 
 
 def trials_csv(trials: Iterable[TrialRecord], searched: Iterable[str]) -> str:

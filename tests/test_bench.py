@@ -202,8 +202,7 @@ def test_operators_are_counted_by_the_kind_of_their_work(operator, kind):
 
 
 @pytest.mark.slow
-def test_the_shares_of_a_training_make_a_whole(monkeypatch):
-    monkeypatch.setattr(breakdown, "SECONDS", 0.1)
+def test_the_shares_of_a_training_make_a_whole():
     row = breakdown.one("ahed9x_64")
     assert sum(row["shares"].values()) == pytest.approx(1.0)
     assert row["shares"]["convolutions"] == max(row["shares"].values())

@@ -288,6 +288,7 @@ def test_trials_shows_the_leaderboard(study):
     shown = json.loads(run(["trials", study[0], "--json"], study[0]).stdout)
     accuracies = [t["val_accuracy"] for t in shown if t["state"] != "failed"]
     assert accuracies == sorted(accuracies, reverse=True)
+    assert all(isinstance(t["config"]["lr"], float) for t in shown)
     assert "needed" in run(["trials", study[0]], study[0]).stdout
 
 

@@ -51,6 +51,14 @@ def test_epochs_that_do_not_read_are_named(tmp_path, text):
         folder.read_epochs()
 
 
+@pytest.mark.parametrize("text", ["trial;state\n0;complete\n", "trial,state\nfirst,complete\n"])
+def test_trials_that_do_not_read_are_named(tmp_path, text):
+    folder = create_study(tmp_path, None, "s")
+    (folder.path / "trials.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(StudyError, match="trials.csv does not read"):
+        folder.read_trials()
+
+
 def test_a_searched_length_has_a_column_of_its_own(tmp_path):
     folder = create_study(tmp_path, None, "s")
     record = TrialRecord(0, config={"epochs": 12, "lr": 0.1})

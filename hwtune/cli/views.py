@@ -46,11 +46,14 @@ def trials(
     """
     from hwtune.files import dump
     from hwtune.report.content import answer, read_content
+    from hwtune.space import space_from_json
     from hwtune.study_folder import find_study, trials_csv
 
     content = read_content(find_study(results.absolute(), study))
     if as_json:
-        print(dump([vars(t) for t in content.trials]), end="")
+        space = space_from_json(content.about["space"])
+        rows = [{**vars(t), "config": space.parse(t.config)} for t in content.trials]
+        print(dump(rows), end="")
         return
     if as_csv:
         print(trials_csv(content.trials, content.about["space"]["search"]), end="")

@@ -63,7 +63,9 @@ class Classifier:
         return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
 
     def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        """Return the class of each image (N, side, side)."""
+        """Return the class of each image (N, side, side); N may be 0."""
+        if not len(images):
+            return []
         probabilities = self.logits(images).softmax(1)
         best = probabilities.max(1)
         return [

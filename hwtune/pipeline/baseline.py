@@ -123,6 +123,8 @@ def retrain_baseline(
                 "headline": published.headline if dataset.name == space.data else None,
                 "really": published.really,
             },
+            "parallel": place.parallel,
+            "gpus_per_trial": place.gpu_share,
         },
     )  # fmt: skip
     with begun(folder):
@@ -145,7 +147,7 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
             )
         dataset = same_data(folder, about)
         close_last_run(folder, about)
-        run(folder, about, dataset, place=place, command=command)
+        run(folder, about, dataset, place=place.or_as_before(about), command=command)
 
 
 def run(

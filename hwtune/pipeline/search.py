@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,7 @@ def resume(
             about.pop("search_seconds", None)
             about.pop("left_out", None)  # and what there is no time for is asked anew
         about |= {"budget": asdict(budget)}
-        place = replace(
-            place,
-            parallel=place.parallel or about.get("parallel"),
-            gpu_share=place.gpu_share or about.get("gpus_per_trial"),
-        )
+        place = place.or_as_before(about)
         run(folder, about, dataset, place=place, command=command, done=done)
 
 

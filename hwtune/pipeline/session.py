@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ class Place:
     parallel: int | None = None
     address: str | None = None
     gpu_share: float | None = None
+
+    def or_as_before(self, about: dict[str, Any]) -> Place:
+        """Return the place, where it leaves something open as `study.json` says."""
+        return replace(
+            self,
+            parallel=self.parallel or about.get("parallel"),
+            gpu_share=self.gpu_share or about.get("gpus_per_trial"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def ray_dashboard(folder: StudyFolder) -> str:
         with folder.locked():
             return ""  # nobody searches it
     except StudyError:
-        runs = folder.read_study()["runs"]
+        runs = folder.read_study().get("runs")
     address = str(runs[-1].get("dashboard", "")) if runs else ""
     host, _, port = address.removeprefix("http://").rpartition(":")
     if not port.isdecimal():

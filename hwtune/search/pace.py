@@ -44,6 +44,8 @@ class Pace:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images = typical, images
         self.expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=factor)
+        # Of an extension, the seconds from now on.
+        self.available = (budget.seconds or math.inf) - clock.elapsed
         self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
 
@@ -114,11 +116,11 @@ class Pace:
             return ""
         epochs = config.longest(self.images)
         seconds = epochs * self.cost.epoch_seconds(macs=cost.macs, images=self.images)
-        if seconds <= SLOWEST_SHARE * self.budget.seconds:
+        if seconds <= SLOWEST_SHARE * self.available:
             return ""
         return (
             f"about {seconds / 60:.1f} minutes to train, over {SLOWEST_SHARE:.0%} of the "
-            f"{self.budget.seconds / 60:.0f} minutes"
+            f"{self.available / 60:.0f} minutes"
         )
 
     def _target_reached(self, latest: float = math.nan) -> bool:

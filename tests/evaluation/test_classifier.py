@@ -31,6 +31,7 @@ def test_a_saved_model_answers_as_before(folder):
     assert torch.equal(first.logits(images), second.logits(images))
     answers = first.predict(images)
     assert {a.label for a in answers} <= set(CLASSES)
+    assert first.predict(images[:0]) == []
     assert all(1 / 3 <= a.probability <= 1 for a in answers)
 
 

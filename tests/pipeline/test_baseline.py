@@ -239,7 +239,8 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     file.write_text(SPACE)
     hwtune = [sys.executable, "-m", "hwtune"]
     process = subprocess.Popen(
-        [*hwtune, "retrain", file, "--baseline", "small", "--epochs", "300", "--seeds", "2"],
+        [*hwtune, "retrain", file, "--baseline", "small", "--epochs", "300", "--seeds", "2",
+         "--parallel", "3"],
         env=environment, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     folder = tmp_path / "mine-small"
@@ -259,6 +260,7 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     about = json.loads((folder / "study.json").read_text())
     assert [run["status"] for run in about["runs"]] == ["killed", "complete"]
     assert about["runs"][0]["seconds"] > 0
+    assert about["hardware"]["parallel"] == 3  # as the first command said
     tested = json.loads((folder / "retrain.json").read_text())["configurations"][0]
     assert (tested["seeds"], tested["config"]["epochs"]) == ([0, 1], 300)
     assert not (folder / "retraining").exists()

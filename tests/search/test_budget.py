@@ -1,4 +1,5 @@
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -93,11 +94,11 @@ def test_without_a_time_budget_there_is_always_time(tmp_path):
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, factor=3):
+    def __init__(self, path, budget, factor=3, spent=0.0):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
-            budget, clock(), self.cost, self.ledger,
+            budget, replace(clock(), started=time.monotonic() - spent), self.cost, self.ledger,
             typical=[Cost(1000, 10**7)], images=1000, epochs=9, factor=factor,
         )  # fmt: skip
 
@@ -171,6 +172,13 @@ def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_
     long = Cost(1000, 10**9)
     assert running.pace.too_slow(long, whole)
     assert running.pace.too_slow(long, replace(whole, max_steps=1)) == ""
+
+
+def test_an_extension_has_the_time_that_it_brings(tmp_path):
+    running = Running(tmp_path, Budget(seconds=4500), spent=3600)
+    running.train(0, 1.0)
+    slow = running.pace.too_slow(Cost(1000, 10**10), TrialConfig(epochs=9))
+    assert "over 25% of the 15 minutes" in slow
 
 
 def test_with_time_alone_any_number_of_trials_is_trained(tmp_path):
