@@ -165,13 +165,14 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.api import load_classifier
     from hwtune.files import dump
     from hwtune.imports import lasting_imports
+    from hwtune.study_folder import find_study
 
-    with lasting_imports():  # torch comes with it
-        classifier = load_classifier(study, results=results)
-    answers = classifier.read(images)
+    folder = find_study(results.absolute(), study)
+    with lasting_imports():
+        from hwtune.evaluation.classifier import load_classifier
+    answers = load_classifier(folder.model).read(images)
     if as_json:
         rows = [{"image": str(p), **vars(a)} for p, a in zip(images, answers, strict=True)]
         print(dump(rows), end="")
