@@ -5,7 +5,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwtune.api import load_classifier, load_space, load_study, run_study
+    from hwtune.api import (
+        load_classifier,
+        load_space,
+        load_study,
+        retrain_baseline,
+        run_study,
+    )
 
 __version__ = "0.1.0"
 # Ray reads these when it is imported.
@@ -19,7 +25,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # would be open to the network, guarded by its token only. An address of a cluster sets it to 1.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, where a notebook lacks widgets
-__all__ = ["load_classifier", "load_space", "load_study", "run_study"]
+__all__ = ["load_classifier", "load_space", "load_study", "retrain_baseline", "run_study"]
 
 
 def __getattr__(name: str) -> Any:

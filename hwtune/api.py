@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
@@ -67,25 +67,20 @@ def run_study(
     """
     given = dict(locals())
     reach_out(address)
-    if split not in SPLITS:
-        raise HwtuneError(f"split={split!r} is none of {', '.join(SPLITS)}.")
+    drawn = _split(split, split_seed)
     from hwtune.pipeline import search
     from hwtune.pipeline.retrain import retraining_of
     from hwtune.pipeline.session import command_of, place_of
     from hwtune.search.budget import Budget
     from hwtune.search.settings import checked_settings
 
-    if isinstance(space, SearchSpace):
-        source, given["space"] = f"{space!r}\n", space.name
-    else:
-        source = space_source(space)
-        space = load_space(space)
+    space, source = _loaded(space)
     with sigterm_kept():
         folder = search.search(
             space,
             source=source,
             data=data,
-            split=SplitSpec(kind=split, seed=checked("split_seed", seed_of, split_seed)),
+            split=drawn,
             budget=Budget(
                 trials=wished("trials", positive, trials),
                 epochs=wished("epochs", positive, epochs),
@@ -107,9 +102,88 @@ def run_study(
             mirror=mirror,
             name=name,
             results=results_folder(results),
-            command=command_of(command or f"run_study({called_with(given, run_study)})"),
+            command=command_of(command or _call(run_study, {**given, "space": space.name})),
         )
     return Study(folder)
+
+
+def retrain_baseline(
+    space: str | SearchSpace,
+    baseline: str,
+    *,
+    honest: bool = False,
+    epochs: int | None = None,
+    data: str = "auto",
+    split: Literal["random", "writer"] = "random",
+    split_seed: int = 0,
+    seeds: int = 3,
+    parallel: int | None = None,
+    address: str | None = None,
+    gpus_per_trial: float | None = None,
+    name: str | None = None,
+    results: str | Path | None = None,
+    command: str | None = None,
+) -> Study:
+    """Train a published system of a space on several seeds, test it, and return its records.
+
+    As `hwtune retrain SPACE --baseline NAME`: as its authors did, or with `honest` on train and
+    validation of hwtune's own split.
+
+    Args:
+        space: a name, the path of a file, or a space made here.
+        epochs: instead of the authors' own length.
+        results: the folder of studies; default: HWTUNE_RESULTS, or "results".
+        command: what `study.json` says that made the study; default: this call.
+
+    Raises:
+        HwtuneError: when something given is wrong; nothing is left behind then.
+        HwtuneFailure: when no training ends well.
+        KeyboardInterrupt: when it was interrupted; `load_study(NAME).resume()` goes on.
+    """
+    given = dict(locals())
+    reach_out(address)
+    drawn = _split(split, split_seed)
+    if not honest and split != "random":
+        raise HwtuneError(f"--split {split} belongs to --honest; add it.")
+    from hwtune.pipeline import baseline as published
+    from hwtune.pipeline.session import command_of, place_of
+
+    space, source = _loaded(space)
+    with sigterm_kept():
+        folder = published.retrain_baseline(
+            space,
+            baseline,
+            source=source,
+            honest=honest,
+            epochs=wished("epochs", positive, epochs),
+            data=data,
+            split=drawn,
+            seeds=checked("seeds", positive, seeds),
+            place=place_of(parallel, address, gpus_per_trial),
+            name=name,
+            results=results_folder(results),
+            command=command_of(command or _call(retrain_baseline, {**given, "space": space.name})),
+        )
+    return Study(folder)
+
+
+def _split(kind: Literal["random", "writer"], seed: int) -> SplitSpec:
+    """Return what was asked for as a split."""
+    if kind not in SPLITS:
+        raise HwtuneError(f"split={kind!r} is none of {', '.join(SPLITS)}.")
+    return SplitSpec(kind=kind, seed=checked("split_seed", seed_of, seed))
+
+
+def _loaded(space: str | SearchSpace) -> tuple[SearchSpace, str]:
+    """Return a space with its source, for people."""
+    if isinstance(space, SearchSpace):
+        return space, f"{space!r}\n"
+    return load_space(space), space_source(space)
+
+
+def _call(function: Callable[..., Study], given: Mapping[str, Any]) -> str:
+    """Return how a function was called."""
+    return f"{function.__name__}({called_with(given, function)})"
 
 
 def load_study(study: str | Path, *, results: str | Path | None = None) -> Study:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -64,6 +65,35 @@ def test_a_wrong_argument_is_named_and_leaves_nothing_behind(tmp_path, wrong, me
     with pytest.raises(HwtuneError, match=message):
         hwtune.run_study("digits_cnn", results=tmp_path, **wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_argument_for_a_baseline_is_named(tmp_path):
+    for wrong, message in (
+        ({"baseline": "other"}, "no baseline or start 'other'"),
+        ({"split": "writer"}, "belongs to --honest"),
+        ({"split": "both"}, "split='both' is none of random, writer"),
+        ({"seeds": 0}, "seeds: 0 is no whole number"),
+        ({"epochs": 0}, "epochs: 0 is no whole number"),
+    ):
+        with pytest.raises(HwtuneError, match=message):
+            hwtune.retrain_baseline(
+                **{"space": "digits_cnn", "baseline": "plain", "results": tmp_path, **wrong}
+            )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_baseline_is_retrained_from_a_notebook(tmp_path):
+    space = replace(hwtune.load_space("digits_cnn"), name="mine")
+    study = hwtune.retrain_baseline(
+        space, "plain", honest=True, epochs=1, seeds=1, results=tmp_path
+    )
+    assert study.name == "mine-plain-honest"
+    assert study.tested["seeds"].tolist() == [[0]]
+    assert study.about["command"] == (
+        "retrain_baseline(space='mine', baseline='plain', honest=True, epochs=1, seeds=1, "
+        f"results={tmp_path!r})"
+    )
 
 
 def test_what_is_not_there_is_refused(tmp_path):

@@ -193,26 +193,17 @@ def retrain(
             "--finalists, --folds, --top and --baselines choose within a study; leave them out "
             "with --baseline."
         )
-    if not honest and split != "random":
-        raise HwtuneError(f"--split {split.value} belongs to --honest; add it.")
-    from hwtune.addresses import reach_out
-    from hwtune.data.splits import SplitSpec
-
-    reach_out(address)
-    from hwtune.pipeline.baseline import retrain_baseline
-    from hwtune.pipeline.session import command_of, place_of
-    from hwtune.space import load_space, space_files, space_source
+    from hwtune.api import retrain_baseline
+    from hwtune.space import space_files
 
     if study not in space_files() and (results / study / "study.json").exists():
         raise HwtuneError(f"{study!r} is a study; with --baseline give the name of a space.")
-    folder = retrain_baseline(
-        load_space(study), baseline, source=space_source(study),
-        honest=honest, epochs=epochs, data=data,
-        split=SplitSpec(kind=split.value, seed=split_seed), seeds=seeds,
-        place=place_of(parallel, address, gpus_per_trial), name=name, results=results.absolute(),
-        command=command_of(command_line()),
+    done = retrain_baseline(
+        study, baseline, honest=honest, epochs=epochs, data=data, split=split.value,
+        split_seed=split_seed, seeds=seeds, parallel=parallel, address=address,
+        gpus_per_trial=gpus_per_trial, name=name, results=results, command=command_line(),
     )  # fmt: skip
-    print(f"Report: {for_people(folder.report)}")
+    print(f"Report: {for_people(done.folder.report)}")
 
 
 def command_line() -> str:

@@ -103,7 +103,7 @@ def load_classifier(folder: Path) -> Classifier:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
-        model = build_model(config, classes=len(about["classes"]), side=config.side or side)
+        model = build_model(config, classes=len(about["classes"]), side=side)
         if file_hash(folder / "model.safetensors") != about["weights_sha256"]:
             raise ValueError("its weights belong to another model.json; retrain the study")
         model.load_state_dict(load_file(folder / "model.safetensors"))

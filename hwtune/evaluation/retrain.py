@@ -173,7 +173,7 @@ def _tested(
         "baseline": each.baseline,
         "config": each.config.to_dict(),
         "parameters": measure_cost(
-            each.config, classes=len(dataset.classes), side=each.config.side or dataset.side
+            each.config, classes=len(dataset.classes), side=dataset.side
         ).parameters,
         "seeds": seeds,
         "epochs": epochs,

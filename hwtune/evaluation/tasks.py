@@ -103,7 +103,7 @@ def read_one(
     """Return the classes (N,) that a trained network reads in images (N, side, side)."""
     fast = prepare_process(gpu=gpu)
     values = trial_config(config)
-    model = build_model(values, classes=classes, side=values.side or images.shape[1])
+    model = build_model(values, classes=classes, side=images.shape[1])
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     model = model.to(fast.device).to(memory_format=torch.channels_last)
     batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), values, fast=fast)

@@ -20,13 +20,16 @@ SHRINKING = ("filters", "kernel", "pool", "strides", "stem_kernel", "stem_stride
 
 
 def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:
-    """Return the layers of a configuration's network for images of `side` pixels.
+    """Return the layers of a configuration's network.
+
+    Args:
+        side: of the data set's images, which the configuration may scale.
 
     Raises:
         NoPixelError: when strides and poolings leave no pixel.
         SpaceError: when the configuration cannot be built for another reason.
     """
-    architecture = MODELS[config.model]
+    architecture, side = MODELS[config.model], config.side or side
     wanted = inspect.signature(architecture).parameters.keys() - {"classes", "side"}
     values = {name: getattr(config, name) for name in wanted}
     try:
@@ -39,16 +42,19 @@ def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:
 
 
 def measure_cost(config: TrialConfig, *, classes: int, side: int) -> Cost:
-    """Return what a configuration's network costs, without building it.
+    """Return what a configuration's network costs, without building it; see `layers_of`.
 
     Raises:
         SpaceError: when the configuration cannot be built.
     """
-    return count(layers_of(config, classes=classes, side=side), side=side)
+    layers = layers_of(config, classes=classes, side=side)
+    return count(layers, side=config.side or side)
 
 
 def build_model(config: TrialConfig, *, classes: int, side: int) -> nn.Module:
-    """Return the network of a configuration: (N, 1, side, side) floats -> (N, classes) logits.
+    """Return the network of a configuration: (N, 1, S, S) floats -> (N, classes) logits.
+
+    S is its own side, or else `side`, that of the data set's images.
 
     Raises:
         SpaceError: when the configuration cannot be built.

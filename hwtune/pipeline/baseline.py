@@ -108,7 +108,7 @@ def retrain_baseline(
     if epochs is not None:
         config = replace(config, epochs=epochs)
     dataset = choose_data(data, space, command.console)
-    measure_cost(config, classes=len(dataset.classes), side=config.side or dataset.side)
+    measure_cost(config, classes=len(dataset.classes), side=dataset.side)
     if not honest:
         split = published_split(published, dataset, seed=split.seed)
     folder, about = new_study(
@@ -181,7 +181,7 @@ def run(
 def introduction(about: dict[str, Any], config: TrialConfig) -> str:
     """Return what begins, in words."""
     counts, data = about["split"]["counts"], about["data"]
-    cost = measure_cost(config, classes=len(data["classes"]), side=config.side or data["side"])
+    cost = measure_cost(config, classes=len(data["classes"]), side=data["side"])
     return (
         f"{about['study']}: {cost.parameters:,} parameters; {data['name']}, "
         f"{counts['train']:,} train, {counts['validation']:,} validation and {counts['test']:,} "

@@ -176,15 +176,14 @@ def run(
     ):
         changed()
         data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
-        searching = about.get("search_seconds") is None
-        search = Search(folder, about, data, retraining, command, done) if searching else None
-        need = search.need if search else None
+        to_search = about.get("search_seconds") is None
+        searching = Search(folder, about, data, retraining, command, done) if to_search else None
+        need = searching.need if searching else None
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)
-        if search:
-            search.run(slots, changed)
-            search = None  # its processes end
+        if searching:
+            searching.run(slots, changed)
         retrain_best(folder, about, dataset, data, slots, retraining, command)
 
 

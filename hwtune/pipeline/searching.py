@@ -75,6 +75,7 @@ class Search:
             cost=self.cost, budget=self.budget, clock=clock, slots=slots,
             left_out=about["left_out"], changed=changed, console=self.command.console,
         )  # fmt: skip
+        ray.kill(self.store)  # retraining has its own
         if ledger.best is None:
             raise HwtuneFailure(
                 f"No trial of {self.folder.name} was trained; see {self.folder.path}/trials.csv."

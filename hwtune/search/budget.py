@@ -25,7 +25,7 @@ class Budget:
     Attributes:
         trials: how many are trained, or None for as many as fit into the time.
         epochs: the length of every trial, or None where the space says it.
-        seconds: for the whole command, from search to report, or None without limit.
+        seconds: for the study, from search to report, earlier runs included, or None without limit.
         target: the validation accuracy in [0, 1] that is enough, or None.
     """
 
@@ -113,7 +113,7 @@ class Retraining:
 
 @dataclass
 class Clock:
-    """The time of one command, part of which belongs to the retraining after the search.
+    """The time of a study, part of which belongs to the retraining after the search.
 
     Attributes:
         parallel: trials at once.
@@ -121,6 +121,7 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
+        started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 
     parallel: int
@@ -132,7 +133,7 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Return the seconds since the command began."""
+        """Return the seconds that the study has taken, earlier runs included."""
         return time.monotonic() - self.started
 
     def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:

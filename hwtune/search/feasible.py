@@ -21,7 +21,7 @@ def cost_of(space: SearchSpace, values: Hyperparameters, *, classes: int, side: 
         SpaceError: when it cannot be built for another reason.
     """
     config = space.config(values)
-    return measure_cost(config, classes=classes, side=config.side or side)
+    return measure_cost(config, classes=classes, side=side)
 
 
 def too_large(space: SearchSpace, cost: Cost) -> str:

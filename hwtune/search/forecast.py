@@ -20,7 +20,7 @@ CLOSING_SHARE = 1 / 2  # of the time of the command, that retraining may take
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a study is expected to be; `seconds` of the whole command."""
+    """What a study is expected to be; `seconds` of all its runs together."""
 
     trials: int
     epochs: int
@@ -121,7 +121,7 @@ class Outlook:
         return {name: each for name, each in seconds.items() if name not in kept}
 
     def forecast(self) -> Forecast:
-        """Return how many trials and epochs will be trained, and how long the whole command takes.
+        """Return how many trials and epochs will be trained, and how long the whole study takes.
 
         Baselines take their full length; a trial that can be stopped takes `expected_epochs`. After
         the startup trials a sampler that learns moves towards configurations like the best:

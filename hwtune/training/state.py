@@ -109,7 +109,7 @@ def start_training(
     """
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    model = build_model(config, classes=classes, side=config.side or train.images.shape[1])
+    model = build_model(config, classes=classes, side=train.images.shape[1])
     if config.init == "glorot":
         glorot(model)
     model = model.to(fast.device).to(memory_format=torch.channels_last)
