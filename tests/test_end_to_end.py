@@ -417,12 +417,13 @@ def test_a_folder_of_ones_own_pictures_is_searched_and_read(tmp_path, monkeypatc
             Image.fromarray(255 - image).save(tmp_path / "mine" / name / f"{number}.png")
     assert run(("data", "add", "numbers", tmp_path / "mine"), tmp_path).returncode == 0
     words = ("search", "digits_cnn", "--data", "numbers", "--trials", 2, "--seeds", 1)
-    done = run((*words, "--name", "s"), tmp_path)
+    done = run(words, tmp_path)
     assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "s" / "study.json").read_text())
+    study = tmp_path / "digits_cnn-numbers"
+    content = json.loads((study / "study.json").read_text())
     assert content["data"]["classes"] == ["one", "two", "zero"]
     pictures = sorted((tmp_path / "mine").glob("*/1?.png"))
-    read = json.loads(run(("predict", "s", *pictures, "--json"), tmp_path).stdout)
+    read = json.loads(run(("predict", study.name, *pictures, "--json"), tmp_path).stdout)
     right = [path.parent.name == each["label"] for path, each in zip(pictures, read, strict=True)]
     assert len(right) == 30
     assert sum(right) >= 20
