@@ -102,7 +102,7 @@ def run_study(
             mirror=mirror,
             name=name,
             results=results_folder(results),
-            command=command_of(command or _call(run_study, {**given, "space": space.name})),
+            command=command_of(command or _call(run_study, given)),
         )
     return Study(folder)
 
@@ -162,7 +162,7 @@ def retrain_baseline(
             place=place_of(parallel, address, gpus_per_trial),
             name=name,
             results=results_folder(results),
-            command=command_of(command or _call(retrain_baseline, {**given, "space": space.name})),
+            command=command_of(command or _call(retrain_baseline, given)),
         )
     return Study(folder)
 
@@ -182,8 +182,10 @@ def _loaded(space: str | SearchSpace) -> tuple[SearchSpace, str]:
 
 
 def _call(function: Callable[..., Study], given: Mapping[str, Any]) -> str:
-    """Return how a function was called."""
-    return f"{function.__name__}({called_with(given, function)})"
+    """Return how a function was called; a space made in a notebook is named."""
+    space = given["space"]
+    named = {**given, "space": space.name if isinstance(space, SearchSpace) else space}
+    return f"{function.__name__}({called_with(named, function)})"
 
 
 def load_study(study: str | Path, *, results: str | Path | None = None) -> Study:

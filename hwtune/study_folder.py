@@ -244,15 +244,14 @@ class StudyFolder:
         Raises:
             StudyError: when it does not read.
         """
+        path = self.path / "trials.csv"
         try:
-            with (self.path / "trials.csv").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            with path.open(encoding="utf-8", newline="") as file:
+                trials = {int(row["trial"]): trial_of(row) for row in csv.DictReader(file)}
         except FileNotFoundError:
             return []
-        try:
-            trials = {int(row["trial"]): trial_of(row) for row in rows}
-        except (ValueError, TypeError, KeyError) as error:
-            raise StudyError(f"{self.path / 'trials.csv'} does not read ({error}).") from None
+        except (OSError, csv.Error, AttributeError, ValueError, TypeError, KeyError) as error:
+            raise StudyError(f"{path} does not read ({error}).") from None
         for epoch in self.read_epochs():
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)

@@ -11,6 +11,7 @@ import pytest
 from hwtune.space import contains, load_space
 from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
+from scripts.bench.outcome import in_process
 from scripts.bench.peers import __main__ as peers
 from scripts.bench.peers import page as peers_page
 from scripts.bench.peers import task
@@ -203,7 +204,7 @@ def test_operators_are_counted_by_the_kind_of_their_work(operator, kind):
 
 @pytest.mark.slow
 def test_the_shares_of_a_training_make_a_whole():
-    row = breakdown.one("ahed9x_64")
+    row = in_process(breakdown.MODULE, "ahed9x_64")
     assert sum(row["shares"].values()) == pytest.approx(1.0)
     assert row["shares"]["convolutions"] == max(row["shares"].values())
     assert 0 < row["validation"] < 0.5

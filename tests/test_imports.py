@@ -1,5 +1,6 @@
 import gc
 import sys
+import weakref
 
 from hwtune.imports import lasting_imports
 
@@ -25,6 +26,27 @@ def test_where_nothing_new_is_imported_nothing_is_kept():
     with lasting_imports():
         import hwtune.imports  # noqa: F401
     assert gc.get_freeze_count() == before
+
+
+class Held:
+    """Something in a cycle."""
+
+
+def test_what_work_has_left_since_is_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "imported_next.py").write_text("held = [[]]", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    gc.freeze()
+    try:
+        garbage = Held()
+        garbage.itself = garbage
+        left = weakref.ref(garbage)
+        del garbage
+        with lasting_imports():
+            import imported_next  # type: ignore[import-not-found]  # noqa: F401
+        assert left() is None
+    finally:
+        gc.unfreeze()
+        del sys.modules["imported_next"]
 
 
 def test_a_collector_that_was_off_stays_off():

@@ -50,8 +50,11 @@ def test_the_page_on_spaces_lists_every_hyperparameter_with_its_default():
     }
 
 
-def test_the_example_of_the_page_on_spaces_is_a_space(tmp_path):
+def test_the_examples_of_the_page_on_spaces_are_spaces(tmp_path):
     page = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
-    file = tmp_path / "my_space.py"
-    file.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1))
-    assert load_space(str(file)).baselines
+    texts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for name, text in zip(("my_space", "letters"), texts, strict=True):
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    assert load_space(str(tmp_path / "my_space.py")).baselines
+    letters = load_space(str(tmp_path / "letters.py"))
+    assert (letters.name, letters.data, letters.baselines) == ("letters", "letters", {})

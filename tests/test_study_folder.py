@@ -2,7 +2,7 @@ import pytest
 
 from hwtune.errors import StudyError
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.study_folder import StudyFolder, create_study, find_study
+from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, create_study, find_study
 
 
 def epoch(trial, number, accuracy):
@@ -51,10 +51,18 @@ def test_epochs_that_do_not_read_are_named(tmp_path, text):
         folder.read_epochs()
 
 
-@pytest.mark.parametrize("text", ["trial;state\n0;complete\n", "trial,state\nfirst,complete\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trial;state\n0;complete\n",
+        "trial,state\nfirst,complete\n",
+        f"{','.join(TRIAL_COLUMNS)}\n0,,complete,1,0.5,0.5,100,1.0,,one field too many\n",
+        "\xff\n",
+    ],
+)
 def test_trials_that_do_not_read_are_named(tmp_path, text):
     folder = create_study(tmp_path, None, "s")
-    (folder.path / "trials.csv").write_text(text, encoding="utf-8")
+    (folder.path / "trials.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(StudyError, match="trials.csv does not read"):
         folder.read_trials()
 

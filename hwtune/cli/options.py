@@ -133,7 +133,10 @@ Kind = Annotated[SplitKind, typer.Option(help="Random within classes, or by writ
 SplitSeed = Annotated[
     int, typer.Option(parser=option(seed_of), metavar="N", help="Seed of the split.")
 ]
-Name = Annotated[str | None, typer.Option(help="Name of the folder; default: SPACE, SPACE-2, ...")]
+Name = Annotated[
+    str | None,
+    typer.Option(help="Name of the folder; default: SPACE, or SPACE-DATA; then with -2, -3 ..."),
+]
 Trials = Annotated[
     int | None,
     typer.Option(

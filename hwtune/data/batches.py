@@ -16,7 +16,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def to_pixels(images: torch.Tensor, *, side: int) -> torch.Tensor:
-    """Return uint8 images (N, S, S) as (N, 1, side, side) uint8, averaged down; side 0 keeps S."""
+    """Return uint8 images (N, S, S) as (N, 1, side, side) uint8, scaled to it; 0 keeps S."""
     pixels = images.unsqueeze(1)
     if side in (0, pixels.shape[-1]):
         return pixels

@@ -62,4 +62,5 @@ def extended_budget(
         epochs=old.epochs,
         seconds=seconds,
         target=target,
+        before=old.before if time_budget is None else spent,
     )

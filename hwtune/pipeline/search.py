@@ -81,9 +81,8 @@ def search(
     survey(space, classes=len(dataset.classes), side=dataset.side)
     if mirror:
         open_uri(mirror)
-    other_data = "" if dataset.name == space.data else f"-{dataset.name}"
     folder, about = new_study(
-        results, name, space.name + other_data, space=space, source=source, dataset=dataset,
+        results, name, space.name, space=space, source=source, dataset=dataset,
         split=split, command=command,
         asked={
             "budget": {**asdict(budget.filled()), "epochs": epochs},

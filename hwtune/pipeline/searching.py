@@ -70,12 +70,14 @@ class Search:
                 self.shorten(epochs, instead_of=outlook.epochs)
             outlook = replace(outlook, epochs=epochs)
         self.foresee(outlook, known)
-        ledger = run_search(
-            self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
-            cost=self.cost, budget=self.budget, clock=clock, slots=slots,
-            left_out=about["left_out"], changed=changed, console=self.command.console,
-        )  # fmt: skip
-        ray.kill(self.store)  # retraining has its own
+        try:
+            ledger = run_search(
+                self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
+                cost=self.cost, budget=self.budget, clock=clock, slots=slots,
+                left_out=about["left_out"], changed=changed, console=self.command.console,
+            )  # fmt: skip
+        finally:
+            ray.kill(self.store)  # retraining has its own
         if ledger.best is None:
             raise HwtuneFailure(
                 f"No trial of {self.folder.name} was trained; see {self.folder.path}/trials.csv."

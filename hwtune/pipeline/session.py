@@ -98,7 +98,8 @@ def new_study(
     """Make the folder of a new study; return it and what its `study.json` says.
 
     Args:
-        default: its name where none is given; one that is taken gets a number.
+        default: its name where none is given, with that of other data than the space's own behind
+            it; one that is taken gets a number.
         source: of the space, for people.
         asked: what the command asks for beside space, data and split.
 
@@ -119,7 +120,8 @@ def new_study(
         "status": "running",
         "runs": [],
     }
-    folder = create_study(results, name, default, about=about, source=source)
+    usual = default if dataset.name == space.data else f"{default}-{dataset.name}"
+    folder = create_study(results, name, usual, about=about, source=source)
     return folder, {**about, "study": folder.name}
 
 

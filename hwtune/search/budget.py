@@ -27,12 +27,14 @@ class Budget:
         epochs: the length of every trial, or None where the space says it.
         seconds: for the study, from search to report, earlier runs included, or None without limit.
         target: the validation accuracy in [0, 1] that is enough, or None.
+        before: of these seconds, those that were spent when an extension brought the rest.
     """
 
     trials: int | None = None
     epochs: int | None = None
     seconds: float | None = None
     target: float | None = None
+    before: float = 0.0
 
     def filled(self) -> Budget:
         """Return the budget with the defaults where neither trials nor time is given."""

@@ -44,8 +44,7 @@ class Pace:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images = typical, images
         self.expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=factor)
-        # Of an extension, the seconds from now on.
-        self.available = (budget.seconds or math.inf) - clock.elapsed
+        self.available = (budget.seconds or math.inf) - budget.before
         self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
 

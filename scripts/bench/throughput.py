@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -172,7 +171,7 @@ def train_function(config: dict[str, Any]) -> None:
     )
     loader = DataLoader(train, batch_size=values.batch_size, shuffle=True)
     watched = DataLoader(validation, batch_size=values.batch_size)
-    model = build_model(replace(values, side=0), classes=len(dataset.classes), side=32)
+    model = build_model(values, classes=len(dataset.classes), side=dataset.side)
     optimizer = torch.optim.Adam(model.parameters(), lr=values.lr)
     for _ in range(EPOCHS):
         began = time.monotonic()

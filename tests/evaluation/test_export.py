@@ -25,7 +25,7 @@ SMALL = TrialConfig(filters="4", side=4, pixel_scale="symmetric", norm="before")
 
 def saved(folder, config, *, side):
     torch.manual_seed(0)
-    model = build_model(config, classes=len(CLASSES), side=config.side or side)
+    model = build_model(config, classes=len(CLASSES), side=side)
     arrays = {name: tensor.numpy() for name, tensor in weights_of(model).items()}
     save_model(folder, arrays, config, CLASSES, side=side)
     return load_classifier(folder)

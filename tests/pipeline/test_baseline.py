@@ -117,7 +117,7 @@ def test_a_published_system_has_its_parameters_its_split_and_its_length(space, n
     parameters, sizes, epochs, headline = SYSTEMS[space][name]
     loaded, published, config = as_published(space, name)
     data = load_data(loaded.data)
-    cost = measure_cost(config, classes=len(data.classes), side=config.side or data.side)
+    cost = measure_cost(config, classes=len(data.classes), side=data.side)
     counts = split_indices(data, SplitSpec(**published.split)).counts()
     assert (cost.parameters, tuple(counts.values())) == (parameters, sizes)
     assert (config.epochs, published.headline) == (epochs, headline)

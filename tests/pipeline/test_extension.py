@@ -12,8 +12,14 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
     [
         (OLD, 7, {}, OLD),
         (OLD, 7, {"trials": 400}, Budget(trials=400, epochs=9, target=0.9)),
-        (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9)),
-        (Budget().filled(), 50, {"time_budget": 60.0}, Budget(seconds=160.0)),
+        (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9, before=100)),
+        (Budget().filled(), 50, {"time_budget": 60.0}, Budget(seconds=160.0, before=100)),
+        (
+            Budget(seconds=160.0, before=90),
+            7,
+            {"target": 0.99},
+            Budget(seconds=160.0, before=90, target=0.99),
+        ),
         (Budget(target=0.8), 7, {"trials": 400}, Budget(trials=400)),  # which was reached
         (Budget(trials=8), 8, {"target": 0.99}, Budget(trials=58, target=0.99)),
         (Budget(trials=8), 3, {"target": 0.99}, Budget(trials=8, target=0.99)),

@@ -174,8 +174,13 @@ def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_
     assert running.pace.too_slow(long, replace(whole, max_steps=1)) == ""
 
 
-def test_an_extension_has_the_time_that_it_brings(tmp_path):
-    running = Running(tmp_path, Budget(seconds=4500), spent=3600)
+@pytest.mark.parametrize(
+    ("budget", "spent"),
+    [(Budget(seconds=4500, before=3600), 3600), (Budget(seconds=900), 700)],
+    ids=["extended", "resumed"],
+)
+def test_what_is_too_slow_follows_the_time_that_was_given(tmp_path, budget, spent):
+    running = Running(tmp_path, budget, spent=spent)
     running.train(0, 1.0)
     slow = running.pace.too_slow(Cost(1000, 10**10), TrialConfig(epochs=9))
     assert "over 25% of the 15 minutes" in slow
