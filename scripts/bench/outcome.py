@@ -19,12 +19,12 @@ RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 def publish(name: str, text: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
     """Print a page, and write it with its figures and their origin to `results/bench/NAME.*`."""
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     about = {
         **more, "rows": list(rows), "hardware": hardware(), "versions": versions(),
-        "git_commit": git_commit(),
+        "git_commit": git_commit(),  # before a file here makes it another tree
     }  # fmt: skip
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     content = json.dumps(about, indent=1, ensure_ascii=False)
     (RESULTS / f"{name}.json").write_text(content + "\n", encoding="utf-8")
 
