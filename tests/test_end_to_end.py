@@ -97,7 +97,7 @@ def test_study_json_describes_the_study(study):
     assert content["data"]["sha256"] == load_data("digits").sha256
     assert content["split"]["counts"] == {"train": 1439, "validation": 179, "test": 179}
     assert content["budget"] == {
-        "trials": TRIALS, "epochs": 9, "seconds": None, "target": None,
+        "trials": TRIALS, "epochs": 9, "seconds": None, "target": None, "before": 0.0,
     }  # fmt: skip
     assert content["seconds"] > 1
     assert content["command"].startswith("hwtune search digits_cnn --trials 8")
