@@ -40,6 +40,16 @@ def welch_interval(
     return middle, float(interval.low), float(interval.high)
 
 
+def scores(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what records say of predictions beside their accuracy."""
+    return {
+        "per_class": class_scores(labels, predicted, classes),
+        "confusion": confusion(labels, predicted, len(classes)),
+    }
+
+
 def class_scores(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.evaluation.view import shown
 from hwtune.imports import lasting_imports
 from hwtune.states import start_store, state_file
+from hwtune.statistics import scores
 
 Weights = dict[str, NDArray[Any]]
 Which = slice | Integers  # of the images of a SearchSplit
@@ -150,6 +151,16 @@ def read_all(
     task, shared = placed(_read, slots, retries=1), ray.put(images)
     waiting = [task.remote(config.to_dict(), each, shared, classes) for each in nets]
     return ray.get(waiting)
+
+
+def score(
+    labels: Integers, predicted: Integers, classes: tuple[str, ...], *, slots: Slots
+) -> dict[str, Any]:
+    """Return the scores by class and the confusion, for which the driver imports no scikit-learn.
+
+    That would take another 45 MB of it.
+    """
+    return ray.get(placed(scores, slots, retries=1).remote(labels, predicted, classes))
 
 
 def placed(function: Callable[..., Any], slots: Slots, *, retries: int, returns: int = 1) -> Any:

@@ -22,13 +22,13 @@ from hwtune.data.sealed import open_test
 from hwtune.data.splits import Part, SearchSplit, SplitSpec
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
-from hwtune.evaluation.parallel import Job, Trained, read_all, train_all
+from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model
 from hwtune.files import now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
-from hwtune.statistics import class_scores, confusion, wilson_interval
+from hwtune.statistics import wilson_interval
 from hwtune.study_folder import StudyFolder
 
 
@@ -109,7 +109,9 @@ def retrain(
         weights = [nets[index, seed].weights for seed in trained]
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
         lengths = [nets[index, seed].epochs for seed in trained]
-        entries.append(_tested(each, read, trained, lengths, part.labels, images, dataset))
+        scored = score(part.labels, read[0], dataset.classes, slots=slots)
+        tested = _tested(each, read, trained, lengths, part.labels, images, dataset)
+        entries.append({**tested, **scored})
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             held = nets[0, trained[0]].held
@@ -185,8 +187,6 @@ def _tested(
             "spread": statistics.stdev(accuracies) if len(seeds) > 1 else None,
             "per_seed": accuracies,
         },
-        "per_class": class_scores(labels, first, dataset.classes),
-        "confusion": confusion(labels, first, len(dataset.classes)),
         "misread": [
             {"image": int(images[i]), "true": int(labels[i]), "predicted": int(first[i])}
             for i in np.flatnonzero(first != labels)
