@@ -5,6 +5,7 @@ HwtuneError                 a user's mistake: one line with the value and the re
 │   └── MisfitError         values that are right alone and make no network together
 │       └── NoPixelError    strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
+├── OptionError             an option, or several together, that cannot be followed
 ├── StudyError              a study folder that is absent, taken, locked or not writable
 ├── MirrorError             a place to mirror to that holds another study of the name
 └── ClusterError            a Ray cluster that does not answer
@@ -33,6 +34,10 @@ class NoPixelError(MisfitError):
 
 class DataError(HwtuneError):
     """A data set is unknown, absent, damaged or unfit."""
+
+
+class OptionError(HwtuneError):
+    """An option cannot be followed, or not with the others."""
 
 
 class StudyError(HwtuneError):

@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from hwtune.errors import MirrorError, StudyError
+from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.study_folder import StudyFolder
 
 PART = ".part"  # the ending of a file that is being written to a disk
@@ -32,12 +32,12 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
     """Return the file system of a URI such as s3://bucket/studies, and the path in it.
 
     Raises:
-        StudyError: when there is no such file system.
+        OptionError: when there is no such file system.
     """
     try:
         return FileSystem.from_uri(uri)
     except (ArrowInvalid, OSError, NotImplementedError) as error:
-        raise StudyError(
+        raise OptionError(
             f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
         ) from None

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError, StudyError
 from hwtune.files import csv_line, cut_to_last_newline, dump, now, write_atomic
 from hwtune.records import EpochRecord, TrialRecord
 
@@ -298,12 +298,13 @@ def create_study(
     It appears whole, with `study.json` and the source of the space in it, or not at all.
 
     Raises:
-        StudyError: when `wanted` exists, is no plain name, or the folder cannot be written.
+        OptionError: when `wanted` is no plain name.
+        StudyError: when it exists, or the folder cannot be written.
     """
     if wanted is not None and not (
         wanted and Path(wanted).name == wanted and wanted[0] != "." and wanted.isprintable()
     ):
-        raise StudyError(
+        raise OptionError(
             f"--name {wanted!r} is no plain folder name; give one without slash or leading dot."
         )
     try:

@@ -5,7 +5,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSystem, FileType
 
-from hwtune.errors import MirrorError, StudyError
+from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord
 from hwtune.study_folder import create_study
@@ -172,7 +172,7 @@ def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path):
 
 @pytest.mark.parametrize("uri", ["nowhere://x/y", "relative"])
 def test_no_place_to_mirror_to_is_a_users_mistake(uri):
-    with pytest.raises(StudyError, match=uri):
+    with pytest.raises(OptionError, match=uri):
         open_uri(uri)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError, StudyError
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, create_study, find_study
 
@@ -22,7 +22,7 @@ def test_a_name_that_exists_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a\udce9"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
-    with pytest.raises(StudyError, match="plain folder name"):
+    with pytest.raises(OptionError, match="plain folder name"):
         create_study(tmp_path, name, "digits_cnn")
 
 

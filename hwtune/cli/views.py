@@ -85,16 +85,16 @@ def compare(
 
     Example: `python -m hwtune compare chinese_cnn chinese_cnn-2 --page compare.html`
     """
-    from hwtune.errors import StudyError
+    from hwtune.errors import OptionError, StudyError
     from hwtune.files import dump
     from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
     from hwtune.study_folder import find_study
 
     if len(studies) < 2:
-        raise StudyError(f"compare takes two studies or more, not {studies[0]!r} alone.")
+        raise OptionError(f"compare takes two studies or more, not {studies[0]!r} alone.")
     folders = [find_study(results.absolute(), name) for name in studies]
     if len({folder.path for folder in folders}) < len(folders):
-        raise StudyError(f"compare was given a study twice: {' '.join(studies)}; name each once.")
+        raise OptionError(f"compare was given a study twice: {' '.join(studies)}; name each once.")
     described = [describe(folder) for folder in folders]
     if page:
         try:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hwtune.data.batches import PixelScale, to_floats
 from hwtune.data.images import Bytes
 from hwtune.data.splits import Part
-from hwtune.errors import HwtuneFailure, StudyError
+from hwtune.errors import HwtuneFailure, OptionError
 from hwtune.evaluation.classifier import Classifier
 from hwtune.evaluation.saved import ONNX_FILE
 from hwtune.files import write_atomic
@@ -65,12 +65,12 @@ def export_onnx(classifier: Classifier, folder: Path) -> Path:
     It is compared with the classifier, in float32, before it is written.
 
     Raises:
-        StudyError: when a package is missing.
+        OptionError: when a package is missing.
         HwtuneFailure: when there is no such file of the model, it does not read as the classifier
             does, or it cannot be written.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise StudyError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
+        raise OptionError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
     config, side, file = classifier.config, classifier.side, folder / ONNX_FILE
     reader = Reader(classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale)
     images = noise(side)

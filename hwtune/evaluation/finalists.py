@@ -14,7 +14,7 @@ from rich.console import Console
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.evaluation.parallel import Job, train_all
 from hwtune.evaluation.retrain import Candidate
 from hwtune.study_folder import StudyFolder
@@ -72,7 +72,7 @@ def judge(
 
 
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
-    """Raise StudyError when there are fewer images of a class, or fewer writers, than folds."""
+    """Raise OptionError when there are fewer images of a class, or fewer writers, than folds."""
     pool = split_indices(dataset, spec).outside_test
     if spec.kind == "writer":
         assert dataset.writers is not None
@@ -80,7 +80,7 @@ def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
     else:
         most, what = int(np.bincount(dataset.labels[pool]).min()), "images of a class"
     if folds > most:
-        raise StudyError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
+        raise OptionError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
 
 
 def fold_positions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.search.budget import DEFAULT_TRIALS, Budget
 
 
@@ -12,14 +12,14 @@ def check_extension(trials: int | None, target: float | None, *, done: int, best
     """Check that a study that ended has something left to search; see `extended_budget`.
 
     Raises:
-        StudyError: when it has not.
+        OptionError: when it has not.
     """
     if trials is not None and trials <= done:
-        raise StudyError(
+        raise OptionError(
             f"--trials {trials} leaves nothing to search: {done} were begun; give more than that."
         )
     if target is not None and target <= best:
-        raise StudyError(
+        raise OptionError(
             f"--target {target} leaves nothing to search: {best:.4f} is reached; give a higher one."
         )
 

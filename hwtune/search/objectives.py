@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "val_accuracy": "maximize",
@@ -21,15 +21,15 @@ def check_objectives(names: Sequence[str]) -> tuple[str, ...]:
     """Return the objectives, validation accuracy first.
 
     Raises:
-        StudyError: on an unknown or repeated one, or without validation accuracy.
+        OptionError: on an unknown or repeated one, or without validation accuracy.
     """
     for name in names:
         if name not in DIRECTIONS:
-            raise StudyError(f"--objective {name!r} is none of {', '.join(DIRECTIONS)}.")
+            raise OptionError(f"--objective {name!r} is none of {', '.join(DIRECTIONS)}.")
         if list(names).count(name) > 1:
-            raise StudyError(f"--objective {name!r} is given twice; give each once.")
+            raise OptionError(f"--objective {name!r} is given twice; give each once.")
     if names and ACCURACY[0] not in names:
-        raise StudyError(
+        raise OptionError(
             f"--objective {names[0]!r} needs val_accuracy beside it: add --objective val_accuracy."
         )
     return ACCURACY + tuple(name for name in names if name != ACCURACY[0])

@@ -10,7 +10,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.search.history import Bounded
 
 STARTUP_TRIALS = 10  # random ones before a model is fitted
@@ -54,14 +54,14 @@ def check_sampler(name: str, *, objectives: int) -> None:
     """Check that a sampler can be used.
 
     Raises:
-        StudyError: when it is unknown, its package is missing, or it takes one objective only.
+        OptionError: when it is unknown, its package is missing, or it takes one objective only.
     """
     if name not in SAMPLERS:
-        raise StudyError(f"Unknown --sampler {name!r}; known are {', '.join(SAMPLERS)}.")
+        raise OptionError(f"Unknown --sampler {name!r}; known are {', '.join(SAMPLERS)}.")
     if name == "cmaes" and objectives > 1:
-        raise StudyError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
+        raise OptionError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
     if name == "cmaes" and find_spec("cmaes") is None:
-        raise StudyError("--sampler 'cmaes' needs a package: pip install cmaes.")
+        raise OptionError("--sampler 'cmaes' needs a package: pip install cmaes.")
 
 
 def make_sampler(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.search.objectives import ACCURACY, check_objectives
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
@@ -85,16 +85,16 @@ def checked_settings(
     """Return the settings that the options of a command ask for.
 
     Raises:
-        StudyError: when they do not go together.
+        OptionError: when they do not go together.
     """
     if scheduler not in SCHEDULERS:
-        raise StudyError(f"Unknown --scheduler {scheduler!r}; known are {', '.join(SCHEDULERS)}.")
+        raise OptionError(f"Unknown --scheduler {scheduler!r}; known are {', '.join(SCHEDULERS)}.")
     names = check_objectives(objectives)
     check_sampler(sampler, objectives=len(names))
     if brackets > 1 and scheduler != "asha":
-        raise StudyError(f"--brackets {brackets} belongs to --scheduler asha, not {scheduler}.")
+        raise OptionError(f"--brackets {brackets} belongs to --scheduler asha, not {scheduler}.")
     if scheduler == "median" and len(names) > 1:
-        raise StudyError("--scheduler 'median' takes one objective; use asha or none.")
+        raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
     return Settings(
         sampler=sampler,
         scheduler=scheduler,

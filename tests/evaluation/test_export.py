@@ -8,7 +8,7 @@ import torch
 
 from hwtune.config import TrialConfig
 from hwtune.data.splits import Part
-from hwtune.errors import HwtuneFailure, StudyError
+from hwtune.errors import HwtuneFailure, OptionError
 from hwtune.evaluation.classifier import load_classifier
 from hwtune.evaluation.export import export_onnx, run_onnx
 from hwtune.evaluation.saved import save_model
@@ -90,5 +90,5 @@ def test_another_model_takes_the_file_away(tmp_path):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as Python says "not installed"
-    with pytest.raises(StudyError, match="pip install onnxruntime"):
+    with pytest.raises(OptionError, match="pip install onnxruntime"):
         export_onnx(saved(tmp_path, SMALL, side=4), tmp_path)

@@ -8,7 +8,7 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
 from hwtune.study_folder import create_study
@@ -40,10 +40,10 @@ def test_the_folds_hold_every_image_outside_of_the_test_part_once(strokes, kind)
 
 
 def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
-    with pytest.raises(StudyError, match="--folds 91 is more than there are writers \\(90\\)"):
+    with pytest.raises(OptionError, match="--folds 91 is more than there are writers \\(90\\)"):
         check_folds(strokes, SplitSpec(kind="writer"), 91)
     check_folds(strokes, SplitSpec(kind="writer"), 90)
-    with pytest.raises(StudyError, match="--folds 500 .* images of a class"):
+    with pytest.raises(OptionError, match="--folds 500 .* images of a class"):
         check_folds(digits, SplitSpec(), 500)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.search.budget import Budget
 
@@ -42,5 +42,5 @@ def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
 )
 def test_an_extension_that_leaves_nothing_to_search_is_refused(wish, message):
     wishes = {"trials": None, "target": None, **wish}
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(OptionError, match=message):
         check_extension(**wishes, done=7, best=0.85)
