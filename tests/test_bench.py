@@ -1,6 +1,7 @@
 """The programs under scripts/bench: their parts, and the table of real curves."""
 
 import math
+import statistics
 import sys
 import time
 
@@ -16,7 +17,10 @@ from scripts.bench.peers import __main__ as peers
 from scripts.bench.peers import page as peers_page
 from scripts.bench.peers import task
 from scripts.bench.peers.task import Event
-from scripts.bench.search_quality import METHODS, Method, look_up, read_curves, replay
+from scripts.bench.replay import REFERENCE, replay
+from scripts.bench.search_quality import WORLDS
+from scripts.bench.wide_curves import ACCURACIES, NEIGHBOURS, RANDOM, neighbour, random_point, read
+from scripts.bench.worlds import look_up, read_curves, wide
 
 SPACE = load_space("chinese_cnn")
 
@@ -52,15 +56,44 @@ def test_the_nearest_learning_rate_is_looked_up():
         assert look_up(curves, {**point, "lr": point["lr"] * 1.5}) == curves[key(point.values())]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_replay_improves_and_repeats(method):
-    until = math.inf if method == Method("random") else 60.0
-    improvements = replay(method, 3, until)
+def test_the_wide_table_holds_random_points_and_neighbours_of_the_best():
+    rows = read()
+    assert sorted(row["number"] for row in rows) == list(range(RANDOM + NEIGHBOURS))
+    for row in rows[:20]:
+        if row["number"] < RANDOM:
+            point = random_point((0, row["number"]))
+            assert {name: row[name] for name in point} == point
+    by_number = sorted(rows, key=lambda row: row["number"])
+    best = [statistics.fmean(row[ACCURACIES[-1]] for row in part)
+            for part in (by_number[:RANDOM], by_number[RANDOM:])]  # fmt: skip
+    assert best[1] > best[0] + 0.2
+    child = neighbour(7, by_number[:RANDOM])
+    equal = max(sum(child[name] == row[name] for name in child) for row in by_number)
+    assert len(child) / 2 < equal < len(child)
+
+
+def test_a_model_of_the_wide_table_gives_its_points_their_own_curves():
+    for row in read()[::50]:
+        curve = wide().curve(row)
+        assert [accuracy for accuracy, _ in curve] == pytest.approx(
+            [row[name] for name in ACCURACIES], abs=1e-4
+        )
+        assert curve[0][1] == pytest.approx(row["seconds"])
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, method) for name, (_, methods, _) in WORLDS.items() for method in methods],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_a_replay_improves_and_repeats(name, method):
+    until, world = math.inf if method == REFERENCE else 60.0, WORLDS[name][0]()
+    improvements = replay(method, world, 3, until)
     times, accuracies = zip(*improvements, strict=True)
     assert list(times) == sorted(times)
     assert list(accuracies) == sorted(set(accuracies))
     assert max(times) <= until
-    assert replay(method, 3, until) == improvements
+    assert replay(method, world, 3, until) == improvements
 
 
 @pytest.mark.cluster

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hwtune.errors import OptionError
 from hwtune.search.budget import DEFAULT_TRIALS, Budget
 
@@ -44,8 +42,6 @@ def extended_budget(
         spent: seconds until now.
         best: the highest validation accuracy until now.
     """
-    if old.trials is old.seconds is None:
-        old = replace(old, trials=DEFAULT_TRIALS)  # as it was once meant
     if trials is time_budget is target is None:
         return old
     seconds = None if time_budget is None else spent + time_budget

@@ -168,7 +168,7 @@ def run(
     Args:
         done: trials that an earlier run began.
     """
-    retraining = Retraining(**about.get("retraining", {}))
+    retraining = Retraining(**about["retraining"])
     with (
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,

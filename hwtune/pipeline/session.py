@@ -251,10 +251,7 @@ def mirrored(
 
 
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
-    """Give a run that was killed its time until then; a study of old gets its one run."""
-    if "runs" not in about:
-        run = {key: about[key] for key in ("command", "started", "seconds", "status")}
-        about["runs"] = [run]
+    """Give a run that was killed its time until then."""
     for run in about["runs"]:
         if run["seconds"] is None:
             started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))

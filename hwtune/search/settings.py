@@ -24,7 +24,7 @@ class Settings:
         sampler: a name in `SAMPLERS`.
         scheduler: one of `SCHEDULERS`.
         brackets: of ASHA, each with a longer grace period.
-        reduction_factor: of ASHA; an older study has its own.
+        reduction_factor: of ASHA.
         objectives: what is optimised, validation accuracy first.
         seed: of the sampler and of the trials.
         disk_limit: bytes that the states of all trials may take.
@@ -112,7 +112,7 @@ def settings_of(about: dict[str, Any]) -> Settings:
         scheduler=about["scheduler"]["name"],
         brackets=about["scheduler"].get("brackets", 1),
         reduction_factor=about["scheduler"].get("reduction_factor", REDUCTION_FACTOR),
-        objectives=tuple(about.get("objectives", ACCURACY)),
+        objectives=tuple(about["objectives"]),
         seed=about["seed"],
-        disk_limit=about.get("disk_limit", DISK_LIMIT),
+        disk_limit=about["disk_limit"],
     )

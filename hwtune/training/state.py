@@ -81,8 +81,7 @@ class TrainState:
         torch.set_rng_state(content["torch_random"].cpu())
         if content["cuda_random"] is not None and self.fast.device == "cuda":
             torch.cuda.set_rng_state(content["cuda_random"].cpu())
-        self.step = content.get("step", 0)  # older states lack it
-        for name in ("epoch", "best_loss", "best_weights", "epochs_since_best"):
+        for name in ("epoch", "step", "best_loss", "best_weights", "epochs_since_best"):
             setattr(self, name, content[name])
 
     def remember_best(self, loss: float) -> None:

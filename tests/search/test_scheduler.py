@@ -5,7 +5,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.stopping import Rungs
-from scripts.bench.search_quality import Once
+from scripts.bench.replay import Once
 
 
 def ray_trial(number, baseline=""):

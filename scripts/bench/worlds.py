@@ -1,0 +1,151 @@
+"""The two worlds that searches are replayed in: a table of curves, and a model of another.
+
+Such a model is a surrogate benchmark: Eggensperger et al., Efficient Benchmarking of Hyperparameter
+Optimizers via Surrogates, AAAI 2015.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from hwtune.config import Hyperparameters
+from hwtune.space import SearchSpace, choice, load_space, log_uniform
+from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
+from scripts.bench.peers.task import SPACE as WIDE
+from scripts.bench.replay import Curve, Method, World
+from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, read
+
+Row = dict[str, Any]
+
+# The points of the grid nearest to what chinese_cnn knows.
+BASELINES = {
+    "oafarih": ("64-32", "after", "flatten", "adam", "onecycle", 6.4e-4),
+    "lazhili8_cnn": ("16-32", "none", "flatten", "sgd", "constant", 1e-5),
+}
+STARTS = {"vgg": ("16-32-64-128", "before", "max", "adam", "onecycle", 2.5e-3)}
+
+
+@functools.cache
+def grid() -> World:
+    """Return the world of the grid, whose points were all trained."""
+    curves = read_curves()
+    every = [point for curve in curves.values() for point in curve]
+    return World(
+        space=grid_space,
+        curve=functools.partial(look_up, curves),
+        epochs=EPOCHS,
+        best=max(accuracy for accuracy, _ in every),
+        epoch_seconds=statistics.fmean(seconds for _, seconds in every),
+        curves=len(curves),
+        title=f"{len(curves)} real learning curves of chinese_cnn",
+    )
+
+
+def read_curves() -> dict[str, Curve]:
+    """Return the learning curve of each point of the grid; a divergence is an accuracy of 0."""
+    curves: dict[str, Curve] = {}
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            accuracy = float(row["val_accuracy"])
+            value = (accuracy if math.isfinite(accuracy) else 0.0, float(row["seconds"]))
+            curves.setdefault(key(row.values()), []).append(value)
+    return {name: curve for name, curve in curves.items() if len(curve) == EPOCHS}
+
+
+def grid_space(method: Method) -> SearchSpace:
+    """Return the grid as a space; the learning rate stays continuous, as in chinese_cnn."""
+
+    def named(points: dict[str, Any]) -> dict[str, Any]:
+        return {name: dict(zip(GRID, values, strict=True)) for name, values in points.items()}
+
+    vgg = load_space("chinese_cnn").starts["vgg"]
+    return SearchSpace(
+        question="Which way to search is the fastest?",
+        data="chinese_mnist",
+        search={
+            **{name: choice(*values) for name, values in GRID.items() if name != "lr"},
+            "lr": log_uniform(min(GRID["lr"]), max(GRID["lr"])),
+        },
+        fixed={**{k: v for k, v in vgg.items() if k not in GRID}, **REST, "epochs": EPOCHS},
+        baselines=named(BASELINES if method.baselines else {}),
+        starts=named(STARTS if method.starts else {}),
+    )
+
+
+def look_up(curves: Mapping[str, Curve], point: Hyperparameters) -> Curve | None:
+    """Return the curve of the nearest learning rate, None where the table has none."""
+    nearest = min(GRID["lr"], key=lambda lr: abs(math.log(lr / point["lr"])))
+    return curves.get(key([point[name] for name in GRID if name != "lr"] + [nearest]))
+
+
+@functools.cache
+def wide() -> World:
+    """Return the world of the space of 22 hyperparameters, whose curves a model foretells."""
+    rows = read()
+    return World(
+        space=lambda method: WIDE,
+        curve=Model(rows).curve,
+        epochs=len(ACCURACIES),
+        best=max(row[name] for row in rows for name in ACCURACIES),
+        epoch_seconds=statistics.fmean(row["seconds"] for row in rows if row["number"] < RANDOM),
+        curves=len(rows),
+        title=f"a model of {len(rows)} real learning curves over {len(NAMES)} hyperparameters",
+    )
+
+
+class Model:
+    """Foretells the learning curve of a point: extremely randomised trees (Geurts et al., 2006).
+
+    A point that it has learned from gets its own curve.
+    """
+
+    FLOOR = 0.003  # of the error whose logarithm is learned
+
+    def __init__(self, rows: list[Row]) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        points = np.array([encoded(row) for row in rows])
+        errors = np.array([[1 - row[name] for name in ACCURACIES] for row in rows])
+        seconds = np.array([row["seconds"] for row in rows])
+        trees = functools.partial(ExtraTreesRegressor, random_state=0)
+        self.errors = trees(150, max_features=0.5).fit(points, np.log(errors + self.FLOOR))
+        self.seconds = trees(50).fit(points, np.log(seconds))
+
+    def curve(self, point: Hyperparameters) -> Curve:
+        """Return the curve of a point."""
+        at = np.array([encoded(point)])
+        accuracies = np.clip(1 + self.FLOOR - np.exp(self.errors.predict(at)[0]), 0, 1)
+        seconds = float(np.exp(self.seconds.predict(at)[0]))
+        return [(round(float(accuracy), 4), seconds) for accuracy in accuracies]
+
+
+def encoded(point: Mapping[str, Any]) -> list[float]:
+    """Return a point as numbers: a choice as one of several, a rate by its logarithm."""
+    numbers: list[float] = []
+    for name, each in WIDE.search.items():
+        if isinstance(each, CategoricalDistribution):
+            numbers += [float(point[name] == value) for value in each.choices]
+        else:
+            assert isinstance(each, FloatDistribution)
+            numbers.append(math.log(point[name]) if each.log else point[name])
+    return numbers
+
+
+def agreement(folds: int = 10) -> float:
+    """Return Spearman's correlation of last accuracies, foretold by cross-validation, and real."""
+    from scipy.stats import spearmanr
+
+    rows, foretold = read(), dict[int, float]()
+    for fold in range(folds):
+        model = Model([row for i, row in enumerate(rows) if i % folds != fold])
+        foretold |= {i: model.curve(rows[i])[-1][0] for i in range(fold, len(rows), folds)}
+    real = [row[ACCURACIES[-1]] for row in rows]
+    return float(spearmanr([foretold[i] for i in range(len(rows))], real).statistic)
