@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     options = parser.parse_args()
+    import matplotlib  # noqa: F401  # what is missing is said before the minutes run
+
     for name in options.worlds:
         measure(name, seeds=options.seeds, processes=options.processes)
 
