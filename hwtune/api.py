@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
-from hwtune.errors import HwtuneError
+from hwtune.errors import OptionError
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
@@ -144,7 +144,7 @@ def retrain_baseline(
     reach_out(address)
     drawn = _split(split, split_seed)
     if not honest and split != "random":
-        raise HwtuneError(f"--split {split} belongs to --honest; add it.")
+        raise OptionError(f"--split {split} belongs to --honest; add it.")
     from hwtune.pipeline import baseline as published
     from hwtune.pipeline.session import command_of, place_of
 
@@ -170,7 +170,7 @@ def retrain_baseline(
 def _split(kind: Literal["random", "writer"], seed: int) -> SplitSpec:
     """Return what was asked for as a split."""
     if kind not in SPLITS:
-        raise HwtuneError(f"split={kind!r} is none of {', '.join(SPLITS)}.")
+        raise OptionError(f"split={kind!r} is none of {', '.join(SPLITS)}.")
     return SplitSpec(kind=kind, seed=checked("split_seed", seed_of, seed))
 
 

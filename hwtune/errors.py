@@ -5,7 +5,7 @@ HwtuneError                 a user's mistake: one line with the value and the re
 │   └── MisfitError         values that are right alone and make no network together
 │       └── NoPixelError    strides and poolings leave nothing of the image
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
-├── OptionError             an option, or several together, that cannot be followed
+├── OptionError             what was asked for cannot be, or not together, or lacks a package
 ├── StudyError              a study folder that is absent, taken, locked or not writable
 ├── MirrorError             a place to mirror to that holds another study of the name
 └── ClusterError            a Ray cluster that does not answer
@@ -37,7 +37,7 @@ class DataError(HwtuneError):
 
 
 class OptionError(HwtuneError):
-    """An option cannot be followed, or not with the others."""
+    """An option or argument cannot be followed, not with the others, or not without a package."""
 
 
 class StudyError(HwtuneError):

@@ -56,12 +56,12 @@ def class_scores(
     """Return precision, recall and F1 of each class, by name, each in [0, 1]."""
     from sklearn.metrics import precision_recall_fscore_support  # a second, in each process
 
-    scores = precision_recall_fscore_support(
+    found = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0
     )
     names = ("precision", "recall", "f1")
     return {
-        cls: {name: float(scores[i][index]) for i, name in enumerate(names)}
+        cls: {name: float(found[i][index]) for i, name in enumerate(names)}
         for index, cls in enumerate(classes)
     }
 

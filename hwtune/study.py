@@ -128,7 +128,8 @@ class Study:
         """Write the final model as `model.onnx` beside it, and return the file.
 
         Raises:
-            StudyError: when none was retrained, or a package is missing.
+            StudyError: when none was retrained.
+            OptionError: when a package is missing.
             HwtuneFailure: when the file cannot be written, or does not read as the model does.
         """
         from hwtune.evaluation.export import export_onnx

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from hwtune.errors import HwtuneError
+from hwtune.errors import HwtuneError, OptionError
 
 Value = TypeVar("Value")
 
@@ -16,7 +16,7 @@ def bytes_of(text: str | int) -> int:
     """Return the bytes of "500MB" or "2GB"."""
     match = re.fullmatch(r"(\d+)(MB|GB)?", str(text))
     if not match or not int(match[1]):
-        raise HwtuneError(f"{text!r} is no size; write 500MB or 2GB.")
+        raise OptionError(f"{text!r} is no size; write 500MB or 2GB.")
     return int(match[1]) * {"MB": 10**6, "GB": 10**9, None: 1}[match[2]]
 
 
@@ -35,7 +35,7 @@ def fraction(text: str | float, *, name: str, example: float) -> float:
     with suppress(ValueError):
         if 0 < float(text) <= 1:
             return float(text)
-    raise HwtuneError(f"{text!r} is no {name} above 0 and at most 1, such as {example}.")
+    raise OptionError(f"{text!r} is no {name} above 0 and at most 1, such as {example}.")
 
 
 def seconds_of(text: str | float) -> float:
@@ -45,7 +45,7 @@ def seconds_of(text: str | float) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(text))
     parts = [int(part or 0) for part in match.groups()] if match else []
     if not any(parts):
-        raise HwtuneError(f"{text!r} is no duration; write 90s, 30m, 2h or 1h30m.")
+        raise OptionError(f"{text!r} is no duration; write 90s, 30m, 2h or 1h30m.")
     return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
@@ -63,14 +63,14 @@ def seed_of(text: str | int) -> int:
     """Return a seed: a whole number of at least 0, as NumPy takes them."""
     number = whole_number(text, at_least=0)
     if number >= 2**32:
-        raise HwtuneError(f"{text!r} is too large; seeds lie below {2**32}.")
+        raise OptionError(f"{text!r} is too large; seeds lie below {2**32}.")
     return number
 
 
 def whole_number(text: str | int, *, at_least: int) -> int:
     """Return the number that `text` writes."""
     if not re.fullmatch(r"\d+", str(text)) or int(text) < at_least:
-        raise HwtuneError(f"{text!r} is no whole number of at least {at_least}.")
+        raise OptionError(f"{text!r} is no whole number of at least {at_least}.")
     return int(text)
 
 
@@ -78,12 +78,12 @@ def checked(name: str, parse: Callable[[Any], Value], given: Any) -> Value:
     """Return the value of an argument.
 
     Raises:
-        HwtuneError: when it is none; names the argument.
+        OptionError: when it is none; names the argument.
     """
     try:
         return parse(given)
     except HwtuneError as error:
-        raise HwtuneError(f"{name}: {error}") from None
+        raise OptionError(f"{name}: {error}") from None
 
 
 def wished(name: str, parse: Callable[[Any], Value], given: Any) -> Value | None:

@@ -1,4 +1,4 @@
-"""The programs under scripts/bench: their parts, and the table of real curves."""
+"""The programs under scripts/bench: their parts, and the tables of real curves."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from hwtune.space import contains, load_space
-from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput
+from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput, wide_curves
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
 from scripts.bench.outcome import in_process
 from scripts.bench.peers import __main__ as peers
@@ -18,8 +18,8 @@ from scripts.bench.peers import page as peers_page
 from scripts.bench.peers import task
 from scripts.bench.peers.task import Event
 from scripts.bench.replay import REFERENCE, replay
-from scripts.bench.search_quality import WORLDS
-from scripts.bench.wide_curves import ACCURACIES, NEIGHBOURS, RANDOM, neighbour, random_point, read
+from scripts.bench.search_quality import COMPARISONS, regrets, summarise
+from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, neighbour, random_point, read
 from scripts.bench.worlds import look_up, read_curves, wide
 
 SPACE = load_space("chinese_cnn")
@@ -57,23 +57,51 @@ def test_the_nearest_learning_rate_is_looked_up():
 
 
 def test_the_wide_table_holds_random_points_and_neighbours_of_the_best():
-    rows = read()
-    assert sorted(row["number"] for row in rows) == list(range(RANDOM + NEIGHBOURS))
-    for row in rows[:20]:
-        if row["number"] < RANDOM:
-            point = random_point((0, row["number"]))
-            assert {name: row[name] for name in point} == point
-    by_number = sorted(rows, key=lambda row: row["number"])
-    best = [statistics.fmean(row[ACCURACIES[-1]] for row in part)
-            for part in (by_number[:RANDOM], by_number[RANDOM:])]  # fmt: skip
-    assert best[1] > best[0] + 0.2
-    child = neighbour(7, by_number[:RANDOM])
-    equal = max(sum(child[name] == row[name] for name in child) for row in by_number)
-    assert len(child) / 2 < equal < len(child)
+    rows = sorted(read(), key=lambda row: row["number"])
+    assert [row["number"] for row in rows] == list(range(RANDOM + wide_curves.NEIGHBOURS))
+    points = [{name: row[name] for name in NAMES} for row in rows]
+    assert len({str(point) for point in points}) == len(rows)
+    assert points[:RANDOM:25] == [random_point((0, number)) for number in range(0, RANDOM, 25)]
+    means = [statistics.fmean(row[ACCURACIES[-1]] for row in part)
+             for part in (rows[:RANDOM], rows[RANDOM:])]  # fmt: skip
+    assert means[1] > means[0] + 0.2
+
+
+def test_a_neighbour_is_one_of_the_best_with_some_values_drawn_anew():
+    known = [row for row in read() if row["number"] < RANDOM]
+    known.sort(key=lambda row: -max(row[name] for name in ACCURACIES))
+    for number in range(20):
+        child = neighbour(number, known)
+        equal = [sum(child[name] == row[name] for name in NAMES) for row in known]
+        assert equal.index(max(equal)) < RANDOM / 10
+        assert len(NAMES) / 2 < max(equal) < len(NAMES)
+
+
+def test_what_a_killed_run_left_of_the_wide_table_is_not_trained_twice(tmp_path, monkeypatch):
+    whole = wide_curves.TABLE.read_text(encoding="utf-8").splitlines(keepends=True)
+    there = {int(line.split(",")[0]) for line in whole[1:200]}
+    monkeypatch.setattr(wide_curves, "TABLE", tmp_path / "wide.csv")
+    wide_curves.TABLE.write_text("".join(whole[:200]) + whole[200][:50], encoding="utf-8")
+    wide_curves.mend()
+    assert wide_curves.TABLE.read_text(encoding="utf-8") == "".join(whole[:200])
+    first = next(wide_curves.missing())
+    assert first[0] == min(set(range(RANDOM)) - there)
+    assert first[1] == random_point((0, first[0]))
+
+
+def test_regret_is_told_at_a_tenth_and_at_half_of_the_time():
+    times = [float(time) for time in range(1, 101)]
+    runs = [[(5.0, 0.5), (40.0, 0.8)], [(8.0, 0.7), (20.0, 0.8)]]
+    found = np.array([regrets(run, 0.9, times) for run in runs])
+    row = summarise("a way", found, 0.15, times, 100.0)
+    assert row["regret_tenth"] == pytest.approx((0.4 + 0.2) / 2)
+    assert row["regret_half"] == pytest.approx(0.1)
+    assert row["speedup"] == pytest.approx(100 / 40)
+    assert row["reached"] == 0
 
 
 def test_a_model_of_the_wide_table_gives_its_points_their_own_curves():
-    for row in read()[::50]:
+    for row in read()[::5]:
         curve = wide().curve(row)
         assert [accuracy for accuracy, _ in curve] == pytest.approx(
             [row[name] for name in ACCURACIES], abs=1e-4
@@ -83,11 +111,11 @@ def test_a_model_of_the_wide_table_gives_its_points_their_own_curves():
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, method) for name, (_, methods, _) in WORLDS.items() for method in methods],
+    [(name, method) for name, each in COMPARISONS.items() for method in each.methods],
     ids=lambda each: getattr(each, "name", each),
 )
 def test_a_replay_improves_and_repeats(name, method):
-    until, world = math.inf if method == REFERENCE else 60.0, WORLDS[name][0]()
+    until, world = math.inf if method == REFERENCE else 60.0, COMPARISONS[name].world()
     improvements = replay(method, world, 3, until)
     times, accuracies = zip(*improvements, strict=True)
     assert list(times) == sorted(times)

@@ -42,7 +42,7 @@ from hwtune.cli.options import (
     Top,
     Trials,
 )
-from hwtune.errors import HwtuneError
+from hwtune.errors import OptionError
 from hwtune.files import for_people
 from hwtune.study_folder import DEFAULT_RESULTS
 
@@ -176,7 +176,7 @@ def retrain(
             "--split": split != "random", "--split-seed": split_seed, "--name": name,
         }  # fmt: skip
         if given := next((option for option, value in others.items() if value), None):
-            raise HwtuneError(f"{given} belongs to --baseline NAME; add it, or leave {given} out.")
+            raise OptionError(f"{given} belongs to --baseline NAME; add it, or leave {given} out.")
         found = load_study(study, results=results)
         found.retrain(
             finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines,
@@ -189,7 +189,7 @@ def retrain(
 
     chosen = Retraining(finalists=finalists, folds=folds, top=top, baselines=baselines)
     if chosen != Retraining():
-        raise HwtuneError(
+        raise OptionError(
             "--finalists, --folds, --top and --baselines choose within a study; leave them out "
             "with --baseline."
         )
@@ -197,7 +197,7 @@ def retrain(
     from hwtune.space import space_files
 
     if study not in space_files() and (results / study / "study.json").exists():
-        raise HwtuneError(f"{study!r} is a study; with --baseline give the name of a space.")
+        raise OptionError(f"{study!r} is a study; with --baseline give the name of a space.")
     done = retrain_baseline(
         study, baseline, honest=honest, epochs=epochs, data=data, split=split.value,
         split_seed=split_seed, seeds=seeds, parallel=parallel, address=address,

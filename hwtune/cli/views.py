@@ -85,7 +85,7 @@ def compare(
 
     Example: `python -m hwtune compare chinese_cnn chinese_cnn-2 --page compare.html`
     """
-    from hwtune.errors import OptionError, StudyError
+    from hwtune.errors import OptionError
     from hwtune.files import dump
     from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
     from hwtune.study_folder import find_study
@@ -101,7 +101,7 @@ def compare(
             write_comparison(page, folders, described)
         except (OSError, ValueError) as error:  # "." has no name to write to
             why = getattr(error, "strerror", None) or error
-            raise StudyError(f"--page {page} cannot be written ({why}).") from None
+            raise OptionError(f"--page {page} cannot be written ({why}).") from None
     if as_json:
         print(dump({"studies": described, "verdicts": verdicts(described)}), end="")
         return

@@ -110,8 +110,7 @@ def retrain(
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
         lengths = [nets[index, seed].epochs for seed in trained]
         scored = score(part.labels, read[0], dataset.classes, slots=slots)
-        tested = _tested(each, read, trained, lengths, part.labels, images, dataset)
-        entries.append({**tested, **scored})
+        entries.append(_tested(each, read, scored, trained, lengths, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             held = nets[0, trained[0]].held
@@ -152,6 +151,7 @@ def discard(states: Path) -> None:
 def _tested(
     each: Candidate,
     predicted: list[Integers],
+    scored: dict[str, Any],
     seeds: list[int],
     epochs: list[int],
     labels: Integers,
@@ -162,6 +162,7 @@ def _tested(
 
     Args:
         predicted: the classes that each seed's network read.
+        scored: the scores by class and the confusion of the first.
         epochs: that each was trained for.
         images: which images of the data set these are.
     """
@@ -187,6 +188,7 @@ def _tested(
             "spread": statistics.stdev(accuracies) if len(seeds) > 1 else None,
             "per_seed": accuracies,
         },
+        **scored,
         "misread": [
             {"image": int(images[i]), "true": int(labels[i]), "predicted": int(first[i])}
             for i in np.flatnonzero(first != labels)

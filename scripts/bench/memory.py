@@ -28,6 +28,7 @@ KINDS = {
     "a trial": r"^ray::TrialRunner",
     "a retraining": r"^ray::_train",
     "reading the test images": r"^ray::_read",
+    "scoring what was read": r"^ray::scores",
     "measuring the speed": r"^ray::measure",
     "the report": r"python\S* -P -m hwtune report",
 }
@@ -37,7 +38,7 @@ COMMAND = [
 ]  # fmt: skip
 TRIALS = (2, 4)  # of each study, all of them at once
 AIMS = {"driver": 500, "a trial": 1200}  # MB
-OWN = " without the code of libraries"  # which all processes share, though each is charged for it
+OWN = " without mapped files"  # the code of libraries, which all share and each is charged for
 
 
 def descendants(root: int) -> Iterator[int]:
@@ -91,7 +92,7 @@ def watch(command: list[str]) -> dict[str, int]:
             for kind, pattern in KINDS.items():
                 if re.search(pattern, title):
                     peaks[kind] = max(peaks[kind], now["VmHWM"])  # the kernel's own peak
-                    own = now["VmRSS"] - now.get("RssFile", 0)
+                    own = now["VmRSS"] - now["RssFile"]
                     peaks[kind + OWN] = max(peaks[kind + OWN], own)
         peaks["shared memory, once"] = max(peaks["shared memory, once"], stored)
         everything = "all processes of the study, Ray's own too"
@@ -128,9 +129,10 @@ def page(rows: list[dict[str, Any]]) -> str:
     columns = ["peak, MB", *(f"{trials} trials at once" for trials in TRIALS), "aim"]
     return (
         f"Peak memory during `python {' '.join(COMMAND)}`: 15,000 images of 64x64, 61 MB. What a "
-        "process has of the shared memory counts in its own figure, too, and what it has of the "
-        "code of libraries: some hundreds of MB, the more the larger the pages in which the system "
-        "keeps it.\n\n" + table(columns, lines)
+        "process has of the shared memory counts in its own figure, too, and what it has of mapped "
+        "files, the code of libraries: some hundreds of MB, the more the larger the pages in which "
+        f"the system keeps it. Peaks are the kernel's own; without files, of looks {PAUSE} s apart."
+        "\n\n" + table(columns, lines)
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.search import Searcher
 
 from hwtune.config import Hyperparameters
 from hwtune.models.layers import Cost
@@ -74,16 +73,16 @@ class World:
 
     Attributes:
         space: what a method searches; its known points are those that the method trains first.
-        curve: of a point, or None where nothing is known of it.
+        curve: of a point.
         epochs: of a whole curve.
-        best: the highest accuracy of all.
-        epoch_seconds: the mean over all curves.
+        best: the highest accuracy of all that were trained.
+        epoch_seconds: of a random point on average.
         curves: how many were trained.
         title: what this is, for people.
     """
 
     space: Callable[[Method], SearchSpace]
-    curve: Callable[[Hyperparameters], Curve | None]
+    curve: Callable[[Hyperparameters], Curve]
     epochs: int
     best: float
     epoch_seconds: float
@@ -126,8 +125,6 @@ class MixedFidelities(OptunaSearcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell a trial's last accuracy."""
-        if error:
-            return super().on_trial_complete(trial_id, result, error)
         trial = self.asked.pop(trial_id)
         return self._tell(trial, TrialState.COMPLETE, "complete", values=[self.last[trial_id]])
 
@@ -182,17 +179,12 @@ def events(
     queue: list[tuple[float, int, RayTrial, Curve, int]] = []
 
     def begin(now: float) -> None:
-        while True:
-            name = f"t{next(counter)}"
-            suggested = searcher.suggest(name)
-            if suggested == Searcher.FINISHED or not isinstance(suggested, dict):
-                return
+        name = f"t{next(counter)}"
+        suggested = searcher.suggest(name)
+        if isinstance(suggested, dict):  # else it has finished
             curve = world.curve(searcher.asked[name].params)
-            if curve is not None:
-                trial = RayTrial("replay", config=suggested, trial_id=name, stub=True)
-                heapq.heappush(queue, (now + curve[0][1], next(counter), trial, curve, 1))
-                return
-            searcher.on_trial_complete(name, error=True)  # not trained yet: a table half-way
+            trial = RayTrial("replay", config=suggested, trial_id=name, stub=True)
+            heapq.heappush(queue, (now + curve[0][1], next(counter), trial, curve, 1))
 
     for _ in range(SLOTS):
         begin(0.0)

@@ -1,4 +1,4 @@
-"""Replay searches over two tables of real learning curves, with a simulated clock.
+"""Replay searches over real learning curves, with a simulated clock.
 
 The searcher, the samplers and the schedulers are hwtune's own; only training is looked up: in
 results/curves/chinese_cnn.csv, a grid of 6 hyperparameters, and in a model of
@@ -16,6 +16,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -27,35 +28,51 @@ from scripts.bench.replay import DRAWS, REFERENCE, Method, World, replay
 from scripts.bench.worlds import agreement, grid, wide
 
 SEEDS = 60
-FLOOR = 0.05  # points of regret at which the plot ends
-BLIND = [
-    *(
-        Method(sampler, scheduler, mixed=mixed)
-        for sampler, mixed in (("random", False), ("tpe", True), ("tpe", False))
-        for scheduler in SCHEDULERS[::-1]
-    ),
+FLOOR = 0.05  # points of regret below which the plot does not go
+PLAIN = [
+    Method(sampler, scheduler, mixed=mixed)
+    for sampler, mixed in (("random", False), ("tpe", True), ("tpe", False))
+    for scheduler in SCHEDULERS[::-1]
+]
+LADDERS = [
     Method("tpe", "asha", brackets=2),
     Method("tpe", "asha", factor=3, once=True),
     Method("tpe", "asha", once=True),
 ]
-METHODS = [
-    *BLIND,
-    *(
-        Method(each.sampler, each.scheduler, mixed=each.mixed, baselines=True)
-        for each in BLIND[: 3 * len(SCHEDULERS)]
-    ),
+KNOWN = [
     Method("tpe", "asha", baselines=True, starts=True),
     Method("random", "asha", baselines=True, starts=True),
 ]
-# By the name of what is written: the world, what searches it, and what must be known of it.
-WORLDS: dict[str, tuple[Callable[[], World], list[Method], Callable[[], str]]] = {
-    "search_quality": (grid, METHODS, lambda: ""),
-    "search_quality_wide": (
-        wide, BLIND,
-        lambda: f" Spearman's correlation of what it foretells of points that it has not seen with "
-        f"their accuracy is {agreement():.2f}.",
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared in a world.
+
+    Attributes:
+        remark: returns what must be known of the world.
+    """
+
+    world: Callable[[], World]
+    methods: list[Method]
+    remark: Callable[[], str] = lambda: ""
+
+
+def how_good_the_model_is() -> str:
+    """Return it in words."""
+    every, near = agreement()
+    return (
+        " Spearman's correlation of what it foretells of points that it has not learned from with "
+        f"their accuracy is {every:.2f}, and {near:.2f} among the neighbours of good ones."
+    )
+
+
+COMPARISONS = {  # by the name of what is written
+    "search_quality": Comparison(
+        grid, [*PLAIN, *(replace(each, baselines=True) for each in PLAIN), *LADDERS, *KNOWN]
     ),
-}  # fmt: skip
+    "search_quality_wide": Comparison(wide, [*PLAIN, *LADDERS], how_good_the_model_is),
+}
 SHOWN = (
     "random, none", "random, asha", "tpe (mixed fidelities), asha", "tpe, none",
     "tpe, asha as Ray's, factor 3", "tpe, asha", "tpe, asha, baselines + start",
@@ -65,7 +82,7 @@ SHOWN = (
 def run(job: tuple[str, Method, int, float]) -> list[tuple[float, float]]:
     """Replay in a worker process."""
     name, method, seed, until = job
-    return replay(method, WORLDS[name][0](), seed, until)
+    return replay(method, COMPARISONS[name].world(), seed, until)
 
 
 def regrets(
@@ -115,25 +132,27 @@ def plot(
 
     figure, axes = pyplot.subplots(figsize=(9, 5.5))
     minutes, tenth = [time / 60 for time in times], world.seconds / 600
+    floor = 100.0
     for method in (method for method in SHOWN if method in curves):
         regret = 100 * curves[method]
         mean = regret.mean(0)
         spread = 1.96 * regret.std(0, ddof=1) / math.sqrt(len(regret))
         (line,) = axes.plot(minutes, mean, label=method)
         low = np.maximum(mean - spread, FLOOR)
+        floor = min(floor, low[: np.searchsorted(minutes, 5 * tenth)].min())
         axes.fill_between(minutes, low, mean + spread, alpha=0.15, color=line.get_color())
     axes.axhline(100 * goal, color="grey", linestyle=":", linewidth=1)
     axes.axvline(tenth, color="grey", linestyle=":", linewidth=1)
-    axes.text(tenth, FLOOR, " a tenth of the time", va="bottom", color="grey")
+    axes.text(tenth, floor, " a tenth of the time", va="bottom", color="grey")
     axes.text(
         minutes[0], 100 * goal, f" random search after {DRAWS} draws", va="bottom", color="grey"
     )
     seeds = len(next(iter(curves.values())))
     axes.set(
-        xscale="log", yscale="log", xlim=(minutes[0], 5 * tenth), ylim=(FLOOR, 100),
+        xscale="log", yscale="log", xlim=(minutes[0], 5 * tenth), ylim=(floor, 100),
         xlabel="simulated minutes on two cores",
         ylabel="regret in validation accuracy, points",
-        title=f"Searching {world.title}, mean of {seeds} seeds, 95 % interval",
+        title=f"Searching {world.curves} {world.title}\nmean of {seeds} seeds, 95 % interval",
     )  # fmt: skip
     axes.legend(fontsize=8)
     axes.grid(alpha=0.2, which="both")
@@ -143,11 +162,11 @@ def plot(
 
 def measure(name: str, *, seeds: int, processes: int) -> None:
     """Replay everything in one world, print the table and write its files."""
-    make, methods, known = WORLDS[name]
-    world = make()
+    compared = COMPARISONS[name]
+    world = compared.world()
     until = world.seconds
     jobs = [(name, method, seed, until / 2 if method != REFERENCE else math.inf)
-            for method in methods for seed in range(seeds)]  # fmt: skip
+            for method in compared.methods for seed in range(seeds)]  # fmt: skip
     with get_context("spawn").Pool(processes) as pool:
         runs = pool.map(run, jobs, chunksize=1)
     by_method: dict[Method, list[list[tuple[float, float]]]] = {}
@@ -162,10 +181,10 @@ def measure(name: str, *, seeds: int, processes: int) -> None:
     goal = statistics.fmean(world.best - each[-1][1] for each in by_method[REFERENCE])
     rows = [summarise(method, regret, goal, times, until) for method, regret in curves.items()]
     text = (
-        f"{world.title[0].upper()}{world.title[1:]}, the best {world.best:.2%}; {seeds} seeds; two "
-        f"slots. Random search without stopping has a mean regret of {100 * goal:.3f} points "
-        f"after {DRAWS} draws of {world.epochs} epochs, {until / 60:.1f} simulated minutes."
-        f"{known()}\n\n"
+        f"{world.curves} {world.title}, the best {world.best:.2%}; {seeds} seeds; two slots. "
+        f"Random search without stopping has a mean regret of {100 * goal:.3f} points after "
+        f"{DRAWS} draws of {world.epochs} epochs, {until / 60:.1f} simulated minutes."
+        f"{compared.remark()}\n\n"
     )
     publish(
         name, text + page(rows), rows, seeds=seeds, configurations=world.curves, best=world.best,
@@ -198,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
+    parser.add_argument("--worlds", nargs="+", choices=COMPARISONS, default=list(COMPARISONS))
     options = parser.parse_args()
     import matplotlib  # noqa: F401  # what is missing is said before the minutes run
 

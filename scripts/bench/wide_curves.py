@@ -50,9 +50,13 @@ def neighbour(number: int, known: list[dict[str, Any]]) -> Hyperparameters:
     """Return one of the best points that are known, some of its values drawn anew."""
     rng = np.random.default_rng((1, number))
     ordered = sorted(known, key=lambda row: -max(row[each] for each in ACCURACIES))
-    parent = ordered[int(rng.integers(max(1, round(BEST * len(ordered)))))]
-    fresh = random_point((2, number))
-    return {name: fresh[name] if rng.random() < CHANGED else parent[name] for name in NAMES}
+    there = [{name: row[name] for name in NAMES} for row in ordered]
+    best = there[: max(1, round(BEST * len(there)))]
+    while True:
+        parent, fresh = best[int(rng.integers(len(best)))], random_point((2, number))
+        child = {name: fresh[name] if rng.random() < CHANGED else parent[name] for name in NAMES}
+        if child not in there:
+            return child
 
 
 def curve(job: tuple[int, Hyperparameters]) -> dict[str, Any]:
@@ -104,17 +108,27 @@ def missing() -> Iterator[tuple[int, Hyperparameters]]:
             yield number, point
 
 
+def mend() -> None:
+    """Begin the table, or cut off its last line where that is torn."""
+    text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ",".join(COLUMNS) + "\n"
+    TABLE.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+
+
 def main() -> None:
     """Fill the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ",".join(COLUMNS) + "\n"
-    TABLE.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")  # without a torn last line
+    mend()
     jobs = missing()
     with ProcessPoolExecutor(options.processes, get_context("spawn"), prepare) as pool:
         running = {pool.submit(curve, job) for job in islice(jobs, options.processes)}
+        if running:
+            about = {"epochs": EPOCHS, "hardware": hardware(), "versions": versions(),
+                     "git_commit": git_commit()}  # fmt: skip
+            origin = json.dumps(about, indent=1) + "\n"
+            TABLE.with_suffix(".json").write_text(origin, encoding="utf-8")
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for each in ended:
@@ -123,9 +137,6 @@ def main() -> None:
                     csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(line)
                 print(line, flush=True)
                 running |= {pool.submit(curve, job) for job in islice(jobs, 1)}
-    about = {"epochs": EPOCHS, "hardware": hardware(), "versions": versions(),
-             "git_commit": git_commit()}  # fmt: skip
-    TABLE.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

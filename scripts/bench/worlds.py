@@ -21,7 +21,7 @@ from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
 from scripts.bench.peers.task import SPACE as WIDE
 from scripts.bench.replay import Curve, Method, World
-from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, read
+from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, random_point, read
 
 Row = dict[str, Any]
 
@@ -30,6 +30,7 @@ BASELINES = {
     "oafarih": ("64-32", "after", "flatten", "adam", "onecycle", 6.4e-4),
     "lazhili8_cnn": ("16-32", "none", "flatten", "sgd", "constant", 1e-5),
 }
+FRESH = 300  # points that tell what a random one costs in the model
 STARTS = {"vgg": ("16-32-64-128", "before", "max", "adam", "onecycle", 2.5e-3)}
 
 
@@ -45,19 +46,18 @@ def grid() -> World:
         best=max(accuracy for accuracy, _ in every),
         epoch_seconds=statistics.fmean(seconds for _, seconds in every),
         curves=len(curves),
-        title=f"{len(curves)} real learning curves of chinese_cnn",
+        title="real learning curves of chinese_cnn",
     )
 
 
 def read_curves() -> dict[str, Curve]:
-    """Return the learning curve of each point of the grid; a divergence is an accuracy of 0."""
+    """Return the learning curve of each point of the grid, none of which diverged."""
     curves: dict[str, Curve] = {}
     with TABLE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            accuracy = float(row["val_accuracy"])
-            value = (accuracy if math.isfinite(accuracy) else 0.0, float(row["seconds"]))
+            value = (float(row["val_accuracy"]), float(row["seconds"]))
             curves.setdefault(key(row.values()), []).append(value)
-    return {name: curve for name, curve in curves.items() if len(curve) == EPOCHS}
+    return curves
 
 
 def grid_space(method: Method) -> SearchSpace:
@@ -80,24 +80,26 @@ def grid_space(method: Method) -> SearchSpace:
     )
 
 
-def look_up(curves: Mapping[str, Curve], point: Hyperparameters) -> Curve | None:
-    """Return the curve of the nearest learning rate, None where the table has none."""
+def look_up(curves: Mapping[str, Curve], point: Hyperparameters) -> Curve:
+    """Return the curve of the nearest learning rate."""
     nearest = min(GRID["lr"], key=lambda lr: abs(math.log(lr / point["lr"])))
-    return curves.get(key([point[name] for name in GRID if name != "lr"] + [nearest]))
+    return curves[key([point[name] for name in GRID if name != "lr"] + [nearest])]
 
 
 @functools.cache
 def wide() -> World:
     """Return the world of the space of 22 hyperparameters, whose curves a model foretells."""
     rows = read()
+    model = Model(rows)
+    draws = [model.curve(random_point((3, draw))) for draw in range(FRESH)]
     return World(
         space=lambda method: WIDE,
-        curve=Model(rows).curve,
+        curve=model.curve,
         epochs=len(ACCURACIES),
         best=max(row[name] for row in rows for name in ACCURACIES),
-        epoch_seconds=statistics.fmean(row["seconds"] for row in rows if row["number"] < RANDOM),
+        epoch_seconds=statistics.fmean(curve[0][1] for curve in draws),
         curves=len(rows),
-        title=f"a model of {len(rows)} real learning curves over {len(NAMES)} hyperparameters",
+        title=f"real learning curves over {len(NAMES)} hyperparameters, which a model extends",
     )
 
 
@@ -139,13 +141,21 @@ def encoded(point: Mapping[str, Any]) -> list[float]:
     return numbers
 
 
-def agreement(folds: int = 10) -> float:
-    """Return Spearman's correlation of last accuracies, foretold by cross-validation, and real."""
+def agreement(folds: int = 10) -> tuple[float, float]:
+    """Return Spearman's correlation of last accuracies, foretold by cross-validation, and real.
+
+    Of all points, and of the neighbours of good ones alone.
+    """
     from scipy.stats import spearmanr
 
     rows, foretold = read(), dict[int, float]()
     for fold in range(folds):
         model = Model([row for i, row in enumerate(rows) if i % folds != fold])
         foretold |= {i: model.curve(rows[i])[-1][0] for i in range(fold, len(rows), folds)}
-    real = [row[ACCURACIES[-1]] for row in rows]
-    return float(spearmanr([foretold[i] for i in range(len(rows))], real).statistic)
+
+    def correlation(which: list[int]) -> float:
+        real = [rows[i][ACCURACIES[-1]] for i in which]
+        return float(spearmanr([foretold[i] for i in which], real).statistic)
+
+    near = [i for i, row in enumerate(rows) if row["number"] >= RANDOM]
+    return correlation(list(foretold)), correlation(near)

@@ -3,6 +3,8 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,6 +27,19 @@ from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
 from scripts.bench.memory import descendants
 from tests.conftest import COLOUR
+
+
+def test_the_driver_scores_without_scikit_learn():
+    script = (
+        "import sys; import numpy as np; from hwtune import cluster\n"
+        "from hwtune.evaluation.parallel import score\n"
+        "with cluster.started(cpus=1):\n"
+        "    read = np.array([0, 1, 1])\n"
+        "    found = score(read, read, ('a', 'b'), slots=cluster.plan_slots())\n"
+        "print(found['confusion'], found['per_class']['b']['f1'], 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[[1, 0], [0, 2]] 1.0 False", done.stderr
 
 
 def test_bars_in_a_terminal_and_lines_elsewhere_say_how_far_trainings_are(monkeypatch):
