@@ -13,7 +13,7 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
-from hwtune.errors import DataError, SpaceError, StudyError
+from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.models import measure_cost
 from hwtune.pipeline.retrain import say_tested
@@ -59,7 +59,8 @@ def published_split(published: Published, dataset: Dataset, *, seed: int) -> Spl
         seed: another one to draw it with; 0 leaves it.
 
     Raises:
-        SpaceError: when it is no split, or nothing of it is drawn.
+        SpaceError: when it is no split.
+        OptionError: when nothing of it is drawn.
     """
     try:
         own = SplitSpec(**published.split)
@@ -70,7 +71,7 @@ def published_split(published: Published, dataset: Dataset, *, seed: int) -> Spl
     drawn = replace(own, seed=seed)
     before, after = (split_indices(dataset, each).outside_test for each in (own, drawn))
     if np.array_equal(before, after):
-        raise SpaceError(
+        raise OptionError(
             f"--split-seed {seed}: the authors' own split has nothing that is drawn; leave the "
             "option out, or add --honest."
         )

@@ -11,7 +11,7 @@ import ray
 from hwtune import cluster
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import SpaceError, StudyError
+from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
 from hwtune.mirror import open_uri
@@ -72,7 +72,7 @@ def search(
         check_folds(dataset, split, retraining.folds)
     epochs = longest(space, images=len(split_indices(dataset, split).train))
     if budget.epochs is not None and epochs < budget.epochs:
-        raise SpaceError(
+        raise OptionError(
             f"--epochs {budget.epochs}: {space.name} ends each training with its max_steps, in "
             f"epoch {epochs}; leave the option out, or raise max_steps in the space."
         )
