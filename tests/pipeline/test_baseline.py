@@ -15,7 +15,7 @@ import torch
 from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import Part, SplitSpec, search_split, split_indices
-from hwtune.errors import SpaceError
+from hwtune.errors import OptionError, SpaceError
 from hwtune.models import measure_cost
 from hwtune.pipeline.baseline import published_run, published_split
 from hwtune.space import Published, load_space
@@ -179,7 +179,7 @@ def test_the_authors_split_can_be_drawn_anew(digits):
     unknown = dataclasses.replace(drawn, split={"seeed": 3})
     with pytest.raises(SpaceError, match="published split {'seeed': 3} is none"):
         published_split(unknown, digits, seed=0)
-    with pytest.raises(SpaceError, match="--split-seed 3: the authors' own split has nothing"):
+    with pytest.raises(OptionError, match="--split-seed 3: the authors' own split has nothing"):
         published_split(ordered, own_test, seed=3)
 
 
