@@ -27,6 +27,7 @@ import optuna
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import Part
 from hwtune.errors import TrainingDiverged
+from hwtune.files import csv_line, cut_to_last_newline
 from hwtune.hardware import git_commit, hardware, versions
 from scripts.bench.learning_curves import prepare
 from scripts.bench.peers.task import EPOCHS, SPACE, images
@@ -110,8 +111,9 @@ def missing() -> Iterator[tuple[int, Hyperparameters]]:
 
 def mend() -> None:
     """Begin the table, or cut off its last line where that is torn."""
-    text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ",".join(COLUMNS) + "\n"
-    TABLE.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    cut_to_last_newline(TABLE)
+    if not TABLE.exists():
+        TABLE.write_text(csv_line(COLUMNS), encoding="utf-8")
 
 
 def main() -> None:

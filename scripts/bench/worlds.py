@@ -25,12 +25,13 @@ from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, random_point, r
 
 Row = dict[str, Any]
 
+FRESH = 300  # points that tell what a random one costs in the model
+
 # The points of the grid nearest to what chinese_cnn knows.
 BASELINES = {
     "oafarih": ("64-32", "after", "flatten", "adam", "onecycle", 6.4e-4),
     "lazhili8_cnn": ("16-32", "none", "flatten", "sgd", "constant", 1e-5),
 }
-FRESH = 300  # points that tell what a random one costs in the model
 STARTS = {"vgg": ("16-32-64-128", "before", "max", "adam", "onecycle", 2.5e-3)}
 
 
