@@ -40,14 +40,23 @@ def _gpus() -> list[str]:
         return []
 
 
+def cpu_flags() -> list[str]:
+    """Return what the processor can do, as Linux tells it; elsewhere nothing."""
+    return _cpu("flags", "Features").split()
+
+
 def _processor() -> str:
+    return _cpu("model name") or platform.processor() or platform.machine()
+
+
+def _cpu(*names: str) -> str:
+    """Return what Linux tells of the first processor under one of these names, or ""."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    told = (line.partition(":") for line in lines)
+    return next((text.strip() for name, _, text in told if name.strip() in names), "")
 
 
 def git_commit() -> str | None:

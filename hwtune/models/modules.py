@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
 import torch
@@ -19,6 +18,8 @@ from hwtune.models.layers import (
     Relu,
     Residual,
 )
+from hwtune.models.norm import BatchNorm
+from hwtune.models.pooling import MaxPoolRelu
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 GLOBAL_POOLS = {"max": nn.AdaptiveMaxPool2d, "avg": nn.AdaptiveAvgPool2d}
@@ -39,14 +40,21 @@ class ResidualBlock(nn.Module):
 def sequence(layers: Iterable[Layer]) -> nn.Sequential:
     """Return the network of `layers`, with torch's own initialisation.
 
-    A ReLU before a max pooling is put behind it, where it has a quarter of the work: the outputs
-    and the gradients are the same to the last bit, since neither cares which comes first.
+    A ReLU becomes one module with the max pooling behind it, or the batch norm before it.
     """
-    ordered = list(layers)
-    for index, (first, second) in enumerate(itertools.pairwise(ordered)):
-        if isinstance(first, Relu) and isinstance(second, Pool) and second.kind == "max":
-            ordered[index : index + 2] = [second, first]
-    return nn.Sequential(*map(module, ordered))
+    modules: list[nn.Module] = []
+    left = list(layers)
+    while left:
+        match left:
+            case [Norm(_, flat=False) as norm, Relu(), Pool("max") as pool, *left]:
+                modules += [module(norm), MaxPoolRelu(module(pool))]
+            case [Norm(features, flat=False), Relu(), *left]:
+                modules.append(BatchNorm(features, relu=True))
+            case [Relu(), Pool("max") as pool, *left]:
+                modules.append(MaxPoolRelu(module(pool)))
+            case [layer, *left]:
+                modules.append(module(layer))
+    return nn.Sequential(*modules)
 
 
 def module(layer: Layer) -> nn.Module:
@@ -57,7 +65,7 @@ def module(layer: Layer) -> nn.Module:
         case Linear(features, outputs, bias):
             return nn.Linear(features, outputs, bias=bias)
         case Norm(features, flat):
-            return nn.BatchNorm1d(features) if flat else nn.BatchNorm2d(features)
+            return nn.BatchNorm1d(features) if flat else BatchNorm(features)
         case Pool(kind, 0):
             return GLOBAL_POOLS[kind](1)
         case Pool(kind, kernel, stride, padding):

@@ -13,6 +13,8 @@ from time import thread_time
 
 import torch
 
+from hwtune.hardware import cpu_flags
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 ENOUGH_GAIN = 1.2  # times as fast in bfloat16; conversions cost the rest
 
@@ -99,6 +101,4 @@ def cpu_has_bf16() -> bool:
     flags = torch.backends.cpu.get_cpu_capability()
     if "AVX512" not in flags:
         return False
-    with suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
-        return any("avx512_bf16" in line for line in file if line.startswith("flags"))
-    return False
+    return "avx512_bf16" in cpu_flags()

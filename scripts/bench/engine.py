@@ -10,7 +10,6 @@ the ways taking turns; medians over the repetitions. Writes results/bench/engine
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import time
@@ -88,19 +87,23 @@ def measured(epoch: Any, images: int) -> float:
 
 
 def as_written(model: nn.Module) -> nn.Module:
-    """Return a network whose ReLUs come before the max poolings, and write over nothing.
-
-    hwtune puts them behind, where they have less to do.
-    """
+    """Return a network of torch's own modules, its ReLUs apart, before the max poolings."""
     from torch import nn
 
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
+    from hwtune.models.norm import BatchNorm
+    from hwtune.models.pooling import MaxPoolRelu
+
+    for name, module in model.named_children():
+        if isinstance(module, MaxPoolRelu):
+            setattr(model, name, nn.Sequential(nn.ReLU(), module.pool))
+        elif isinstance(module, BatchNorm):
+            norm = nn.BatchNorm2d(module.num_features)
+            norm.load_state_dict(module.state_dict())
+            setattr(model, name, nn.Sequential(norm, nn.ReLU()) if module.relu else norm)
+        elif isinstance(module, nn.ReLU):
             module.inplace = False
-        if isinstance(module, nn.Sequential):
-            for index, (first, second) in enumerate(itertools.pairwise(list(module))):
-                if isinstance(first, nn.MaxPool2d) and isinstance(second, nn.ReLU):
-                    module[index], module[index + 1] = second, first
+        else:
+            as_written(module)
     return model
 
 

@@ -1,0 +1,91 @@
+"""The operations in C++ beside this file, compiled for this machine at first need, and kept.
+
+A compiler is not needed: what calls them has torch's own operations to fall back on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from hwtune.data.images import cache_folder
+from hwtune.files import write_atomic
+from hwtune.hardware import cpu_flags
+
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+OPTIONS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
+PATIENCE = 60.0  # seconds for a compiler that takes less than two
+ENDINGS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+
+
+def takes(maps: torch.Tensor) -> bool:
+    """Return whether these maps (N, C, S, S) can and should be given to a compiled operation.
+
+    It computes in one thread, as training on a CPU does.
+    """
+    return (
+        maps.device.type == "cpu"
+        and maps.dtype in ENDINGS
+        and torch.get_num_threads() == 1
+        and not torch.compiler.is_compiling()
+        and library() is not None
+    )
+
+
+def call(name: str, dtype: torch.dtype, *arguments: torch.Tensor | float) -> None:
+    """Call an operation for elements of a type, with tensors that lie as it takes them."""
+    getattr(library(), f"{name}_{ENDINGS[dtype]}")(*map(in_c, arguments))
+
+
+def in_c(argument: torch.Tensor | float) -> Any:
+    """Return an argument as C takes it."""
+    match argument:
+        case torch.Tensor():
+            return ctypes.c_void_p(argument.data_ptr())
+        case bool():
+            return ctypes.c_bool(argument)
+        case int():
+            return ctypes.c_int64(argument)
+        case float():
+            return ctypes.c_float(argument)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled operations, or None where they cannot be compiled.
+
+    The compiler is the one that CXX names, or `c++`; with CXX empty none is asked.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return None
+    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    parts = [*sources, platform.machine(), *OPTIONS, *cpu_flags()]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    made = cache_folder() / f"kernels-{key}.so"
+    try:
+        if not made.exists():
+            made.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(made, compile_with(compiler))
+        return ctypes.CDLL(str(made))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def compile_with(compiler: str) -> bytes:
+    """Return the shared library that a compiler makes."""
+    with TemporaryDirectory(prefix="hwtune-") as folder:
+        made = Path(folder) / "kernels.so"
+        words = [compiler, *OPTIONS, *map(str, SOURCES), "-o", str(made)]
+        subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
+        return made.read_bytes()

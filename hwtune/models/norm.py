@@ -1,0 +1,84 @@
+"""A batch norm and the ReLU behind it, as one operation on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from hwtune.models.kernels import call, takes
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """A batch norm, and with `relu` the ReLU behind it.
+
+    Where one thread trains on a CPU in bfloat16, both are one compiled operation, about twice as
+    fast as torch's and as exact: sums are of float32. In float32 torch's own is as fast.
+    """
+
+    running_mean: torch.Tensor  # (C,), as the next
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+    momentum: float
+
+    def __init__(self, channels: int, *, relu: bool = False) -> None:
+        super().__init__(channels)
+        self.relu = relu
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, S, S) for (N, C, S, S)."""
+        rows = images.numel() // self.num_features
+        compiled = self.training and images.dtype == torch.bfloat16 and rows > 1 and takes(images)
+        if not compiled:
+            normed = super().forward(images)
+            return torch.relu_(normed) if self.relu else normed
+        normed, mean, variance = Normalizing.apply(
+            images, self.weight, self.bias, self.eps, self.relu
+        )
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (rows / (rows - 1)), self.momentum)
+        return normed
+
+
+class Normalizing(torch.autograd.Function):
+    """A batch norm by the batch's own statistics, for maps (N, C, S, S) on a CPU."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        epsilon: float,
+        relu: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the maps, and each channel's mean and variance (C,)."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        channels = images.shape[1]
+        normed, statistics = torch.empty_like(images), torch.empty(5, channels)
+        call(
+            "normalize", images.dtype, images, normed, weight, bias, statistics,
+            images.numel() // channels, channels, epsilon, relu,
+        )  # fmt: skip
+        ctx.save_for_backward(images, statistics)
+        ctx.relu = relu
+        mean, variance = statistics[0], statistics[1]
+        ctx.mark_non_differentiable(mean, variance)
+        return normed, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[Any, ...]:
+        """Return the gradients of the maps, the weight and the bias."""
+        images, statistics = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        channels = images.shape[1]
+        of_images, of_weight, of_bias = torch.empty_like(images), *torch.empty(2, channels)
+        call(
+            "differentiate", images.dtype, gradient, images, of_images, of_weight, of_bias,
+            statistics, images.numel() // channels, channels, ctx.relu,
+        )  # fmt: skip
+        return of_images, of_weight, of_bias, None, None

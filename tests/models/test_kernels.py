@@ -1,0 +1,209 @@
+"""The compiled operations give what torch's give."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from hwtune.models.kernels import library, takes
+from hwtune.models.norm import BatchNorm
+from hwtune.models.pooling import MaxPoolRelu
+
+needs_a_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler")
+SIZES = st.tuples(  # maps of fewer and more channels than a register has places, odd sides too
+    st.integers(1, 3), st.sampled_from([1, 3, 8, 20, 33, 64, 100]), st.integers(2, 9)
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def maps(size, *, seed, dtype):
+    """Return maps with many equal values, zeros of both signs among them."""
+    count, channels, side = size
+    random = torch.Generator().manual_seed(seed)
+    values = torch.randn(count, channels, side, side, generator=random).round(decimals=1)
+    return values.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def results(operation, images):
+    """Return what an operation makes of maps, and their gradient for one of it."""
+    images = images.clone().requires_grad_()
+    answer = operation(images * 1)
+    random = torch.Generator().manual_seed(1)
+    answer.backward(torch.randint(-3, 4, answer.shape, generator=random).to(answer))
+    return answer.detach(), images.grad
+
+
+@needs_a_compiler
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(0, 99), st.sampled_from([torch.bfloat16, torch.float32]))
+def test_pooling_gives_what_torch_gives_to_the_last_bit(size, seed, dtype):
+    images = maps(size, seed=seed, dtype=dtype)
+    assert takes(images)
+    ours = results(MaxPoolRelu(nn.MaxPool2d(2)), images)
+    torchs = results(lambda x: F.max_pool2d(F.relu(x), 2), images)
+    assert all(map(torch.equal, ours, torchs))
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("odd", [float("nan"), -float("nan"), float("inf"), -float("inf")])
+def test_pooling_hides_no_number_that_is_none(odd, dtype):
+    images = maps((1, 70, 4), seed=0, dtype=dtype)
+    images[0, :, 1, 2] = odd
+    pooled = MaxPoolRelu(nn.MaxPool2d(2))(images)
+    assert torch.equal(pooled.isnan(), F.relu(F.max_pool2d(images, 2)).isnan())
+    assert torch.equal(pooled.isinf(), F.relu(F.max_pool2d(images, 2)).isinf())
+
+
+def test_other_poolings_are_left_to_torch():
+    images = maps((2, 8, 9), seed=0, dtype=torch.float32)
+    for pool in (
+        nn.MaxPool2d(3),
+        nn.MaxPool2d(2, 1),
+        nn.MaxPool2d(2, 2, 1),
+        nn.AdaptiveMaxPool2d(1),
+    ):
+        assert torch.equal(MaxPoolRelu(pool)(images), pool(F.relu(images)))
+
+
+def step(norm, images):
+    """Return what a batch norm makes of maps, all gradients, and its running statistics."""
+    answer, gradient = results(norm, images)
+    weights = [norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
+    return [answer, gradient, *(each.double() for each in weights)]
+
+
+def norms(channels, *kinds, seed):
+    """Return batch norms of these kinds with equal random weights."""
+    torch.manual_seed(seed)
+    made = [kind(channels) for kind in kinds]
+    nn.init.normal_(made[0].weight)
+    nn.init.normal_(made[0].bias)
+    for each in made[1:]:
+        each.load_state_dict(made[0].state_dict())
+    return made
+
+
+@needs_a_compiler
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(0, 99))
+def test_a_batch_norm_differs_from_an_exact_one_by_rounding_alone(size, seed):
+    images = 2 * maps(size, seed=seed, dtype=torch.bfloat16) + 3
+    ours, exact = norms(size[1], BatchNorm, nn.BatchNorm2d, seed=seed)
+    got, true = step(ours, images), step(exact.double(), images.double())
+    for one, other, tolerance in zip(got, true, [0.01, 0.02, 0.02, 0.02, 1e-5, 1e-4], strict=True):
+        assert (one.double() - other).norm() <= tolerance * other.norm() + 1e-3
+    assert ours.num_batches_tracked == 1
+
+
+@needs_a_compiler
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(0, 99))
+def test_a_relu_within_a_batch_norm_gives_the_same_to_the_last_bit(size, seed):
+    images = maps(size, seed=seed, dtype=torch.bfloat16)
+    plain, fused = norms(
+        size[1], BatchNorm, lambda channels: BatchNorm(channels, relu=True), seed=seed
+    )
+    apart = results(lambda x: F.relu(plain(x)), images)
+    assert all(map(torch.equal, results(fused, images), apart))
+    assert torch.equal(fused.weight.grad, plain.weight.grad)
+    assert torch.equal(fused.bias.grad, plain.bias.grad)
+
+
+@needs_a_compiler
+def test_a_channel_of_equal_values_becomes_its_bias():
+    norm = BatchNorm(3)
+    nn.init.constant_(norm.bias, 0.5)
+    images = torch.full((2, 3, 4, 4), 100.0, dtype=torch.bfloat16)
+    answer, gradient = results(norm, images)
+    assert torch.equal(answer, torch.full_like(images, 0.5))
+    assert gradient.isfinite().all()
+
+
+@needs_a_compiler
+def test_a_batch_norm_hides_no_number_that_is_none():
+    images = torch.ones(2, 3, 4, 4, dtype=torch.bfloat16)
+    images[1, 2, 3, 3] = float("nan")
+    answer = BatchNorm(3, relu=True)(images)
+    assert answer[:, 2].isnan().all()
+    assert not answer[:, :2].isnan().any()
+
+
+def test_a_batch_norm_that_does_not_train_uses_its_running_statistics():
+    images = maps((2, 5, 4), seed=0, dtype=torch.bfloat16)
+    ours, torchs = norms(5, BatchNorm, nn.BatchNorm2d, seed=0)
+    for norm in (ours, torchs):
+        norm(images.float())
+    assert torch.equal(ours.eval()(images), torchs.eval()(images))
+
+
+def test_several_threads_compute_as_torch_does():
+    torch.set_num_threads(2)
+    try:
+        assert not takes(torch.zeros(1, 1, 2, 2))
+    finally:
+        torch.set_num_threads(1)
+
+
+LOSS = """
+import torch
+from torch.nn import functional as F
+from hwtune.config import TrialConfig
+from hwtune.models import build_model
+from hwtune.models.kernels import library
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = build_model(TrialConfig(filters="16-20", norm="before"), classes=3, side=16)
+images, labels = torch.rand(32, 1, 16, 16), torch.arange(32) % 3
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    loss = F.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(library() is not None, loss.item())
+"""
+
+
+def trained(tmp_path, compiler):
+    """Return whether a process that trains has compiled operations, and its last loss."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSS], check=True, capture_output=True, text=True,
+        env={**os.environ, "HWTUNE_CACHE": str(tmp_path), "CXX": compiler},
+    )  # fmt: skip
+    compiled, loss = done.stdout.split()
+    return compiled == "True", float(loss)
+
+
+@needs_a_compiler
+def test_a_network_trains_alike_with_a_compiler_and_without(tmp_path):
+    with_one, loss = trained(tmp_path, "c++")
+    assert with_one
+    assert [file.suffix for file in tmp_path.iterdir()] == [".so"]
+    for compiler in ("", "no-such-compiler", "false"):
+        without, plain = trained(tmp_path / "other", compiler)
+        assert not without
+        assert loss == pytest.approx(plain, rel=0.01)
+
+
+@needs_a_compiler
+def test_a_library_that_does_not_load_is_done_without(tmp_path):
+    trained(tmp_path, "c++")
+    (made,) = tmp_path.iterdir()
+    made.write_bytes(b"no library")
+    assert not trained(tmp_path, "c++")[0]
