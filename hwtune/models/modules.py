@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
@@ -40,21 +41,25 @@ class ResidualBlock(nn.Module):
 def sequence(layers: Iterable[Layer]) -> nn.Sequential:
     """Return the network of `layers`, with torch's own initialisation.
 
-    A ReLU becomes one module with the max pooling behind it, or the batch norm before it.
+    A ReLU becomes one module with the max pooling behind it, or the batch norm before it. Modules
+    are called after the place of their first layer: what is joined does not rename the weights.
     """
-    modules: list[nn.Module] = []
+    modules: dict[str, nn.Module] = {}
     left = list(layers)
+    count = len(left)
     while left:
+        place = count - len(left)
         match left:
             case [Norm(_, flat=False) as norm, Relu(), Pool("max") as pool, *left]:
-                modules += [module(norm), MaxPoolRelu(module(pool))]
+                modules[f"{place}"] = module(norm)
+                modules[f"{place + 1}"] = MaxPoolRelu(module(pool))
             case [Norm(features, flat=False), Relu(), *left]:
-                modules.append(BatchNorm(features, relu=True))
+                modules[f"{place}"] = BatchNorm(features, relu=True)
             case [Relu(), Pool("max") as pool, *left]:
-                modules.append(MaxPoolRelu(module(pool)))
+                modules[f"{place}"] = MaxPoolRelu(module(pool))
             case [layer, *left]:
-                modules.append(module(layer))
-    return nn.Sequential(*modules)
+                modules[f"{place}"] = module(layer)
+    return nn.Sequential(OrderedDict(modules))
 
 
 def module(layer: Layer) -> nn.Module:

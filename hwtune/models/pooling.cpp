@@ -17,6 +17,8 @@ constexpr int register_bytes = 32;
 constexpr int register_bytes = 16;
 #endif
 
+constexpr int ahead = 2048; // bytes that are asked for early: the processor foresees less
+
 template <typename Number, int lanes>
 struct Lanes {
     using Vector __attribute__((vector_size(lanes * sizeof(Number)))) = Number;
@@ -81,7 +83,9 @@ void pool(const Number *x, Number *y, uint8_t *which, int64_t images, int64_t he
             using Vector = typename decltype(lanes)::Vector;
             Vector most{}, found = most + Number(4);
             for (int place = 0; place < 4; place++) {
-                Vector value = load<Vector>(x + large + four[place] + channel);
+                const Number *from = x + large + four[place] + channel;
+                __builtin_prefetch((const char *)from + ahead);
+                Vector value = load<Vector>(from);
                 Vector magnitude = value & Number(~sign);
                 value = magnitude > infinity ? magnitude : value; // NaN is more than all
                 auto more = value > most;
@@ -107,9 +111,11 @@ void spread(const Number *dy, const uint8_t *which, Number *dx, int64_t images, 
             using Bytes = typename decltype(lanes)::Bytes;
             Vector gradient = load<Vector>(dy + small + channel);
             Vector found = __builtin_convertvector(load<Bytes>(which + small + channel), Vector);
-            for (int place = 0; place < 4; place++)
-                store(dx + large + four[place] + channel,
-                      found == Number(place) ? gradient : Vector{});
+            for (int place = 0; place < 4; place++) {
+                Number *to = dx + large + four[place] + channel;
+                __builtin_prefetch((char *)to + ahead, 1);
+                store(to, found == Number(place) ? gradient : Vector{});
+            }
         });
     });
 }

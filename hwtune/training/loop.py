@@ -69,7 +69,10 @@ def train(
         for images, labels in train_batches:  # (B, 1, S, S) float, (B,) int64
             loss = step(images, labels)
             if clip_value:
-                nn.utils.clip_grad_value_(state.model.parameters(), clip_value)
+                # On a CPU one pass each; as a group of tensors they take two.
+                nn.utils.clip_grad_value_(
+                    state.model.parameters(), clip_value, foreach=fast.device != "cpu"
+                )
             state.optimizer.step()
             rate = state.optimizer.param_groups[0]["lr"]
             if isinstance(state.lr_schedule, torch.optim.lr_scheduler.OneCycleLR):

@@ -27,11 +27,11 @@ WATCHED = (*NETWORKS, START)
 RESERVE = 2**31 - 2**20  # bytes; more the process would give back to the system
 REPETITIONS = 3  # of an epoch and of a validation, the quickest counts
 VALIDATED = 8  # training images for each one that validates, as in a random split
-KINDS = {  # by what the names of torch's operators contain; the first that fits
+KINDS = {  # by what the names of operators contain; the first that fits
     "convolutions": ("convolution",),
     "linear layers": ("aten::mm", "aten::addmm", "linear"),
-    "batch norm": ("batch_norm",),
-    "pooling": ("pool",),
+    "batch norm": ("batch_norm", "Normalizing"),
+    "pooling": ("pool", "Halving"),
     "ReLU": ("relu", "threshold", "clamp_min"),
     "optimiser": ("Optimizer", "_fused_", "_foreach_"),
     "distortion": ("grid_sampler", "affine_grid", "aten::pow"),

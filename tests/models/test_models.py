@@ -175,3 +175,8 @@ def test_a_relu_becomes_one_with_the_pooling_behind_it_or_the_norm_before_it():
     assert kinds(sequence([norm, relu, Pool("avg")])) == ["BatchNorm", "AvgPool2d"]
     assert [part.relu for part in sequence([norm, relu, norm])] == [True, False]
     assert kinds(sequence([relu, norm, pool])) == ["ReLU", "BatchNorm", "MaxPool2d"]
+
+
+def test_joined_layers_do_not_rename_the_weights_behind_them():
+    joined = sequence([Norm(4), Relu(), Pool("max"), Relu(), Pool("max"), Norm(4), Relu(), Norm(4)])
+    assert list(joined._modules) == ["0", "1", "3", "5", "7"]
