@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
     That holds after a power cut, too.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

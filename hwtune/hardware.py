@@ -52,7 +52,7 @@ def _processor() -> str:
 def _cpu(*names: str) -> str:
     """Return what Linux tells of the first processor under one of these names, or ""."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     told = (line.partition(":") for line in lines)

@@ -97,7 +97,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where decoded arrays lie."""
+    """Return where decoded arrays lie, and what was compiled."""
     named = os.environ.get("HWTUNE_CACHE")
     return Path(named).expanduser().absolute() if named else user_cache_path("hwtune")
 

@@ -1,6 +1,6 @@
 """The operations in C++ beside this file, compiled for this machine at first need, and kept.
 
-A compiler is not needed: what calls them has torch's own operations to fall back on.
+Without a compiler, GCC 9 or Clang, what calls them falls back on torch's own operations.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,10 +30,10 @@ PATIENCE = 60.0  # seconds for a compiler that takes less than two
 ENDINGS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
-def takes(maps: torch.Tensor) -> bool:
-    """Return whether these maps (N, C, S, S) can and should be given to a compiled operation.
+def can_take(maps: torch.Tensor) -> bool:
+    """Return whether compiled operations can and should be given these maps (N, C, S, S).
 
-    It computes in one thread, as training on a CPU does.
+    They compute in one thread, as training on a CPU does.
     """
     return (
         maps.device.type == "cpu"
@@ -66,26 +68,30 @@ def library() -> ctypes.CDLL | None:
 
     The compiler is the one that CXX names, or `c++`; with CXX empty none is asked.
     """
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    if not compiler or shutil.which(compiler[0]) is None:
         return None
     sources = [source.read_text(encoding="utf-8") for source in SOURCES]
-    parts = [*sources, platform.machine(), *OPTIONS, *cpu_flags()]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    made = cache_folder() / f"kernels-{key}.so"
+    machine = [platform.machine(), *platform.libc_ver(), *cpu_flags()]
+    key = hashlib.sha256("\n".join([*compiler, *OPTIONS, *machine, *sources]).encode())
+    kept = cache_folder() / f"kernels-{key.hexdigest()[:16]}.so"
+    with suppress(OSError):
+        if own(kept):
+            return ctypes.CDLL(str(kept))
     try:
-        if not made.exists():
-            made.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(made, compile_with(compiler))
-        return ctypes.CDLL(str(made))
+        with TemporaryDirectory(prefix="hwtune-") as folder:
+            made = Path(folder) / "kernels.so"
+            words = [*compiler, *OPTIONS, *map(str, SOURCES), "-o", str(made)]
+            subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
+            loaded = ctypes.CDLL(str(made))
+            with suppress(OSError):  # where it cannot be kept each process compiles
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(kept, made.read_bytes())
+            return loaded
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def compile_with(compiler: str) -> bytes:
-    """Return the shared library that a compiler makes."""
-    with TemporaryDirectory(prefix="hwtune-") as folder:
-        made = Path(folder) / "kernels.so"
-        words = [compiler, *OPTIONS, *map(str, SOURCES), "-o", str(made)]
-        subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
-        return made.read_bytes()
+def own(file: Path) -> bool:
+    """Return whether there is such a file, and nobody else wrote it: it will run as this user."""
+    return file.exists() and (not hasattr(os, "getuid") or file.stat().st_uid == os.getuid())

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -14,12 +15,19 @@ namespace {
 
 using bfloat16 = uint16_t;
 
-float read(bfloat16 from) { return __builtin_bit_cast(float, uint32_t(from) << 16); }
+float read(bfloat16 from)
+{
+    const uint32_t bits = uint32_t(from) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 // Rounds to the nearest, to the even one of two.
 void write(bfloat16 &to, float value)
 {
-    const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
     const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
     to = bfloat16((value == value ? rounded : 0x7fc00000) >> 16); // otherwise NaN
 }
@@ -114,12 +122,13 @@ void normalize(const bfloat16 *x, bfloat16 *y, const float *weight, const float 
                Maps maps, float epsilon)
 {
     const Statistics of(all, maps.channels);
-    // The squares of what is left without a number near the mean lose nothing to rounding.
-    std::vector<float> row(maps.channels);
-    for (int64_t channel = 0; channel < maps.channels; channel++)
-        row[channel] = read(x[channel]);
-    auto rows = maps.wide(row.data());
-    const float *const near = rows.begin();
+    // The mean of some rows is near that of all: squares of what is left lose little to rounding.
+    const int64_t some = std::min<int64_t>(maps.rows, 256);
+    std::vector<float> guess(maps.channels);
+    for (int64_t place = 0; place < some * maps.channels; place++)
+        guess[place % maps.channels] += read(x[place]) / float(some);
+    auto guesses = maps.wide(guess.data());
+    const float *const near = guesses.begin();
     maps.sum(of.mean, of.variance, [=](int64_t begin, int64_t place) {
         const float off = read(x[begin + place]) - near[place];
         return Two{off, off * off};
@@ -127,7 +136,7 @@ void normalize(const bfloat16 *x, bfloat16 *y, const float *weight, const float 
     for (int64_t channel = 0; channel < maps.channels; channel++) {
         const float off = of.mean[channel] / float(maps.rows);
         const float variance = of.variance[channel] / float(maps.rows) - off * off;
-        of.mean[channel] = row[channel] + off;
+        of.mean[channel] = guess[channel] + off;
         of.variance[channel] = variance < 0 ? 0 : variance;
         of.inverse[channel] = 1 / std::sqrt(of.variance[channel] + epsilon);
         of.scale[channel] = weight[channel] * of.inverse[channel];

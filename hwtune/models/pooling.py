@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from hwtune.models.kernels import call, takes
+from hwtune.models.kernels import call, can_take
 
 
 class MaxPoolRelu(nn.Module):
@@ -23,12 +23,13 @@ class MaxPoolRelu(nn.Module):
         super().__init__()
         self.pool = pool
         self.halves = isinstance(pool, nn.MaxPool2d) and (
-            (pool.kernel_size, pool.stride, pool.padding) == (2, 2, 0)
+            (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
+            == (2, 2, 0, 1, False)
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (N, C, S', S') for (N, C, S, S)."""
-        if self.halves and takes(images):
+        if self.halves and can_take(images):
             return Halving.apply(images)
         return torch.relu_(self.pool(images))
 

@@ -33,7 +33,7 @@ KINDS = {  # by what the names of operators contain; the first that fits
     "batch norm": ("batch_norm", "Normalizing"),
     "pooling": ("pool", "Halving"),
     "ReLU": ("relu", "threshold", "clamp_min"),
-    "optimiser": ("Optimizer", "_fused_", "_foreach_"),
+    "optimiser": ("Optimizer", "_fused_", "_foreach_", "aten::clamp_"),
     "distortion": ("grid_sampler", "affine_grid", "aten::pow"),
     "copies, conversions": ("aten::copy_", "_to_copy", "aten::clone", "aten::index"),
 }
