@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,17 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HWTUNE_DATA"] = str(tmp_path_factory.mktemp("data"))
     os.environ["HWTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ.pop("HWTUNE_RESULTS", None)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, as trials do on a CPU."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

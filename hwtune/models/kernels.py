@@ -44,9 +44,9 @@ def can_take(maps: torch.Tensor) -> bool:
     )
 
 
-def call(name: str, dtype: torch.dtype, *arguments: torch.Tensor | float) -> None:
-    """Call an operation for elements of a type, with tensors that lie as it takes them."""
-    getattr(library(), f"{name}_{ENDINGS[dtype]}")(*map(in_c, arguments))
+def call(name: str, maps: torch.Tensor, *arguments: torch.Tensor | float) -> None:
+    """Call an operation for the type of its maps, with tensors that lie as it takes them."""
+    getattr(library(), f"{name}_{ENDINGS[maps.dtype]}")(*map(in_c, (maps, *arguments)))
 
 
 def in_c(argument: torch.Tensor | float) -> Any:

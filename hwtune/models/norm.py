@@ -66,7 +66,7 @@ class Normalizing(torch.autograd.Function):
         channels = images.shape[1]
         normed, statistics = torch.empty_like(images), weight.new_empty(5, channels)
         call(
-            "normalize", images.dtype, images, normed, weight, bias, statistics,
+            "normalize", images, normed, weight, bias, statistics,
             images.numel() // channels, channels, epsilon, relu,
         )  # fmt: skip
         ctx.save_for_backward(images, statistics)
@@ -85,7 +85,7 @@ class Normalizing(torch.autograd.Function):
         of_images = torch.empty_like(images)
         of_weight, of_bias = statistics.new_empty(2, channels).unbind()
         call(
-            "differentiate", images.dtype, gradient, images, of_images, of_weight, of_bias,
+            "differentiate", gradient, images, of_images, of_weight, of_bias,
             statistics, images.numel() // channels, channels, ctx.relu,
         )  # fmt: skip
         return of_images, of_weight, of_bias, None, None

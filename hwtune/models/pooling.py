@@ -47,7 +47,7 @@ class Halving(torch.autograd.Function):
             torch.empty(halved, dtype=dtype, memory_format=torch.channels_last)
             for dtype in (images.dtype, torch.uint8)
         )
-        call("pool", images.dtype, images, pooled, which, count, height, width, channels)
+        call("pool", images, pooled, which, count, height, width, channels)
         ctx.save_for_backward(which)
         return pooled
 
@@ -61,5 +61,5 @@ class Halving(torch.autograd.Function):
         spread = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         if height % 2 or width % 2:
             spread.zero_()  # what is left over has no gradient
-        call("spread", gradient.dtype, gradient, which, spread, count, height, width, channels)
+        call("spread", gradient, which, spread, count, height, width, channels)
         return spread

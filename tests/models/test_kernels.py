@@ -16,6 +16,7 @@ from hwtune.models.kernels import can_take, library
 from hwtune.models.norm import BatchNorm
 from hwtune.models.pooling import MaxPoolRelu
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 needs_a_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 SIZES = st.tuples(  # fewer and more channels than a register has places, odd sides, no image
     st.integers(0, 3),
@@ -28,14 +29,6 @@ SIZES = st.tuples(  # fewer and more channels than a register has places, odd si
 @needs_a_compiler
 def test_a_compiler_compiles_them():
     assert library() is not None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def maps(size, *, seed, dtype):
@@ -76,15 +69,38 @@ def test_pooling_hides_no_number_that_is_none(odd, dtype):
     assert torch.equal(pooled.isinf(), F.relu(F.max_pool2d(images, 2)).isinf())
 
 
-def test_other_poolings_are_left_to_torch():
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, 2, 1), nn.MaxPool2d(2, dilation=2),
+        nn.MaxPool2d(2, ceil_mode=True), nn.AdaptiveMaxPool2d(1),
+    ],
+)  # fmt: skip
+def test_other_poolings_are_torchs_and_cannot_tell_either_which_comes_first(pool):
     images = maps((2, 8, 9, 9), seed=0, dtype=torch.float32)
-    for pool in (
-        nn.MaxPool2d(3),
-        nn.MaxPool2d(2, 1),
-        nn.MaxPool2d(2, 2, 1),
-        nn.AdaptiveMaxPool2d(1),
-    ):
-        assert torch.equal(MaxPoolRelu(pool)(images), pool(F.relu(images)))
+    ours = results(MaxPoolRelu(pool), images)
+    assert all(map(torch.equal, ours, results(lambda x: pool(F.relu(x)), images)))
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("operation", [MaxPoolRelu(nn.MaxPool2d(2)), BatchNorm(6, relu=True)])
+def test_maps_and_gradients_may_lie_in_memory_as_they_like(operation):
+    wide = maps((4, 6, 8, 8), seed=0, dtype=torch.bfloat16)
+    for images in (wide[1:3], wide.contiguous(), wide[..., 1:7]):
+        fresh = images.clone(memory_format=torch.channels_last)
+        assert all(map(torch.equal, results(operation, images), results(operation, fresh)))
+    images = wide.clone().requires_grad_()
+    operation(images * 1).sum().backward()  # its gradient is one number, seen from everywhere
+    assert images.grad.isfinite().all()
+
+
+@needs_a_compiler
+def test_a_network_can_be_exported_where_one_thread_computes():
+    network = nn.Sequential(BatchNorm(3, relu=True), MaxPoolRelu(nn.MaxPool2d(2))).eval()
+    images = maps((2, 3, 4, 4), seed=0, dtype=torch.float32)
+    assert can_take(images)
+    exported = torch.export.export(network, (images,)).module()
+    assert torch.equal(exported(images), network(images))
 
 
 def step(norm, images):

@@ -25,6 +25,7 @@ from hwtune.training.optim import build_optimizer, build_schedule
 from hwtune.training.state import plain_batches, start_training
 from scripts.bench.engine import as_written
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = Fast("cpu", bf16=False)
 SMALL = {
     "filters": "4-8",
@@ -34,14 +35,6 @@ SMALL = {
     "norm": "before",
     "lr": 0.01,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
