@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hwtune.errors import DataError
+from hwtune.files import replacing, write_atomic
 
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
@@ -140,8 +141,9 @@ def cached(name: str, source: Path | None, decode: Callable[[], Dataset]) -> Dat
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(arrays, lambda path: np.savez(path, **parts))
-        _replace(about, lambda path: path.write_text(json.dumps(known), encoding="utf-8"))
+        with replacing(arrays) as temporary:
+            np.savez(temporary, **parts)
+        write_atomic(about, json.dumps(known))
     except OSError:
         pass
     return dataset
@@ -165,13 +167,3 @@ def _read_cache(name: str, arrays: Path, about: Path, mark: str) -> Dataset | No
     except Exception:  # a damaged cache may fail in any way, and is only a cache
         return None
     return dataset if dataset.sha256 == known["sha256"] else None
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name, then put it in place."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
