@@ -25,6 +25,7 @@ from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import load_classifier
+from hwtune.training.device import choose_device
 from tests.conftest import assert_refused
 
 TRIALS = 8
@@ -221,6 +222,7 @@ def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, t
     tested = json.loads((tmp_path / "s" / "retrain.json").read_text())["configurations"][0]
     assert tested["seeds"] == [0, 1, 2, 3, 4, 5]
     assert len(tested["epochs"]) == 6
+    assert tested["dtypes"] == 6 * [choose_device(gpu=False).dtype]
 
 
 def test_an_exported_model_reads_without_hwtune(study, tmp_path):
@@ -250,6 +252,7 @@ def test_the_report_answers_and_works_offline(study):
     assert "How small a network reads 8x8 digits?" in page
     winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
     assert f"{winner['test_accuracy']['mean']:.2%}" in page
+    assert f"of the training were in {choose_device(gpu=False).dtype}." in page
     assert '<script src="' not in page
     assert "<link " not in page
     assert len(page) < 10_000_000

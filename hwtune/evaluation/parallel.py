@@ -74,12 +74,14 @@ class Trained:
         held: the same arrays, which this machine's store keeps as long as they are held.
         val_accuracy: on the validation images, or NaN.
         epochs: that it was trained for.
+        dtype: of the matrix products where it ended, such as "bfloat16".
     """
 
     weights: ray.ObjectRef
     held: Weights
     val_accuracy: float
     epochs: int
+    dtype: str
 
 
 def train_all(
@@ -179,7 +181,7 @@ def state_name(job: Job) -> str:
 def _train(
     config: Hyperparameters, data: SearchSplit, train: Which, validation: Which | None, seed: int,
     saved: bytes | None, store: Any, name: str, watch: Any, title: str,
-) -> tuple[Weights, list[float]]:  # fmt: skip
+) -> tuple[Weights, list[Any]]:  # fmt: skip
     """Train in a task. It waits for no answer: Ray gives the core of a task that waits away."""
     with lasting_imports():
         from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without

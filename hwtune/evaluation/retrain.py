@@ -98,23 +98,22 @@ def retrain(
 
     entries: list[dict[str, Any]] = []
     for index, each in enumerate(candidates):
-        trained = [seed for seed in seeds if (index, seed) in nets]
-        if not trained:
+        own = {seed: nets[index, seed] for seed in seeds if (index, seed) in nets}
+        if not own:
             continue
         record = folder.read_retrain()
         opening = {"time": now(), "command": command, "configuration": each.name}
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
         part, images = open_test(dataset, spec)
-        weights = [nets[index, seed].weights for seed in trained]
+        weights = [net.weights for net in own.values()]
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
-        lengths = [nets[index, seed].epochs for seed in trained]
         scored = score(part.labels, read[0], dataset.classes, slots=slots)
-        entries.append(_tested(each, read, scored, trained, lengths, part.labels, images, dataset))
+        entries.append(_tested(each, read, scored, own, part.labels, images, dataset))
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
-            held = nets[0, trained[0]].held
-            save_model(folder.model, held, each.config, dataset.classes, side=dataset.side)
+            first = next(iter(own.values()))
+            save_model(folder.model, first.held, each.config, dataset.classes, side=dataset.side)
         others = [c for c in record["configurations"] if c["name"] not in names]
         record["configurations"] = [*entries, *others]  # the winner stands first
         if "leaks" not in record:
@@ -152,8 +151,7 @@ def _tested(
     each: Candidate,
     predicted: list[Integers],
     scored: dict[str, Any],
-    seeds: list[int],
-    epochs: list[int],
+    nets: dict[int, Trained],
     labels: Integers,
     images: Integers,
     dataset: Dataset,
@@ -163,7 +161,7 @@ def _tested(
     Args:
         predicted: the classes that each seed's network read.
         scored: the scores by class and the confusion of the first.
-        epochs: that each was trained for.
+        nets: what was trained, by its seed.
         images: which images of the data set these are.
     """
     right = [int((answer == labels).sum()) for answer in predicted]
@@ -178,14 +176,15 @@ def _tested(
         "parameters": measure_cost(
             each.config, classes=len(dataset.classes), side=dataset.side
         ).parameters,
-        "seeds": seeds,
-        "epochs": epochs,
+        "seeds": list(nets),
+        "epochs": [net.epochs for net in nets.values()],
+        "dtypes": [net.dtype for net in nets.values()],
         "test_images": len(labels),
         "test_accuracy": {
             "mean": mean,
             "low": low,
             "high": high,
-            "spread": statistics.stdev(accuracies) if len(seeds) > 1 else None,
+            "spread": statistics.stdev(accuracies) if len(nets) > 1 else None,
             "per_seed": accuracies,
         },
         **scored,

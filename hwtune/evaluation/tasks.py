@@ -35,8 +35,11 @@ def train_one(
     saved: bytes | None,
     note: Callable[[int], Any],
     keep: Callable[[bytes], Any],
-) -> tuple[dict[str, NDArray[Any]], float, int]:
-    """Train one configuration in this process; return its weights as arrays, accuracy and epochs.
+) -> tuple[dict[str, NDArray[Any]], float, int, str]:
+    """Train one configuration in this process.
+
+    Return its weights as arrays, its accuracy, its epochs, and the type of numbers in the matrix
+    products of this process.
 
     Validation images are looked at while it trains only by a configuration that needs them.
 
@@ -82,7 +85,7 @@ def train_one(
             state.evaluated, plain_batches(validation, values, fast=fast), fast=fast
         )[1]
     arrays = {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
-    return arrays, accuracy, state.epoch
+    return arrays, accuracy, state.epoch, fast.dtype
 
 
 def packed(state: TrainState) -> bytes:

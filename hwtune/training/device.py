@@ -33,6 +33,11 @@ class Fast:
     bf16: bool
     graphs: bool = False
 
+    @property
+    def dtype(self) -> str:
+        """The type of numbers in matrix products, by torch's name."""
+        return "bfloat16" if self.bf16 else "float32"
+
 
 def keep_freed_memory() -> None:
     """Make glibc keep large freed blocks, which doubles the speed of training on a CPU.

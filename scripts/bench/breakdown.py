@@ -28,7 +28,7 @@ RESERVE = 2**31 - 2**20  # bytes; more the process would give back to the system
 REPETITIONS = 3  # of an epoch and of a validation, the quickest counts
 VALIDATED = 8  # training images for each one that validates, as in a random split
 KINDS = {  # by what the names of operators contain; the first that fits
-    "convolutions": ("convolution",),
+    "convolutions": ("convolution", "Convolving"),  # of one channel, its pooling too
     "linear layers": ("aten::mm", "aten::addmm", "linear"),
     "batch norm": ("batch_norm", "Normalizing"),
     "pooling": ("pool", "Halving"),
@@ -84,7 +84,7 @@ def one(baseline: str) -> dict[str, Any]:
     spent[BETWEEN] = max(0.0, whole - spent.total())
     return {
         "network": network.title,
-        "precision": "bfloat16" if fast.bf16 else "float32",
+        "precision": fast.dtype,
         "images_a_second": len(part.labels) / epoch,
         "shares": {kind: spent[kind] / whole for kind in (*KINDS, REST, BETWEEN)},
         "validation": validation / (epoch + validation),

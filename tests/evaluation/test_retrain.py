@@ -96,7 +96,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
 
     def trained(seed, saved):
         noted, kept = [], []
-        weights, accuracy, epochs = train_one(
+        weights, accuracy, epochs, _ = train_one(
             config.to_dict(),
             split.train,
             split.validation,
