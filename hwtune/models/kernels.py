@@ -24,20 +24,22 @@ from hwtune.data.images import cache_folder
 from hwtune.files import write_atomic
 from hwtune.hardware import cpu_flags
 
-SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+SOURCES, HEADERS = (sorted(Path(__file__).parent.glob(f"*.{end}")) for end in ("cpp", "hpp"))
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 PATIENCE = 60.0  # seconds for a compiler that takes less than two
 ENDINGS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
-def can_take(maps: torch.Tensor) -> bool:
+def can_take(maps: torch.Tensor, *weights: torch.Tensor) -> bool:
     """Return whether compiled operations can and should be given these maps (N, C, S, S).
 
-    They compute in one thread, as training on a CPU does.
+    They compute in one thread, as training on a CPU does, and their weights are float32.
     """
     return (
-        maps.device.type == "cpu"
+        maps.dim() == 4
         and maps.dtype in ENDINGS
+        and all(each.device.type == "cpu" for each in (maps, *weights))
+        and all(each.dtype == torch.float32 for each in weights)
         and torch.get_num_threads() == 1
         and not torch.compiler.is_compiling()
         and library() is not None
@@ -68,10 +70,13 @@ def library() -> ctypes.CDLL | None:
 
     The compiler is the one that CXX names, or `c++`; with CXX empty none is asked.
     """
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    try:
+        compiler = shlex.split(os.environ.get("CXX", "c++"))
+    except ValueError:  # a quote that is not closed
+        return None
     if not compiler or shutil.which(compiler[0]) is None:
         return None
-    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    sources = [source.read_text(encoding="utf-8") for source in SOURCES + HEADERS]
     machine = [platform.machine(), *platform.libc_ver(), *cpu_flags()]
     key = hashlib.sha256("\n".join([*compiler, *OPTIONS, *machine, *sources]).encode())
     kept = cache_folder() / f"kernels-{key.hexdigest()[:16]}.so"

@@ -21,6 +21,7 @@ from hwtune.models.layers import (
 )
 from hwtune.models.norm import BatchNorm
 from hwtune.models.pooling import MaxPoolRelu
+from hwtune.models.stem import Stem
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 GLOBAL_POOLS = {"max": nn.AdaptiveMaxPool2d, "avg": nn.AdaptiveAvgPool2d}
@@ -41,8 +42,9 @@ class ResidualBlock(nn.Module):
 def sequence(layers: Iterable[Layer]) -> nn.Sequential:
     """Return the network of `layers`, with torch's own initialisation.
 
-    A ReLU becomes one module with the max pooling behind it, or the batch norm before it. Modules
-    are called after the place of their first layer: what is joined does not rename the weights.
+    A ReLU becomes one module with the max pooling behind it, or the batch norm before it, and a
+    convolution of one channel one with the two behind it. Modules are called after the place of
+    their first layer: what is joined does not rename the weights.
     """
     modules: dict[str, nn.Module] = {}
     left = list(layers)
@@ -50,6 +52,8 @@ def sequence(layers: Iterable[Layer]) -> nn.Sequential:
     while left:
         place = count - len(left)
         match left:
+            case [Conv(1) as conv, Relu(), Pool("max") as pool, *left]:
+                modules[f"{place}"] = stem(conv, MaxPoolRelu(module(pool)))
             case [Norm(_, flat=False) as norm, Relu(), Pool("max") as pool, *left]:
                 modules[f"{place}"] = module(norm)
                 modules[f"{place + 1}"] = MaxPoolRelu(module(pool))
@@ -65,6 +69,8 @@ def sequence(layers: Iterable[Layer]) -> nn.Sequential:
 def module(layer: Layer) -> nn.Module:
     """Return the module of a layer."""
     match layer:
+        case Conv(1):
+            return stem(layer)
         case Conv(channels, filters, kernel, stride, padding, bias):
             return nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias)
         case Linear(features, outputs, bias):
@@ -83,6 +89,14 @@ def module(layer: Layer) -> nn.Module:
             return nn.Flatten()
         case Residual(body, shortcut):
             return ResidualBlock(sequence(body), sequence(shortcut) if shortcut else nn.Identity())
+
+
+def stem(conv: Conv, pool: MaxPoolRelu | None = None) -> Stem:
+    """Return the module of a convolution of one channel, and of the pooling behind its ReLU."""
+    return Stem(
+        conv.filters, kernel=conv.kernel, stride=conv.stride, padding=conv.padding, bias=conv.bias,
+        pool=pool,
+    )  # fmt: skip
 
 
 def torchvision_resnet18(*, classes: int) -> nn.Module:

@@ -29,7 +29,7 @@ class MaxPoolRelu(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (N, C, S', S') for (N, C, S, S)."""
-        if self.halves and can_take(images):
+        if self.halves and can_take(images) and min(images.shape[2:]) >= 2:
             return Halving.apply(images)
         return torch.relu_(self.pool(images))
 

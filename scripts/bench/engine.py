@@ -94,9 +94,18 @@ def as_written(model: nn.Module) -> nn.Module:
 
     from hwtune.models.norm import BatchNorm
     from hwtune.models.pooling import MaxPoolRelu
+    from hwtune.models.stem import Stem
 
     for name, module in model.named_children():
-        if isinstance(module, MaxPoolRelu):
+        if isinstance(module, Stem):
+            conv = nn.Conv2d(
+                1, module.out_channels, module.kernel_size, module.stride, module.padding,
+                bias=module.bias is not None,
+            )  # fmt: skip
+            conv.load_state_dict(module.state_dict())
+            behind = [nn.ReLU(), module.pool.pool] if module.pool else []
+            setattr(model, name, nn.Sequential(conv, *behind) if behind else conv)
+        elif isinstance(module, MaxPoolRelu):
             setattr(model, name, nn.Sequential(nn.ReLU(), module.pool))
         elif isinstance(module, BatchNorm):
             norm = nn.BatchNorm2d(module.num_features)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hwtune.models.kernels import can_take, library
 from hwtune.models.norm import BatchNorm
 from hwtune.models.pooling import MaxPoolRelu
+from hwtune.models.stem import Stem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 needs_a_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
@@ -96,11 +97,14 @@ def test_maps_and_gradients_may_lie_in_memory_as_they_like(operation):
 
 @needs_a_compiler
 def test_a_network_can_be_exported_where_one_thread_computes():
-    network = nn.Sequential(BatchNorm(3, relu=True), MaxPoolRelu(nn.MaxPool2d(2))).eval()
-    images = maps((2, 3, 4, 4), seed=0, dtype=torch.float32)
+    network = nn.Sequential(
+        stem_and_parts(3, pool=HALVING)[0], BatchNorm(3, relu=True), MaxPoolRelu(HALVING)
+    )
+    network.eval()
+    images = maps((2, 1, 8, 8), seed=0, dtype=torch.float32)
     assert can_take(images)
     exported = torch.export.export(network, (images,)).module()
-    assert torch.equal(exported(images), network(images))
+    torch.testing.assert_close(exported(images), network(images))
 
 
 def step(norm, images):
@@ -176,6 +180,153 @@ def test_a_batch_norm_that_does_not_train_uses_its_running_statistics():
     assert torch.equal(ours.eval()(images), torchs.eval()(images))
 
 
+def convolved(layer, images, *, dtype=None):
+    """Return what a layer makes of images (N, 1, S, S), and the gradients of its weights."""
+    layer.zero_grad()
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        answer = layer(images)
+    random = torch.Generator().manual_seed(1)
+    answer.backward(torch.randint(-3, 4, answer.shape, generator=random).to(answer))
+    return [answer.detach(), *(weight.grad for weight in layer.parameters())]
+
+
+def stem_and_parts(channels, *, kernel=3, stride=1, padding=1, bias=True, pool=None):
+    """Return a stem and the same of torch's own modules, their weights eighths: sums are exact."""
+    stem = Stem(
+        channels, kernel=kernel, stride=stride, padding=padding, bias=bias,
+        pool=pool and MaxPoolRelu(pool),
+    )  # fmt: skip
+    conv = nn.Conv2d(1, channels, kernel, stride, padding, bias=bias)
+    for weight, same in zip(stem.parameters(), conv.parameters(), strict=True):
+        weight.data = eighths(*weight.shape)
+        same.data = weight.data.clone()
+    return stem, nn.Sequential(conv, nn.ReLU(), pool) if pool else conv
+
+
+def eighths(*size):
+    return torch.randint(-8, 9, size) / 8
+
+
+HALVING = nn.MaxPool2d(2)
+
+
+@needs_a_compiler
+@settings(deadline=None, max_examples=100)
+@given(
+    SIZES,
+    st.integers(0, 99),
+    st.sampled_from([3, 5]),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.booleans(),
+    st.sampled_from([None, HALVING]),
+    st.sampled_from([None, torch.bfloat16]),
+)
+def test_a_stem_gives_what_is_exact_and_rounds_what_it_writes(
+    size, seed, kernel, stride, padding, bias, pool, dtype
+):
+    count, channels, *sides = size
+    torch.manual_seed(seed)
+    images = eighths(count, 1, *(8 + side for side in sides))
+    stem, exact = stem_and_parts(
+        channels, kernel=kernel, stride=stride, padding=padding, bias=bias, pool=pool
+    )
+    assert type(stem(images).grad_fn).__name__ == "ConvolvingBackward"
+    ours = convolved(stem, images, dtype=dtype)
+    true = convolved(exact.double(), images.double())
+    assert torch.equal(ours[0], true[0].to(dtype or torch.float32))
+    for one, other in zip(ours[1:], true[1:], strict=True):
+        assert torch.equal(one.double(), other)
+
+
+@needs_a_compiler
+def test_of_equal_pixels_the_first_gets_the_gradient_of_a_stem():
+    torch.manual_seed(0)
+    stem, parts = stem_and_parts(20, pool=HALVING)
+    for conv in (stem, parts[0]):
+        nn.init.zeros_(conv.weight)
+        nn.init.ones_(conv.bias)
+    images = torch.randn(2, 1, 12, 12)
+    for ours, torchs in zip(convolved(stem, images), convolved(parts, images), strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+@needs_a_compiler
+def test_the_gradient_of_a_stem_sums_many_pixels_without_losing_any():
+    stem, _ = stem_and_parts(4, padding=0)
+    images = torch.ones(64, 1, 66, 66)
+    answer = stem(images)
+    answer.backward(torch.full_like(answer, 0.1))
+    exact = torch.full_like(stem.weight, 64**3 * 0.1)
+    torch.testing.assert_close(stem.weight.grad, exact, rtol=1e-5, atol=0)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("pool", [None, HALVING])
+def test_a_stem_hides_no_number_that_is_none(pool):
+    images = torch.zeros(2, 1, 12, 12)
+    images[1, 0, 7, 3] = float("nan")
+    stem, parts = stem_and_parts(20, pool=pool)
+    for dtype in (None, torch.bfloat16):
+        both = zip(convolved(stem, images, dtype=dtype), convolved(parts, images), strict=True)
+        assert all(torch.equal(one.isnan(), other.isnan()) for one, other in both)
+
+
+@needs_a_compiler
+def test_images_and_gradients_of_a_stem_may_lie_in_memory_as_they_like():
+    wide = torch.randn(4, 1, 16, 16)
+    stem, _ = stem_and_parts(20, pool=HALVING)
+    for images in (wide[1:3], wide[..., 1:9], wide.transpose(2, 3)):
+        fresh = convolved(stem, images.contiguous())
+        assert all(map(torch.equal, convolved(stem, images), fresh))
+    for gradient in (torch.ones(1).expand(4, 20, 8, 8), torch.ones(4, 20, 8, 8)):
+        stem.zero_grad()
+        stem(wide).backward(gradient)
+        assert torch.equal(stem.bias.grad, torch.sum(stem(wide) > 0, (0, 2, 3)).float())
+
+
+@needs_a_compiler
+def test_a_stem_whose_weight_is_frozen_trains_its_bias():
+    stem, _ = stem_and_parts(20)
+    stem.weight.requires_grad_(False)
+    images = eighths(2, 1, 12, 12)
+    stem(images).sum().backward()
+    assert stem.weight.grad is None
+    assert torch.equal(stem.bias.grad, torch.full((20,), 2.0 * 12 * 12))
+    with torch.no_grad():
+        assert not stem(images).requires_grad
+
+
+@pytest.mark.parametrize("pool", [None, HALVING, nn.MaxPool2d(3)])
+@pytest.mark.parametrize(
+    ("how", "image", "dtype"),
+    [
+        ({"kernel": 7}, {}, None), ({}, {"requires_grad": True}, None),
+        ({}, {"dtype": torch.float64}, None), ({}, {}, torch.float16), ({"stride": 2}, {}, None),
+    ],
+)  # fmt: skip
+def test_a_stem_gives_what_torch_gives_where_torch_computes_a_part_of_it(pool, how, image, dtype):
+    torch.manual_seed(0)
+    images = eighths(2, 1, 24, 24)
+    parts_of = stem_and_parts(8, **how, pool=pool)
+    both = []
+    for each in parts_of:
+        own = torch.empty_like(images, **image)
+        own.data.copy_(images)
+        both.append([*convolved(each.to(own.dtype), own, dtype=dtype), own.grad])
+    assert all(
+        one is other is None or torch.equal(one, other) for one, other in zip(*both, strict=True)
+    )
+
+
+def test_a_stem_complains_of_what_it_cannot_see_as_torch_does():
+    stem, _ = stem_and_parts(8, kernel=5, padding=0, pool=HALVING)
+    for size in ((1, 1, 4, 9), (1, 1, 5, 9), (1, 2, 9, 9)):
+        with pytest.raises(RuntimeError):
+            stem(torch.zeros(size))
+    assert stem_and_parts(8)[0](torch.zeros(1, 9, 9)).shape == (8, 9, 9)  # without a batch
+
+
 @needs_a_compiler
 def test_several_threads_are_left_to_torch():
     images = torch.zeros(1, 1, 2, 2)
@@ -224,7 +375,7 @@ def test_a_network_trains_alike_with_a_compiler_and_without(tmp_path):
     with_one, loss = trained(tmp_path, "c++")
     assert with_one
     assert [file.suffix for file in tmp_path.iterdir()] == [".so"]
-    for compiler in ("", "no-such-compiler", "false"):
+    for compiler in ("", "no-such-compiler", "false", "c++ '-w"):
         without, plain = trained(tmp_path / "other", compiler)
         assert not without
         assert loss == pytest.approx(plain, rel=0.01)

@@ -8,8 +8,9 @@ from torch import nn
 from hwtune.config import TrialConfig
 from hwtune.errors import NoPixelError, SpaceError
 from hwtune.models import MODELS, build_model, measure_cost
-from hwtune.models.layers import Cost, Norm, Pool, Relu
+from hwtune.models.layers import Conv, Cost, Norm, Pool, Relu
 from hwtune.models.modules import sequence
+from scripts.bench.engine import as_written
 
 PUBLISHED = {
     "oafarih": (4_222_831, 64, 15, {
@@ -74,7 +75,7 @@ def test_the_cost_is_that_of_the_network_that_is_built(name):
         name, (0, 64, 15, {"model": "resnet", "filters": "resnet18"})
     )
     config = TrialConfig(**values)
-    model = build_model(config, classes=classes, side=side).eval()
+    model = as_written(build_model(config, classes=classes, side=side)).eval()
     macs = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -103,9 +104,9 @@ def test_a_stage_has_its_layers_in_order():
         filters="4-8", convs_per_stage=2, norm="before", spatial_dropout="0.1", pool="max-none",
         hidden="16", dropout="0.5", hidden_norm=True, head="avg",
     )  # fmt: skip
-    conv = ["Conv2d", "BatchNorm"]  # with its ReLU
+    stem, conv = ["Stem", "BatchNorm"], ["Conv2d", "BatchNorm"]  # with their ReLU
     assert kinds(build_model(config, classes=3, side=8)) == [
-        *conv, *conv, "Dropout2d", "MaxPool2d",
+        *stem, *conv, "Dropout2d", "MaxPool2d",
         *conv, *conv, "Dropout2d",
         "AdaptiveAvgPool2d", "Flatten",
         "Linear", "ReLU", "Dropout", "BatchNorm1d", "Linear",
@@ -114,7 +115,7 @@ def test_a_stage_has_its_layers_in_order():
 
 def test_batch_norm_can_follow_the_pooling():
     config = TrialConfig(filters="4", norm="after", activation="none")
-    expected = ["Conv2d", "MaxPool2d", "BatchNorm", "Flatten", "Linear"]
+    expected = ["Stem", "MaxPool2d", "BatchNorm", "Flatten", "Linear"]
     assert kinds(build_model(config, classes=3, side=8)) == expected
 
 
@@ -175,6 +176,18 @@ def test_a_relu_becomes_one_with_the_pooling_behind_it_or_the_norm_before_it():
     assert kinds(sequence([norm, relu, Pool("avg")])) == ["BatchNorm", "AvgPool2d"]
     assert [part.relu for part in sequence([norm, relu, norm])] == [True, False]
     assert kinds(sequence([relu, norm, pool])) == ["ReLU", "BatchNorm", "MaxPool2d"]
+
+
+def test_a_first_convolution_becomes_one_with_its_relu_and_pooling():
+    first, second = Conv(1, 4, 3, 1, 1, bias=True), Conv(4, 4, 3, 1, 1, bias=True)
+    relu, pool = Relu(), Pool("max")
+    assert kinds(sequence([first, relu, pool, second, relu, pool])) == [
+        "Stem", "Conv2d", "MaxPoolRelu",
+    ]  # fmt: skip
+    assert kinds(sequence([first, pool, second])) == ["Stem", "MaxPool2d", "Conv2d"]
+    assert kinds(sequence([first, relu, second])) == ["Stem", "ReLU", "Conv2d"]
+    joined = sequence([first, relu, pool, second]).state_dict()
+    assert list(joined) == ["0.weight", "0.bias", "3.weight", "3.bias"]
 
 
 def test_joined_layers_do_not_rename_the_weights_behind_them():
