@@ -53,7 +53,10 @@ def sequence(layers: Iterable[Layer]) -> nn.Sequential:
         place = count - len(left)
         match left:
             case [Conv(1) as conv, Relu(), Pool("max") as pool, *left]:
-                modules[f"{place}"] = stem(conv, MaxPoolRelu(module(pool)))
+                modules[f"{place}"] = Stem(
+                    conv.filters, kernel=conv.kernel, stride=conv.stride, padding=conv.padding,
+                    bias=conv.bias, pool=MaxPoolRelu(module(pool)),
+                )  # fmt: skip
             case [Norm(_, flat=False) as norm, Relu(), Pool("max") as pool, *left]:
                 modules[f"{place}"] = module(norm)
                 modules[f"{place + 1}"] = MaxPoolRelu(module(pool))
@@ -69,8 +72,6 @@ def sequence(layers: Iterable[Layer]) -> nn.Sequential:
 def module(layer: Layer) -> nn.Module:
     """Return the module of a layer."""
     match layer:
-        case Conv(1):
-            return stem(layer)
         case Conv(channels, filters, kernel, stride, padding, bias):
             return nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias)
         case Linear(features, outputs, bias):
@@ -89,14 +90,6 @@ def module(layer: Layer) -> nn.Module:
             return nn.Flatten()
         case Residual(body, shortcut):
             return ResidualBlock(sequence(body), sequence(shortcut) if shortcut else nn.Identity())
-
-
-def stem(conv: Conv, pool: MaxPoolRelu | None = None) -> Stem:
-    """Return the module of a convolution of one channel, and of the pooling behind its ReLU."""
-    return Stem(
-        conv.filters, kernel=conv.kernel, stride=conv.stride, padding=conv.padding, bias=conv.bias,
-        pool=pool,
-    )  # fmt: skip
 
 
 def torchvision_resnet18(*, classes: int) -> nn.Module:

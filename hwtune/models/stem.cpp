@@ -1,5 +1,5 @@
-// A convolution of one channel, alone or as relu(max_pool2d(convolution, 2)), and the gradient of
-// its filters: from images of float32 to maps in channels_last (images, height, width, channels).
+// relu(max_pool2d(convolution, 2)) for a convolution of one channel, and the gradient of its filters:
+// from images of float32 to maps in channels_last (images, height, width, channels).
 //
 // The filters are an array (kernel * kernel + 1, channels) whose last row is the bias. All that is
 // added is float32; what is written is rounded once. Of four pixels the largest before it is
@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "lanes.hpp"
@@ -58,11 +57,11 @@ void write(bfloat16 *to, Floats<lanes> value)
 
 // What is convolved, to maps of which size, and how, as stem.py tells it.
 struct Stem {
-    int64_t images, height, width, rows, columns, channels, kernel, stride, padding, pooled;
+    int64_t images, height, width, rows, columns, channels, kernel, stride, padding;
 
     int64_t line() const { return width + 2 * padding; }
 
-    int64_t step() const { return pooled ? 2 * stride : stride; } // of a pixel of the maps
+    int64_t step() const { return 2 * stride; } // of a pixel of the maps
 };
 
 // The filters of some channels, or the sums of their gradients.
@@ -145,8 +144,8 @@ void each_row(const Stem &stem, const float *image, int64_t place, Work work)
     }
 }
 
-// Writes y, and where maps are pooled which of four pixels (0 to 3) it was; 4 where y is 0.
-template <int kernel, bool pooled, typename Number>
+// Writes y, and which of four pixels (0 to 3) it was; 4 where y is 0.
+template <int kernel, typename Number>
 void forward(Number *y, const float *x, const float *filters, uint8_t *which, const Stem &stem)
 {
     const int64_t line = stem.line(), channels = stem.channels;
@@ -156,21 +155,17 @@ void forward(Number *y, const float *x, const float *filters, uint8_t *which, co
         Filters<kernel, count> own;
         own.take(filters + channel, channels);
         for (int64_t column = 0; column < stem.columns; column++) {
-            if constexpr (pooled) {
-                Floats<count> most{};
-                Integers<count> found = Integers<count>{} + 4;
+            Floats<count> most{};
+            Integers<count> found = Integers<count>{} + 4;
 #pragma GCC unroll 4
-                for (int pixel = 0; pixel < 4; pixel++) {
-                    const Floats<count> value = own.at(corner + four[pixel], line);
-                    const auto more = (value > most) | (value != value); // NaN is more than all
-                    most = more ? value : most;
-                    found = more ? Integers<count>{} + pixel : found;
-                }
-                write<count>(y + place, most);
-                store(which + place, __builtin_convertvector(found, Bytes<count>));
-            } else {
-                write<count>(y + place, own.at(corner, line));
+            for (int pixel = 0; pixel < 4; pixel++) {
+                const Floats<count> value = own.at(corner + four[pixel], line);
+                const auto more = (value > most) | (value != value); // NaN is more than all
+                most = more ? value : most;
+                found = more ? Integers<count>{} + pixel : found;
             }
+            write<count>(y + place, most);
+            store(which + place, __builtin_convertvector(found, Bytes<count>));
             place += channels;
             corner += stem.step();
         }
@@ -182,7 +177,7 @@ void forward(Number *y, const float *x, const float *filters, uint8_t *which, co
 
 // Adds the gradient of the filters: that of a row to that of its image, and this to that of all,
 // since rounding grows with a sum.
-template <int kernel, bool pooled, typename Number>
+template <int kernel, typename Number>
 void backward(const Number *dy, const float *x, const uint8_t *which, float *filters,
               const Stem &stem)
 {
@@ -194,16 +189,11 @@ void backward(const Number *dy, const float *x, const uint8_t *which, float *fil
         Filters<kernel, count> own;
         for (int64_t column = 0; column < stem.columns; column++) {
             const Floats<count> gradient = read<count>(dy + place);
-            if constexpr (pooled) {
-                const auto found =
-                    __builtin_convertvector(load<Bytes<count>>(which + place), Integers<count>);
+            const auto found =
+                __builtin_convertvector(load<Bytes<count>>(which + place), Integers<count>);
 #pragma GCC unroll 4
-                for (int pixel = 0; pixel < 4; pixel++)
-                    own.add(found == pixel ? gradient : Floats<count>{}, corner + four[pixel],
-                            line);
-            } else {
-                own.add(gradient, corner, line);
-            }
+            for (int pixel = 0; pixel < 4; pixel++)
+                own.add(found == pixel ? gradient : Floats<count>{}, corner + four[pixel], line);
             place += channels;
             corner += stem.step();
         }
@@ -217,32 +207,19 @@ void backward(const Number *dy, const float *x, const uint8_t *which, float *fil
     });
 }
 
-// Calls `work(kernel, pooled)` with what the compiler must know.
-template <typename Work>
-void with_constants(const Stem &stem, Work work)
-{
-    const auto know_pooled = [&](auto kernel) {
-        stem.pooled ? work(kernel, std::true_type{}) : work(kernel, std::false_type{});
-    };
-    stem.kernel == 3 ? know_pooled(std::integral_constant<int, 3>{})
-                     : know_pooled(std::integral_constant<int, 5>{});
-}
-
 template <typename Number>
 void forward(Number *y, const float *x, const float *filters, uint8_t *which, const Stem &stem)
 {
-    with_constants(stem, [&](auto kernel, auto pooled) {
-        forward<decltype(kernel)::value, decltype(pooled)::value>(y, x, filters, which, stem);
-    });
+    stem.kernel == 3 ? forward<3>(y, x, filters, which, stem)
+                     : forward<5>(y, x, filters, which, stem);
 }
 
 template <typename Number>
 void backward(const Number *dy, const float *x, const uint8_t *which, float *filters,
               const Stem &stem)
 {
-    with_constants(stem, [&](auto kernel, auto pooled) {
-        backward<decltype(kernel)::value, decltype(pooled)::value>(dy, x, which, filters, stem);
-    });
+    stem.kernel == 3 ? backward<3>(dy, x, which, filters, stem)
+                     : backward<5>(dy, x, which, filters, stem);
 }
 
 } // namespace

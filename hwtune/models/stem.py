@@ -1,4 +1,4 @@
-"""A convolution of one channel, and what pools its maps, as one operation on a CPU."""
+"""A convolution of one channel, its ReLU and the max pooling, as one operation on a CPU."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ KERNELS = (3, 5)  # the sides of those that stem.cpp knows
 
 
 class Stem(nn.Conv2d):
-    """A convolution of one channel, and with `pool` the max pooling and the ReLU behind it.
+    """A convolution of one channel, and the max pooling and the ReLU behind it.
 
     Where one thread computes on a CPU, all this is one compiled function, which rounds nothing but
-    what it writes; it has no second derivative. Maps that are pooled at once are never written:
-    they are four times as large as what is left of them, and no others have so many pixels.
+    what it writes; it has no second derivative. The maps that are pooled are never written: they
+    are four times as large as what is left of them, and no others have so many pixels.
     """
 
     def __init__(
@@ -31,35 +31,34 @@ class Stem(nn.Conv2d):
         stride: int,
         padding: int,
         bias: bool,
-        pool: MaxPoolRelu | None = None,
+        pool: MaxPoolRelu,
     ) -> None:
         super().__init__(1, filters, kernel, stride, padding, bias=bias)
         self.pool = pool
-        self.how = kernel, stride, padding, pool is not None and pool.halves
+        self.how = kernel, stride, padding
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (N, C, S', S') for (N, 1, S, S)."""
-        kernel, stride, padding, pooled = self.how
+        kernel, stride, padding = self.how
         short = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if short else torch.float32
         compiled = (
-            kernel in KERNELS
+            self.pool.halves
+            and kernel in KERNELS
             and dtype in ENDINGS
             and images.dtype == torch.float32
             and not images.requires_grad
             and can_take(images, self.weight)
             and images.shape[1] == 1
-            and min(images.shape[2:]) + 2 * padding >= kernel + pooled * stride
+            and min(images.shape[2:]) + 2 * padding >= kernel + stride
         )
-        if compiled:
-            maps = Convolving.apply(images, self.weight, self.bias, self.how, dtype)
-        else:
-            maps = super().forward(images)
-        return maps if self.pool is None or (compiled and pooled) else self.pool(maps)
+        if not compiled:
+            return self.pool(super().forward(images))
+        return Convolving.apply(images, self.weight, self.bias, self.how, dtype)
 
 
 class Convolving(torch.autograd.Function):
-    """A convolution, or relu(max_pool2d(convolution, 2)), of images (N, 1, S, S) on a CPU."""
+    """relu(max_pool2d(convolution, 2)) of images (N, 1, S, S) on a CPU."""
 
     @staticmethod
     def forward(
@@ -67,18 +66,18 @@ class Convolving(torch.autograd.Function):
         images: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        how: tuple[int, int, int, bool],
+        how: tuple[int, int, int],
         dtype: torch.dtype,
     ) -> torch.Tensor:
         """Return (N, C, S', S') of `dtype`; see `Stem` for `how`."""
         images = images.contiguous()
         (count, _, *sides), channels = images.shape, len(weight)
-        kernel, stride, padding, pooled = how
-        size = [((side + 2 * padding - kernel) // stride + 1) // (1 + pooled) for side in sides]
+        kernel, stride, padding = how
+        size = [((side + 2 * padding - kernel) // stride + 1) // 2 for side in sides]
         maps = torch.empty(
             count, channels, *size, dtype=dtype, device="cpu", memory_format=torch.channels_last
         )
-        which = torch.empty_like(maps if pooled else maps[:0], dtype=torch.uint8)
+        which = torch.empty_like(maps, dtype=torch.uint8)
         biases = weight.new_zeros(channels) if bias is None else bias
         filters = torch.cat([weight.flatten(1).t(), biases[None]])
         ctx.stem = torch.tensor([count, *sides, *size, channels, *how])

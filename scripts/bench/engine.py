@@ -103,8 +103,7 @@ def as_written(model: nn.Module) -> nn.Module:
                 bias=module.bias is not None,
             )  # fmt: skip
             conv.load_state_dict(module.state_dict())
-            behind = [nn.ReLU(), module.pool.pool] if module.pool else []
-            setattr(model, name, nn.Sequential(conv, *behind) if behind else conv)
+            setattr(model, name, nn.Sequential(conv, nn.ReLU(), module.pool.pool))
         elif isinstance(module, MaxPoolRelu):
             setattr(model, name, nn.Sequential(nn.ReLU(), module.pool))
         elif isinstance(module, BatchNorm):

@@ -104,9 +104,9 @@ def test_a_stage_has_its_layers_in_order():
         filters="4-8", convs_per_stage=2, norm="before", spatial_dropout="0.1", pool="max-none",
         hidden="16", dropout="0.5", hidden_norm=True, head="avg",
     )  # fmt: skip
-    stem, conv = ["Stem", "BatchNorm"], ["Conv2d", "BatchNorm"]  # with their ReLU
+    conv = ["Conv2d", "BatchNorm"]  # with its ReLU
     assert kinds(build_model(config, classes=3, side=8)) == [
-        *stem, *conv, "Dropout2d", "MaxPool2d",
+        *conv, *conv, "Dropout2d", "MaxPool2d",
         *conv, *conv, "Dropout2d",
         "AdaptiveAvgPool2d", "Flatten",
         "Linear", "ReLU", "Dropout", "BatchNorm1d", "Linear",
@@ -115,7 +115,7 @@ def test_a_stage_has_its_layers_in_order():
 
 def test_batch_norm_can_follow_the_pooling():
     config = TrialConfig(filters="4", norm="after", activation="none")
-    expected = ["Stem", "MaxPool2d", "BatchNorm", "Flatten", "Linear"]
+    expected = ["Conv2d", "MaxPool2d", "BatchNorm", "Flatten", "Linear"]
     assert kinds(build_model(config, classes=3, side=8)) == expected
 
 
@@ -184,8 +184,8 @@ def test_a_first_convolution_becomes_one_with_its_relu_and_pooling():
     assert kinds(sequence([first, relu, pool, second, relu, pool])) == [
         "Stem", "Conv2d", "MaxPoolRelu",
     ]  # fmt: skip
-    assert kinds(sequence([first, pool, second])) == ["Stem", "MaxPool2d", "Conv2d"]
-    assert kinds(sequence([first, relu, second])) == ["Stem", "ReLU", "Conv2d"]
+    assert kinds(sequence([first, pool, second])) == ["Conv2d", "MaxPool2d", "Conv2d"]
+    assert kinds(sequence([first, relu, second])) == ["Conv2d", "ReLU", "Conv2d"]
     joined = sequence([first, relu, pool, second]).state_dict()
     assert list(joined) == ["0.weight", "0.bias", "3.weight", "3.bias"]
 
