@@ -26,7 +26,7 @@ from hwtune.hardware import cpu_flags
 
 SOURCES, HEADERS = (sorted(Path(__file__).parent.glob(f"*.{end}")) for end in ("cpp", "hpp"))
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
-PATIENCE = 60.0  # seconds for a compiler that takes less than two
+PATIENCE = 60.0  # seconds for a compiler that takes three
 ENDINGS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
