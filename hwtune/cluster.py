@@ -69,7 +69,7 @@ class Slots:
         return {"bundles": [{"CPU": self.cpus, "GPU": self.gpus}]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GpuNeed:
     """What a training was seen to take of a GPU's memory: bytes, of how many."""
 
@@ -212,11 +212,15 @@ def _connect(address: str) -> Any:
             )
         )
     except (OSError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
         raise ClusterError(
-            f"--address {address!r}: no Ray cluster answers ({why}); start one with "
+            f"--address {address!r}: no Ray cluster answers ({in_a_line(error)}); start one with "
             "'ray start --head', or leave the option out."
         ) from None
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what an error says, its beginning where that is long."""
+    return " ".join(str(error).split())[:200]
 
 
 def answered(connect: Callable[[], Any], *, seconds: float = INIT_SECONDS) -> Any:
@@ -277,16 +281,22 @@ def _start_here(cpus: int) -> Any:
         )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with importing_alike():
-        return ray.init(
-            address="local",  # a bare call could attach to a leftover cluster
-            num_cpus=cpus,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+    try:
+        with importing_alike():
+            return ray.init(
+                address="local",  # a bare call could attach to a leftover cluster
+                num_cpus=cpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"Ray does not start on this machine ({in_a_line(error)}); its files lie in the "
+            "system's temporary folder, which RAY_TMPDIR moves: it needs room and a short name."
+        ) from None
 
 
 @contextmanager

@@ -88,6 +88,8 @@ class SearchSpace:
         baselines: published configurations, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines as ordinary trials.
+        found_on: fields of the split of `data` with which a search found some of these points,
+            which is no honest start on other splits of it; empty where none did.
         max_parameters: a larger network is not trained.
         max_macs: a network with more multiply-accumulates an image is not trained.
 
@@ -103,6 +105,7 @@ class SearchSpace:
     baselines: Mapping[str, Hyperparameters] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
     starts: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    found_on: Mapping[str, Any] = field(default_factory=dict)
     max_parameters: int = 5_000_000
     max_macs: int = 2_000_000_000
     name: str = "space"
@@ -110,6 +113,10 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
             raise SpaceError(f"name={self.name!r} is no plain name, which a study's folder needs.")
+        for bound in ("max_parameters", "max_macs"):
+            most = getattr(self, bound)
+            if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+                raise SpaceError(f"{bound}={most!r} is no whole number of 1 or more.")
         if not self.search:
             raise SpaceError(f"Space {self.name!r} searches nothing; list a value in search={{}}.")
         for key, distribution in self.search.items():
@@ -120,6 +127,9 @@ class SearchSpace:
                 )
             if key in self.fixed:
                 raise SpaceError(f"{key!r} stands both in fixed and in search; keep one.")
+            choices = getattr(distribution, "choices", ())
+            if len({(type(value), value) for value in choices}) < len(choices):
+                raise SpaceError(f"search[{key!r}]={distribution!r} repeats a value; list it once.")
         self._check_values()
         for kind, points in (("Baseline", self.baselines), ("Start", self.starts)):
             for name, values in points.items():

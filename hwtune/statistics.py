@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 MAX_MATRIX_CLASSES = 100
 
 
-def wilson_interval(accuracy: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    accuracy: float, images: float, confidence: float = 0.95
+) -> tuple[float, float]:
     """Return Wilson's interval of a fraction seen on `images` images.
 
     Wilson, Probable inference, the law of succession, and statistical inference, 1927.
@@ -25,33 +27,63 @@ def wilson_interval(accuracy: float, images: int, confidence: float = 0.95) -> t
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
+def independent_images(
+    right: NDArray[np.float64], writers: NDArray[np.int64], confidence: float = 0.95
+) -> float:
+    """Return how many images of as many writers would tell as much of strangers as these do.
+
+    Images of one writer are read alike, so that they tell less than as many of other writers: their
+    number is divided by how much more the mean varies, seen between the writers, and by what
+    Student's t adds for so few of them (Korn and Graubard, Confidence intervals for proportions
+    with small expected number of positive counts estimated from survey data, 1998). Where the
+    writers do not differ, or there is only one, nothing is known of that, and all images count.
+
+    Args:
+        right: the share of networks that read an image (N,), in [0, 1].
+        writers: who wrote it (N,).
+    """
+    from scipy.special import stdtrit  # a part of a second, in each process
+
+    images, mean = len(right), float(right.mean())
+    _, writer = np.unique(writers, return_inverse=True)
+    off = np.bincount(writer, weights=right - mean)  # of a writer's images, summed
+    if (many := len(off)) < 2:
+        return images
+    variance = many / (many - 1) * float(off @ off) / images**2  # of the mean
+    if variance == 0:
+        return images
+    quantile = (1 + confidence) / 2
+    fewer = (NormalDist().inv_cdf(quantile) / float(stdtrit(many - 1, quantile))) ** 2
+    return max(1.0, min(images, fewer * mean * (1 - mean) / variance))
+
+
 def welch_interval(
-    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], *, over: Sequence[float], confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Return by how much the mean of `second` is above that of `first`, and Welch's interval of it.
+    """Return by how much the mean of `values` is above that of `over`, and Welch's interval of it.
 
     Welch, The generalization of Student's problem, 1947. Each needs two values or more.
     """
     from scipy.stats import ttest_ind  # half a second, in each process
 
-    test = ttest_ind(second, first, equal_var=False)
+    test = ttest_ind(values, over, equal_var=False)
     interval = test.confidence_interval(confidence)
-    middle = sum(second) / len(second) - sum(first) / len(first)
+    middle = sum(values) / len(values) - sum(over) / len(over)
     return middle, float(interval.low), float(interval.high)
 
 
 def scores(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
+    *, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return what records say of predictions beside their accuracy."""
     return {
-        "per_class": class_scores(labels, predicted, classes),
-        "confusion": confusion(labels, predicted, len(classes)),
+        "per_class": class_scores(labels=labels, predicted=predicted, classes=classes),
+        "confusion": confusion(labels=labels, predicted=predicted, classes=len(classes)),
     }
 
 
 def class_scores(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
+    *, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, dict[str, float]]:
     """Return precision, recall and F1 of each class, by name, each in [0, 1]."""
     from sklearn.metrics import precision_recall_fscore_support  # a second, in each process
@@ -67,7 +99,7 @@ def class_scores(
 
 
 def confusion(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+    *, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> list[list[int]] | list[dict[str, Any]]:
     """Return the counts by true (row) and predicted class (column).
 

@@ -219,7 +219,7 @@ class Study:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the answer and the best trials."""
         content = read_content(self.folder)
-        status, outcome = content.about["status"], escape(answer(content))
+        status, outcome = escape(str(content.about["status"])), escape(answer(content))
         best = table_of(content).head(SHOWN).drop(columns=["val_loss", "seconds"])
         return f"<p><b>{escape(self.name)}</b> ({status}): {outcome}</p>" + best.to_html(
             formatters={"val_accuracy": "{:.2%}".format}

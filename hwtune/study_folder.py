@@ -33,6 +33,7 @@ TRIAL_COLUMNS = (
     "reason",
 )  # fmt: skip
 SEARCHED = "config."  # begins the column of a hyperparameter that has the name of another
+LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 
@@ -117,7 +118,7 @@ class StudyFolder:
             half_written = [
                 path
                 for folder in (self.path, self.checkpoints, self.retraining, self.model)
-                for path in folder.glob(".[0-9]*-*")
+                for path in folder.glob(".[0-9a-f]*-*")
             ]
             for path in (*self.path.glob(f"{JOURNAL_LOCK}*"), *half_written):
                 if path.is_dir():
@@ -201,7 +202,7 @@ class StudyFolder:
         The numbers of those trials will be given again. A study of one machine has none; a mirror
         is copied file by file, the journal first.
         """
-        for path in self.checkpoints.glob("*.pt"):
+        for path in self.checkpoints.glob("[0-9]*.pt"):
             if int(path.stem) not in known:
                 path.unlink()
         epochs = self.read_epochs()
@@ -302,10 +303,15 @@ def create_study(
         StudyError: when it exists, or the folder cannot be written.
     """
     if wanted is not None and not (
-        wanted and Path(wanted).name == wanted and wanted[0] != "." and wanted.isprintable()
+        wanted
+        and Path(wanted).name == wanted
+        and wanted[0] != "."
+        and wanted.isprintable()
+        and len(wanted.encode()) <= LONGEST_NAME
     ):
         raise OptionError(
-            f"--name {wanted!r} is no plain folder name; give one without slash or leading dot."
+            f"--name {wanted!r} is no plain folder name; give one of at most {LONGEST_NAME} bytes "
+            "without slash or leading dot."
         )
     try:
         results.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,7 +41,7 @@ def fraction(text: str | float, *, name: str, example: float) -> float:
 
 def seconds_of(text: str | float) -> float:
     """Return the seconds of "90s", "30m", "2h" or "1h30m"; a number is seconds already."""
-    if isinstance(text, (int, float)) and text > 0:
+    if isinstance(text, (int, float)) and 0 < text < math.inf:
         return float(text)
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(text))
     parts = [int(part or 0) for part in match.groups()] if match else []

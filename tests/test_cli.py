@@ -263,6 +263,8 @@ def test_a_reference_study_without_its_journal_cannot_go_on_and_is_left_as_it_is
         (["--gpus-per-trial", "2"], ["2", "0.25"]),
         (["--sampler", "best"], ["best"]),
         (["--mirror", "nowhere://x"], ["nowhere://x", "s3://"]),
+        (["--mirror", ""], ["''", "s3://"]),
+        (["--brackets", "9"], ["--brackets 9", "rungs"]),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_named_and_leave_nothing_behind(hwtune, tmp_path, words, named):

@@ -305,6 +305,13 @@ def test_retraining_more_adds_to_the_record(study):
     assert record["configurations"][0]["name"] in names  # the winner stands first
 
 
+def test_a_cluster_that_does_not_answer_leaves_a_complete_study_as_it_was(study):
+    before = about(study)
+    words = ["resume", "s", "--trials", 10 * TRIALS, "--address", "127.0.0.1:9"]
+    assert_refused(run(words, study[0].parent), "127.0.0.1:9")
+    assert about(study) == before
+
+
 def test_a_report_can_be_made_again(study):
     (study[0] / "report.html").unlink()
     assert run(["report", study[0]], study[0]).returncode == 0

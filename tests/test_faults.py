@@ -195,6 +195,8 @@ def test_a_driver_killed_while_it_retrains_goes_on_and_tests_once(tmp_path):
     outcome = faults.retraining_killed(tmp_path / "results")
     assert whole(outcome), outcome
     assert outcome.recorded == 200  # no epoch was searched again
+    runs = StudyFolder(tmp_path / "results" / "s").read_study()["runs"]
+    assert ["forecast" in run for run in runs] == [True] + [False] * (len(runs) - 1)
     study = StudyFolder(tmp_path / "results" / "s")
     assert [run["status"] for run in study.read_study()["runs"]] == ["killed", "complete"]
     assert len(study.read_retrain()["test_openings"]) == 1

@@ -136,6 +136,19 @@ def test_a_plain_value_in_search_is_refused():
         tiny(search={"lr": 0.1})
 
 
+@pytest.mark.parametrize("bound", [None, "5M", 0, 2.5, True])
+def test_a_bound_that_is_no_number_is_refused(bound):
+    for name in ("max_parameters", "max_macs"):
+        with pytest.raises(SpaceError, match=f"{name}={bound!r} is no whole number"):
+            SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, **{name: bound})
+
+
+def test_a_choice_that_is_repeated_is_refused():
+    with pytest.raises(SpaceError, match="repeats a value"):
+        SearchSpace(question="?", data="digits", search={"batch_size": choice(32, 64, 64)})
+    SearchSpace(question="?", data="digits", search={"weight_decay": choice(0.0, 1.0)})
+
+
 def test_a_value_both_fixed_and_searched_is_refused():
     with pytest.raises(SpaceError, match="'a' is the name of a baseline and of a start"):
         SearchSpace(

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from hwtune.statistics import class_scores, confusion, welch_interval, wilson_interval
+from hwtune.statistics import (
+    class_scores,
+    confusion,
+    independent_images,
+    welch_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,9 +24,22 @@ def test_wilsons_interval(accuracy, images, low, high):
     assert wilson_interval(accuracy, images) == pytest.approx((low, high), abs=1e-4)
 
 
+def test_images_of_few_writers_tell_as_much_as_fewer_of_strangers():
+    writers = np.repeat(np.arange(10), 100)
+    alike = (writers > 0).astype(float)  # one writer is not read at all
+    # The mean of ten writers, each all or nothing, is that of ten images; t takes a quarter off.
+    assert independent_images(alike, writers) == pytest.approx(9 * (1.96 / 2.262) ** 2, abs=0.01)
+    rng = np.random.default_rng(0)
+    many = np.repeat(np.arange(500), 20)
+    chance = (rng.random(10_000) < 0.9).astype(float)
+    assert independent_images(chance, many) == pytest.approx(10_000, rel=0.1)
+    assert independent_images(np.ones(50), writers[:50]) == 50, "one writer, nothing is known"
+    assert independent_images(np.ones(1000), writers) == 1000
+
+
 def test_welchs_interval_of_a_difference():
     # Variances 1 and 4 over three values each: an error of sqrt(5 / 3), 2.94 degrees of freedom.
-    middle, low, high = welch_interval([1, 2, 3], [3, 5, 7])
+    middle, low, high = welch_interval([3, 5, 7], over=[1, 2, 3])
     assert middle == pytest.approx(3)
     half = t.ppf(0.975, (5 / 3) ** 2 / (1 / 18 + 16 / 18)) * (5 / 3) ** 0.5
     assert (low, high) == pytest.approx((3 - half, 3 + half))
@@ -30,18 +49,22 @@ LABELS, PREDICTED = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
 
 
 def test_scores_by_class():
-    scores = class_scores(LABELS, PREDICTED, ("a", "b", "c"))
+    scores = class_scores(labels=LABELS, predicted=PREDICTED, classes=("a", "b", "c"))
     assert scores["a"] == pytest.approx({"precision": 1, "recall": 0.5, "f1": 2 / 3})
     assert scores["b"] == pytest.approx({"precision": 1 / 3, "recall": 1, "f1": 0.5})
     assert scores["c"] == {"precision": 0, "recall": 0, "f1": 0}
 
 
 def test_the_confusion_is_a_matrix_of_true_by_predicted():
-    assert confusion(LABELS, PREDICTED, 3) == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+    assert confusion(labels=LABELS, predicted=PREDICTED, classes=3) == [
+        [1, 1, 0],
+        [0, 1, 0],
+        [0, 1, 0],
+    ]
 
 
 def test_beyond_a_hundred_classes_the_confusion_is_a_list():
-    assert confusion(LABELS, PREDICTED, 101) == [
+    assert confusion(labels=LABELS, predicted=PREDICTED, classes=101) == [
         {"true": 0, "predicted": 0, "count": 1},
         {"true": 0, "predicted": 1, "count": 1},
         {"true": 1, "predicted": 1, "count": 1},

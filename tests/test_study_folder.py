@@ -1,6 +1,7 @@
 import pytest
 
 from hwtune.errors import OptionError, StudyError
+from hwtune.files import replacing
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, create_study, find_study
 
@@ -24,6 +25,11 @@ def test_a_name_that_exists_is_refused(tmp_path):
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     with pytest.raises(OptionError, match="plain folder name"):
         create_study(tmp_path, name, "digits_cnn")
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="at most 200 bytes"):
+        create_study(tmp_path, "x" * 201, "digits_cnn")
 
 
 def test_results_that_are_a_file_are_refused(tmp_path):
@@ -135,10 +141,15 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     folder.journal.write_text("x" * 100_000)  # one line, never ended
     leavings = [
         folder.path / ".123-trials.csv", folder.path / "optuna.journal.lock",
-        folder.checkpoints / ".77-3",
+        *(folder.checkpoints / f".{first}3a0f51c9d2e4b67-3.pt" for first in "0123456789abcdef"),
     ]  # fmt: skip
     for path in leavings:
         path.touch()
+    with replacing(folder.checkpoints / "3.pt") as temporary:
+        temporary.touch()
+        leavings.append(temporary)
+    temporary.touch()  # as where its process was killed before it took its name
+    assert folder.forget_unknown(set()) == []  # also of a process that dies a moment later
     leavings.append(folder.path / ".88-retraining")
     (leavings[-1] / "inside").mkdir(parents=True)
     folder.repair()

@@ -85,24 +85,32 @@ def _torchvision(kind: str, title: str) -> Source:
 
         copy_torchvision(source, target)
 
-    return Source(title, 10, 28, read, find, download, place=f"{kind}/raw", copy=copy)
+    return Source(
+        title, classes=10, side=28, read=read, find=find, download=download,
+        place=f"{kind}/raw", copy=copy,
+    )  # fmt: skip
 
 
 DATASETS: dict[str, Source] = {
     "chinese_mnist": Source(
         "15 characters by 100 writers, 15,000 images 64x64 (Kaggle)",
-        15,
-        64,
-        read_chinese_mnist,
-        find_chinese_mnist,
-        _download_chinese,
+        classes=15,
+        side=64,
+        read=read_chinese_mnist,
+        find=find_chinese_mnist,
+        download=_download_chinese,
         place="chinese-mnist.zip",
         copy=copy_chinese_mnist,
     ),
     "chinese_strokes": Source(
-        "the same characters, drawn by simulated writers", 15, 64, lambda _: read_strokes()
+        "the same characters, drawn by simulated writers",
+        classes=15,
+        side=64,
+        read=lambda _: read_strokes(),
     ),
-    "digits": Source("1,797 digits 8x8, bundled with scikit-learn", 10, 8, _read_digits),
+    "digits": Source(
+        "1,797 digits 8x8, bundled with scikit-learn", classes=10, side=8, read=_read_digits
+    ),
     "mnist": _torchvision("MNIST", "70,000 digits 28x28"),
     "fashionmnist": _torchvision("FashionMNIST", "70,000 pieces of clothing 28x28"),
     "kmnist": _torchvision("KMNIST", "70,000 cursive Japanese characters 28x28"),

@@ -20,11 +20,12 @@ def to_pixels(images: torch.Tensor, *, side: int) -> torch.Tensor:
     pixels = images.unsqueeze(1)
     if side in (0, pixels.shape[-1]):
         return pixels
-    pieces = [
-        F.interpolate(piece.float(), size=(side, side), mode="bilinear", antialias=True)
-        for piece in pixels.split(1024)
-    ]
-    return torch.cat([piece.round_().clamp_(0, 255).to(torch.uint8) for piece in pieces])
+    return torch.cat([_scaled(piece, side) for piece in pixels.split(1024)])
+
+
+def _scaled(pixels: torch.Tensor, side: int) -> torch.Tensor:
+    scaled = F.interpolate(pixels.float(), size=(side, side), mode="bilinear", antialias=True)
+    return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_floats(pixels: torch.Tensor, scale: PixelScale) -> torch.Tensor:

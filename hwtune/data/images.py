@@ -141,6 +141,8 @@ def cached(name: str, source: Path | None, decode: Callable[[], Dataset]) -> Dat
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for half_written in folder.glob(f".*-{arrays.name}"):  # by a process that was killed
+            half_written.unlink(missing_ok=True)
         with replacing(arrays) as temporary:
             np.savez(temporary, **parts)
         write_atomic(about, json.dumps(known))

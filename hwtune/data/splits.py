@@ -94,7 +94,7 @@ class SearchSplit:
         return Part(self.images[which], self.labels[which])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitIndices:
     """Indices into the data set, sorted, disjoint, all of it together."""
 
@@ -196,9 +196,11 @@ def _by_test_part(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
         shuffled = np.random.default_rng(spec.seed).permutation(every[own_test:])
         middle = len(shuffled) // 2
         halves = np.sort(shuffled[:middle]), np.sort(shuffled[middle:])
-        return SplitIndices(every[:own_test], *halves)
+        return SplitIndices(train=every[:own_test], validation=halves[0], test=halves[1])
     begin = own_test - round(own_test * spec.validation)
-    return SplitIndices(every[:begin], every[begin:own_test], every[own_test:])
+    return SplitIndices(
+        train=every[:begin], validation=every[begin:own_test], test=every[own_test:]
+    )
 
 
 def take(dataset: Dataset, indices: Integers) -> Part:

@@ -90,9 +90,10 @@ def download_torchvision(kind: str, folder: Path) -> None:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none
     try:
-        raw.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging:
             getattr(sets, kind)(staging, download=True)
+            raw.mkdir(parents=True, exist_ok=True)
             for file in (Path(staging) / kind / "raw").iterdir():
                 os.replace(file, raw / file.name)
     except Exception as error:  # the network may fail in any way

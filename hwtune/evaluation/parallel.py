@@ -28,7 +28,7 @@ from hwtune.statistics import scores
 Weights = dict[str, NDArray[Any]]
 Which = slice | Integers  # of the images of a SearchSplit
 
-MAX_LOST = 2  # processes of one training
+MAX_LOST = 2  # times that a training goes on in another process after its own was lost
 LOOK = 1.0  # seconds between two looks at how far the trainings are
 
 
@@ -156,13 +156,17 @@ def read_all(
 
 
 def score(
-    labels: Integers, predicted: Integers, classes: tuple[str, ...], *, slots: Slots
+    *, labels: Integers, predicted: Integers, classes: tuple[str, ...], slots: Slots
 ) -> dict[str, Any]:
     """Return the scores by class and the confusion.
 
     In a task, whose scikit-learn would take some 70 MB of the driver.
     """
-    return ray.get(placed(scores, slots, retries=1).remote(labels, predicted, classes))
+    task = placed(scores, slots, retries=1)
+    found: dict[str, Any] = ray.get(
+        task.remote(labels=labels, predicted=predicted, classes=classes)
+    )
+    return found
 
 
 def placed(function: Callable[..., Any], slots: Slots, *, retries: int, returns: int = 1) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from hwtune.files import now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
-from hwtune.statistics import wilson_interval
+from hwtune.statistics import independent_images, wilson_interval
 from hwtune.study_folder import StudyFolder
 
 
@@ -57,6 +58,7 @@ def retrain(
     seeds: list[int],
     slots: Slots,
     join_validation: bool = True,
+    again: bool = False,
     command: str,
     console: Console,
 ) -> list[dict[str, Any]]:
@@ -69,6 +71,8 @@ def retrain(
         data: the `SearchSplit` of data set and spec, in Ray's object store.
         join_validation: whether configurations that do not watch the validation images train on
             them, too.
+        again: whether what is recorded with the same configuration and seeds is trained and tested
+            once more; otherwise its record stands, and its test images stay closed.
 
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
@@ -83,9 +87,17 @@ def retrain(
         validation = slice(count, None) if watches else None
         return Job(title, each.config, seed, data, slice(count), validation)
 
+    kept = {} if again else recorded(candidates, folder, seeds)
+    for entry in kept.values():
+        console.print(f"{entry['name']} is retrained and tested already; its record stands.")
     jobs = {
-        job(each, seed): (index, seed) for index, each in enumerate(candidates) for seed in seeds
+        job(each, seed): (index, seed)
+        for index, each in enumerate(candidates)
+        if index not in kept
+        for seed in seeds
     }
+    if not jobs:
+        return list(kept.values())
     nets: dict[tuple[int, int], Trained] = {}
     for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         if isinstance(outcome, str):
@@ -93,11 +105,14 @@ def retrain(
             continue
         nets[jobs[done]] = outcome
         console.print(f"retrained {done.title} ({len(nets)} of {len(jobs)})")
-    if not any(index == 0 for index, _ in nets):
+    if 0 not in kept and not any(index == 0 for index, _ in nets):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
 
     entries: list[dict[str, Any]] = []
     for index, each in enumerate(candidates):
+        if index in kept:
+            entries.append(kept[index])
+            continue
         own = {seed: nets[index, seed] for seed in seeds if (index, seed) in nets}
         if not own:
             continue
@@ -108,8 +123,10 @@ def retrain(
         part, images = open_test(dataset, spec)
         weights = [net.weights for net in own.values()]
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
-        scored = score(part.labels, read[0], dataset.classes, slots=slots)
-        entries.append(_tested(each, read, scored, own, part.labels, images, dataset))
+        scored = score(labels=part.labels, predicted=read[0], classes=dataset.classes, slots=slots)
+        strangers = dataset.writers if spec.kind == "writer" else None
+        writers = None if strangers is None else strangers[images]
+        entries.append(_tested(each, read, scored, own, part.labels, images, dataset, writers))
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             first = next(iter(own.values()))
@@ -123,6 +140,24 @@ def retrain(
         show(entries, candidates[0], split.train, folder)
     discard(folder.retraining)
     return entries
+
+
+def recorded(
+    candidates: Sequence[Candidate], folder: StudyFolder, seeds: list[int]
+) -> dict[int, dict[str, Any]]:
+    """Return the records, by place, of those candidates that were tested as they would be now.
+
+    The first one's is left out where `model/` is another's.
+    """
+    before = folder.read_retrain()["configurations"]
+    return {
+        index: entry
+        for index, each in enumerate(candidates)
+        for place, entry in enumerate(before)
+        if (entry["name"], entry["config"], entry["seeds"])
+        == (each.name, each.config.to_dict(), seeds)
+        and (index > 0 or place == 0)
+    }
 
 
 def show(
@@ -155,6 +190,7 @@ def _tested(
     labels: Integers,
     images: Integers,
     dataset: Dataset,
+    writers: Integers | None,
 ) -> dict[str, Any]:
     """Return what `retrain.json` says of a candidate: what its seeds read in the test images.
 
@@ -163,11 +199,13 @@ def _tested(
         scored: the scores by class and the confusion of the first.
         nets: what was trained, by its seed.
         images: which images of the data set these are.
+        writers: who wrote them, where nobody else's were trained on.
     """
-    right = [int((answer == labels).sum()) for answer in predicted]
-    accuracies = [count / len(labels) for count in right]
-    mean = sum(right) / (len(right) * len(labels))
-    low, high = wilson_interval(mean, len(labels))
+    right = np.array([answer == labels for answer in predicted])  # (seeds, images)
+    accuracies = right.mean(1).tolist()
+    mean = float(right.mean())
+    alike = None if writers is None else independent_images(right.mean(0), writers)
+    low, high = wilson_interval(mean, len(labels) if alike is None else alike)
     first = predicted[0]
     return {
         "name": each.name,
@@ -184,6 +222,7 @@ def _tested(
             "mean": mean,
             "low": low,
             "high": high,
+            **({} if alike is None else {"independent_images": round(alike)}),
             "spread": statistics.stdev(accuracies) if len(nets) > 1 else None,
             "per_seed": accuracies,
         },

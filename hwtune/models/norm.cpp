@@ -37,7 +37,7 @@ class Floats {
 public:
     explicit Floats(int64_t size) : lines((size + 15) / 16) {}
 
-    float *begin() { return lines.data()->floats; }
+    float *begin() { return reinterpret_cast<float *>(lines.data()); }
 
 private:
     struct alignas(64) Line {

@@ -105,9 +105,7 @@ def retrain_baseline(
         HwtuneError: when something the user gave is wrong; nothing is left behind then.
     """
     published = published_run(space, baseline, honest=honest)
-    config = space.config({**space.points[baseline], **published.values})
-    if epochs is not None:
-        config = replace(config, epochs=epochs)
+    config = trained_config(space, baseline, published, epochs=epochs)
     dataset = choose_data(data, space, command.console)
     measure_cost(config, classes=len(dataset.classes), side=dataset.side)
     if not honest:
@@ -131,6 +129,14 @@ def retrain_baseline(
     with begun(folder):
         run(folder, about, dataset, place=place, command=command)
     return folder
+
+
+def trained_config(
+    space: SearchSpace, baseline: str, published: Published, *, epochs: int | None
+) -> TrialConfig:
+    """Return what is trained of a baseline, for `epochs` or the authors' own length."""
+    config = space.config({**space.points[baseline], **published.values})
+    return config if epochs is None else replace(config, epochs=epochs)
 
 
 def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> None:
@@ -162,8 +168,8 @@ def run(
     """Train and test what `about` says, with the folder's lock held."""
     wanted, space, say = about["baseline"], space_from_json(about["space"]), command.console.print
     published = published_run(space, wanted["name"], honest=wanted["honest"])
-    values = {**space.points[wanted["name"]], **published.values, "epochs": wanted["epochs"]}
-    each = Candidate(wanted["name"], wanted["name"], space.config(values))
+    config = trained_config(space, wanted["name"], published, epochs=wanted["epochs"])
+    each = Candidate(wanted["name"], wanted["name"], config)
     with working(folder, about, place=place, command=command):
         slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
         about["hardware"]["parallel"] = slots.total

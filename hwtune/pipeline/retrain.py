@@ -21,6 +21,7 @@ from hwtune.pipeline.session import (
     Command,
     Place,
     mirrored,
+    planned_slots,
     same_data,
     split_of,
     writable,
@@ -80,9 +81,9 @@ def retrain_study(
             cluster.started(place.address),
         ):
             changed()
-            slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
+            slots = planned_slots(place.or_as_before(about), about)
             data = ray.put(search_split(dataset, split_of(about)))
-            retrain_best(folder, about, dataset, data, slots, retraining, command)
+            retrain_best(folder, about, dataset, data, slots, retraining, command, again=True)
 
 
 @contextmanager
@@ -103,11 +104,13 @@ def retrain_best(
     slots: Slots,
     retraining: Retraining,
     command: Command,
+    again: bool = False,
 ) -> None:
     """Choose among the finalists, retrain and test the best, and the baselines if asked.
 
     Args:
         data: the `SearchSplit` of the study, in Ray's object store.
+        again: whether what was tested before is trained and tested once more.
     """
     space, split, console = space_from_json(about["space"]), split_of(about), command.console
     tried = {
@@ -136,7 +139,7 @@ def retrain_best(
     )
     entries = retrain(
         chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,
-        command=command.text, console=console,
+        again=again, command=command.text, console=console,
     )  # fmt: skip
     say_tested(entries, console)
 

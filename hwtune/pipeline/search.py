@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 
-from hwtune import cluster
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, StudyError
@@ -25,6 +24,7 @@ from hwtune.pipeline.session import (
     close_last_run,
     mirrored,
     new_study,
+    planned_slots,
     same_data,
     split_of,
     working,
@@ -76,10 +76,11 @@ def search(
             f"--epochs {budget.epochs}: {space.name} ends each training with its max_steps, in "
             f"epoch {epochs}; leave the option out, or raise max_steps in the space."
         )
+    settings.check_length(epochs=epochs)
     steps = space.config(space.corner(largest=True)).max_steps
     searched = {"epochs", "max_steps"} & space.search.keys()
     survey(space, classes=len(dataset.classes), side=dataset.side)
-    if mirror:
+    if mirror is not None:
         open_uri(mirror)
     folder, about = new_study(
         results, name, space.name, space=space, source=source, dataset=dataset,
@@ -177,8 +178,9 @@ def run(
         data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
         to_search = about.get("search_seconds") is None
         searching = Search(folder, about, data, retraining, command, done) if to_search else None
-        need = searching.need if searching else None
-        slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
+        if searching and searching.need:
+            about["gpu_need"] = asdict(searching.need)
+        slots = planned_slots(place, about)
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)
         if searching:

@@ -60,6 +60,9 @@ class Search:
             HwtuneFailure: when there is nothing to retrain then.
         """
         about, objectives = self.about, self.settings.objectives
+        about["runs"][-1] |= {
+            "parallel": slots.total, "epochs_before": len(self.folder.read_epochs()),
+        }  # fmt: skip
         self.show_distortions()
         clock = self.clock(slots)
         known = known_points(proposed(self.folder))
@@ -85,6 +88,7 @@ class Search:
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
             about["pareto"] = pareto_front(ledger.trials.values(), objectives)
+        self.folder.write_study(about)  # that a killed retraining is gone on with, not searched for
 
     def show_distortions(self) -> None:
         """Show in TensorBoard the most that the space may do to the training images."""

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.cluster import GpuNeed, Slots, plan_slots
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
@@ -62,6 +63,12 @@ class Command:
     text: str
     began: float
     console: Console
+
+
+def planned_slots(place: Place, about: dict[str, Any]) -> Slots:
+    """Return where trainings of a study run, by what its probe saw one take of a GPU."""
+    need = GpuNeed(**about["gpu_need"]) if "gpu_need" in about else None
+    return plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
 
 
 def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:
@@ -209,27 +216,27 @@ def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) ->
     run: dict[str, Any] = {
         "command": command.text, "started": now(), "seconds": None, "status": "running",
     }  # fmt: skip
+    before = folder.read_study()
     about["runs"].append(run)
     about |= {"status": "running"}
     folder.write_study(about)
+
+    def end(status: str) -> None:
+        run.update(status=status, seconds=round(time.monotonic() - command.began, 1))
+        seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
+        about.update(status=status, seconds=seconds)
+        folder.write_study(about)
+
     try:
         yield
-        run["status"] = "complete"
-    except (KeyboardInterrupt, Halt):
-        run["status"] = "interrupted"
+    except ClusterError:
+        folder.write_study(before)  # nothing was begun
         raise
-    except BaseException:
-        run["status"] = "failed"
+    except BaseException as error:
+        with suppress(OSError):  # it still says "running", which a resume mends
+            end("interrupted" if isinstance(error, (KeyboardInterrupt, Halt)) else "failed")
         raise
-    finally:
-        run["seconds"] = round(time.monotonic() - command.began, 1)
-        seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
-        about |= {"status": run["status"], "seconds": seconds}
-        try:
-            folder.write_study(about)
-        except OSError:
-            if run["status"] == "complete":
-                raise  # it still says "running", which a resume mends
+    end("complete")
 
 
 @contextmanager

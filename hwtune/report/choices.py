@@ -95,9 +95,9 @@ def parallel_coordinates(
             tickfont={"size": 11, "color": LAYOUT["font"]["color"]},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         ),
-        layout={**titled(data), "height": 430},
+        layout={**titled(data), "height": 470},
     )
-    figure.update_layout(margin={"l": 60, "r": 60, "t": 70, "b": 30}, title=None)
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 110, "b": 30})
     return figure
 
 

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from hwtune.records import ranked
+from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
 from hwtune.report.words import percent
@@ -60,7 +61,8 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
 def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
     """Return what two studies share that were tested on the same images."""
     own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
-    return [data["sha256"], "its own" if own else split]
+    drawn = [split[name] for name in ("kind", "seed", "test")]  # before those to validate with
+    return [data["sha256"], "its own" if own else drawn]
 
 
 def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
@@ -79,9 +81,13 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
         return f"{names} were tested on different images; their accuracies do not compare."
     if min(len(best["per_seed"]), len(other["per_seed"])) < 2:
         return f"{names} need two seeds or more each to be told apart: retrain with --seeds 5."
-    if len({*best["per_seed"]}) == len({*other["per_seed"]}) == 1:
-        return f"{names} do not vary over their seeds, which therefore cannot tell them apart."
-    gain, low, high = welch_interval(other["per_seed"], best["per_seed"])
+    if alike := [each["study"] for each in (best, other) if len({*each["per_seed"]}) == 1]:
+        vary = "does not vary over its" if len(alike) == 1 else "do not vary over their"
+        return (
+            f"{names} cannot be told apart: {' and '.join(alike)} {vary} seeds, which therefore "
+            "tell nothing of chance; retrain with more."
+        )
+    gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"])
     size = other["parameters"] / best["parameters"]
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
@@ -139,8 +145,9 @@ def progress(folders: Sequence[StudyFolder]) -> go.Figure:
     """Return the lowest validation error so far of each study against its time of training."""
     figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
     for folder, colour in zip(folders, itertools.cycle(STUDIES)):
-        slots = folder.read_study()["hardware"].get("parallel") or 1
-        minutes, lowest = lowest_errors(folder.read_epochs(), slots=slots)
+        epochs = folder.read_epochs()
+        slots = trials_at_once(folder.read_study(), len(epochs))
+        minutes, lowest = lowest_errors(epochs, slots)
         figure.add_scatter(
             x=minutes,
             y=lowest,

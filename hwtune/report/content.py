@@ -51,7 +51,8 @@ def read_content(folder: StudyFolder) -> Content:
     """
     trials = folder.read_trials()
     order = ranked(trials)
-    order += [trial for trial in trials if trial not in order]
+    placed = {trial.trial for trial in order}
+    order += [trial for trial in trials if trial.trial not in placed]
     about = {"baseline": None, **folder.read_study()}
     return Content(about, order, folder.read_epochs(), folder.read_retrain())
 
@@ -110,3 +111,27 @@ def left_out(content: Content) -> list[str]:
     """Return the baselines for which the search had no time, not even for a part."""
     trained = {trial.baseline for trial in ranked(content.trials)}
     return [name for name in content.about.get("left_out", ()) if name not in trained]
+
+
+def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
+    """Return how many trials trained at once, by epoch as recorded; a resume may change that."""
+    slots = [about["hardware"].get("parallel") or 1] * epochs
+    for run in about.get("runs", ()):
+        if "epochs_before" in run:
+            begin = run["epochs_before"]
+            slots[begin:] = [run["parallel"]] * len(slots[begin:])
+    return slots
+
+
+def other_split(about: dict[str, Any]) -> str:
+    """Return a warning where the space's points were found with test images of the study, or ""."""
+    found, split = about["space"].get("found_on"), about["split"]
+    if not found or about["data"]["name"] != about["space"]["data"]:
+        return ""
+    if all(split[name] == value for name, value in found.items()):
+        return ""
+    where = ", ".join(f"{name} {value}" for name, value in found.items())
+    return (
+        f"Points that this space names were found by searches of the same data set with another "
+        f"split ({where}), which trained on or validated with images that are tested here."
+    )

@@ -72,12 +72,14 @@ def dashboards(folder: StudyFolder) -> Iterator[Dashboards]:
 
 def ray_dashboard(folder: StudyFolder) -> str:
     """Return the address of Ray's dashboard while a study is searched on this machine, or ""."""
+    runs = folder.read_study().get("runs")
+    if not runs or runs[-1].get("status") != "running":
+        return ""
     try:
         with folder.locked():
-            return ""  # nobody searches it
+            return ""  # nobody searches it: its process was killed
     except StudyError:
-        runs = folder.read_study().get("runs")
-    address = str(runs[-1].get("dashboard", "")) if runs else ""
+        address = str(runs[-1].get("dashboard", ""))
     host, _, port = address.removeprefix("http://").rpartition(":")
     if not port.isdecimal():
         return ""

@@ -23,7 +23,7 @@ MAX_ASKED = 200  # trials for which the forest is asked
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Effect:
     """What a value of a hyperparameter is worth against the one that was tried most.
 
@@ -67,9 +67,17 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
         gains = expected[:, column] - expected[:, asked.index((name, against))]
         low, high = np.quantile(gains, (0.025, 0.975))
         found.append(
-            Effect(name, value, against, values[name][value], float(expected[:, column].mean()),
-                   float(gains.mean()), float(low), float(high))
-        )  # fmt: skip
+            Effect(
+                name=name,
+                value=value,
+                against=against,
+                trials=values[name][value],
+                accuracy=float(expected[:, column].mean()),
+                gain=float(gains.mean()),
+                low=float(low),
+                high=float(high),
+            )
+        )
     return found
 
 

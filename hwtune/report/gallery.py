@@ -17,7 +17,7 @@ from hwtune.errors import DataError
 MOST = 1000  # pictures of a page
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Misread:
     """A test image and what was read in it; `source` is a data URL, `writer` may be unknown."""
 
@@ -49,11 +49,11 @@ def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread
     order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))
     return [
         Misread(
-            picture(dataset.images[each["image"]]),
-            dataset.classes[each["true"]],
-            dataset.classes[each["predicted"]],
-            each["image"],
-            None if dataset.writers is None else int(dataset.writers[each["image"]]),
+            source=picture(dataset.images[each["image"]]),
+            true=dataset.classes[each["true"]],
+            predicted=dataset.classes[each["predicted"]],
+            image=each["image"],
+            writer=None if dataset.writers is None else int(dataset.writers[each["image"]]),
         )
         for each in order[:MOST]
     ]

@@ -90,16 +90,20 @@ def learning_curves(
 
 
 def best_so_far(
-    trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord], data: str, *, slots: int
+    trials: Sequence[TrialRecord],
+    epochs: Sequence[EpochRecord],
+    data: str,
+    *,
+    slots: Sequence[int],
 ) -> go.Figure:
     """Return the lowest validation error so far against the time of training, and each trial's.
 
     Args:
         epochs: in the order in which they were recorded.
-        slots: how many trials trained at once.
+        slots: how many trials trained at once, epoch by epoch.
     """
     figure = go.Figure(layout=titled(data))
-    minutes, lowest = lowest_errors(epochs, slots=slots)
+    minutes, lowest = lowest_errors(epochs, slots)
     ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
     seen = [t for t in trials if t.best_epoch]
     figure.add_scatter(
@@ -117,14 +121,18 @@ def best_so_far(
         line={"shape": "hv", "color": COLOURS["complete"]},
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
     )
-    figure.update_xaxes(title=f"minutes of training, {slots} at once", rangemode="tozero")
+    at_once = " then ".join(str(number) for number, _ in itertools.groupby(slots))
+    figure.update_xaxes(title=f"minutes of training, {at_once} at once", rangemode="tozero")
     figure.update_yaxes(**ERRORS)
     return figure
 
 
-def lowest_errors(epochs: Sequence[EpochRecord], *, slots: int) -> tuple[list[float], list[float]]:
+def lowest_errors(
+    epochs: Sequence[EpochRecord], slots: Sequence[int]
+) -> tuple[list[float], list[float]]:
     """Return, epoch by epoch as recorded, the minutes of training and the lowest error so far."""
-    minutes = [t / slots / 60 for t in itertools.accumulate(e.seconds for e in epochs)]
+    each = (epoch.seconds / 60 / at_once for epoch, at_once in zip(epochs, slots, strict=True))
+    minutes = list(itertools.accumulate(each))
     errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
     return minutes, list(itertools.accumulate(errors, min))
 

@@ -8,7 +8,15 @@ from plotly.graph_objects import Figure
 
 from hwtune.records import pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
-from hwtune.report.content import Content, answer, gains, left_out, read_content
+from hwtune.report.content import (
+    Content,
+    answer,
+    gains,
+    left_out,
+    other_split,
+    read_content,
+    trials_at_once,
+)
 from hwtune.report.effects import effects
 from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
@@ -42,6 +50,7 @@ def write_report(folder: StudyFolder) -> None:
         answer=answer(content),
         gains=gains(content),
         left_out=left_out(content),
+        other_split=other_split(about),
         winner=winner,
         misread=misread,
         trials=content.trials,
@@ -60,15 +69,14 @@ def plots(content: Content) -> dict[str, Figure]:
     data, space = about["data"]["name"], space_from_json(about["space"])
     figures: dict[str, Figure] = {}
     if epochs:
-        quick = pareto_front(trials, ["val_accuracy", "seconds_per_image"])
+        small, quick = (
+            pareto_front(trials, ["val_accuracy", cost])
+            for cost in ("parameters", "seconds_per_image")
+        )
         figures |= {
             "curves": learning_curves(trials, epochs, data, rungs=rungs(about)),
-            "progress": best_so_far(
-                trials, epochs, data, slots=about["hardware"].get("parallel") or 1
-            ),
-            "size": tradeoff(
-                trials, content.front, data, cost=lambda t: t.parameters, title="parameters"
-            ),
+            "progress": best_so_far(trials, epochs, data, slots=trials_at_once(about, len(epochs))),
+            "size": tradeoff(trials, small, data, cost=lambda t: t.parameters, title="parameters"),
             "time": tradeoff(
                 trials, quick, data, cost=lambda t: t.seconds / t.epochs, title="seconds an epoch"
             ),

@@ -45,7 +45,8 @@ def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
         try:
             cost_of(space, values, classes=classes, side=side)
         except SpaceError as error:
-            raise SpaceError(f"Baseline {name!r} of {space.name}: {error}") from None
+            kind = "Baseline" if name in space.baselines else "Start"
+            raise SpaceError(f"{kind} {name!r} of {space.name}: {error}") from None
     points = [space.corner(largest=False), space.corner(largest=True), *random_points(space)]
     costs, why = [], ""
     for values in points:

@@ -176,4 +176,4 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
         return Probed(epochs, None)
     held = data.images.nbytes  # of the images that a trial keeps on its GPU
     seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
-    return Probed(epochs, GpuNeed(seen, free + GPU_CONTEXT_BYTES))
+    return Probed(epochs, GpuNeed(bytes=seen, memory=free + GPU_CONTEXT_BYTES))

@@ -55,8 +55,9 @@ class EarlyStopping(FIFOScheduler):
         reason = self._judge(number, result)
         if trial.config["baseline"]:
             reason = ""
-        if over := self.over(result.get("val_accuracy", math.nan)):
-            reason = f"epoch {max(result['epoch'], self.recorded(number))}: {over}"
+        new = result["epoch"] >= self.recorded(number)  # a resumed trial first tells of older ones
+        if new and (over := self.over(result.get("val_accuracy", math.nan))):
+            reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE
         self.reasons[number] = reason

@@ -62,6 +62,10 @@ class OptunaSearcher(Searcher):
         reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
             scheduler.
         gpu_slots: how many trials may ask for a GPU at once.
+
+    Attributes:
+        check: called before each proposal; raises where the user wants the search to end.
+        barren: whether it finished because too many points in a row cannot be trained.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class OptunaSearcher(Searcher):
         self.measure, self.finished = measure, finished
         self.too_large, self.too_slow = too_large, too_slow
         self.reasons, self.gpu_slots = reasons, gpu_slots
+        self.check: Callable[[], None] = lambda: None
+        self.barren = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
@@ -113,6 +119,8 @@ class OptunaSearcher(Searcher):
         """Return what the next trial should train, or FINISHED."""
         rejected = repeats = 0
         while rejected < MAX_REJECTED_IN_A_ROW:
+            self.check()
+            begun = bool(self.left_running) and COST in self.left_running[0].user_attrs
             if self.left_running:
                 trial = self._taken_up(self.left_running.pop(0))
             elif self.finished() or len(self.seen) >= size_of(self.space):
@@ -123,7 +131,7 @@ class OptunaSearcher(Searcher):
                 self.study.sampler = self.sampler(self._next_number(), self.pardoned)
                 trial = self.study.ask(dict(self.space.search))
             first = self.seen.setdefault(point(trial.params), trial.number)
-            if first != trial.number:
+            if first != trial.number and not begun:
                 repeats += 1
                 trial.set_user_attr(SAME_AS, first)
                 self.study.tell(trial, state=TrialState.FAIL)
@@ -136,6 +144,7 @@ class OptunaSearcher(Searcher):
             if gpu := len(self.on_gpu) < self.gpu_slots:
                 self.on_gpu.add(trial_id)
             return {**config, "gpu": gpu}
+        self.barren = rejected == MAX_REJECTED_IN_A_ROW
         return Searcher.FINISHED
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:

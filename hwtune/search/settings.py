@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwtune.errors import OptionError
@@ -62,6 +62,19 @@ class Settings:
         The median rule is counted as if it stopped as many.
         """
         return None if self.scheduler == "none" else self.reduction_factor
+
+    def check_length(self, *, epochs: int) -> None:
+        """Check that trials of at most `epochs` have a rung for each bracket.
+
+        Raises:
+            OptionError: when they have not.
+        """
+        longest = replace(self, brackets=1).rule(epochs=epochs)
+        if isinstance(longest, Rungs) and self.brackets > (most := len(longest.descending)):
+            raise OptionError(
+                f"--brackets {self.brackets}: trials of {epochs} epochs have {most} rungs, and as "
+                "many brackets at most; give fewer, or more --epochs."
+            )
 
     def rule(self, *, epochs: int) -> StoppingRule | None:
         """Return a fresh stopping rule for trials of at most `epochs`."""

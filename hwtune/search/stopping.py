@@ -111,17 +111,19 @@ class Brackets:
     """ASHA with several grace periods: each bracket has a ladder of its own.
 
     A trial's bracket follows from its number, in the proportions of Ray's scheduler: a ladder of
-    n rungs is taken with a probability proportional to e^n.
+    n rungs is taken with a probability proportional to e^n. There are no more than there are rungs.
     """
 
     def __init__(
         self, *, grace_period: int, reduction_factor: int, max_epochs: int, brackets: int
     ) -> None:
-        graces = [grace_period * reduction_factor**k for k in range(brackets)]
+        whole = Rungs(
+            grace_period=grace_period, reduction_factor=reduction_factor, max_epochs=max_epochs
+        )
+        graces = [rung.epoch for rung in reversed(whole.descending)][:brackets]
         self.ladders = [
             Rungs(grace_period=grace, reduction_factor=reduction_factor, max_epochs=max_epochs)
             for grace in graces
-            if grace <= max_epochs
         ]
         sizes = np.exp([len(ladder.descending) for ladder in self.ladders])
         self.shares = sizes / sizes.sum()

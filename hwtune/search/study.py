@@ -39,7 +39,7 @@ from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
-from hwtune.search.searcher import MAX_LOST, OptunaSearcher
+from hwtune.search.searcher import MAX_LOST, MAX_REJECTED_IN_A_ROW, OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
@@ -145,6 +145,7 @@ def run_search(
             console=console,
             live=live,
         )
+        searcher.check = interrupts.check
         given = {"data": data, "store": store}
         try:
             fit(runner, searcher, stopping, callback, given, slots)
@@ -153,6 +154,11 @@ def run_search(
             ledger.write(now=True)
             raise
         halting(ledger.write)(now=True)
+    if searcher.barren:
+        console.print(
+            f"The search ended: {MAX_REJECTED_IN_A_ROW:,} points in a row cannot be trained; "
+            "trials.csv says why."
+        )
     return ledger
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwtune.config import TrialConfig
 from hwtune.data.augment import augmentation_of
 from hwtune.data.batches import Batches
 from hwtune.data.splits import Part
 from hwtune.models import build_model
+from hwtune.training.average import WeightAverage
 from hwtune.training.device import Fast
 from hwtune.training.optim import Schedule, build_optimizer, build_schedule
 
@@ -39,7 +39,7 @@ class TrainState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     lr_schedule: Schedule
-    ema: AveragedModel | None
+    ema: WeightAverage | None
     random: torch.Generator
     fast: Fast
     epoch: int = 0
@@ -139,7 +139,7 @@ def start_training(
         steps=len(batches),
         max_steps=config.max_steps,
     )
-    ema = build_ema(model, config.ema) if config.ema else None
+    ema = WeightAverage(model, decay=config.ema) if config.ema else None
     state = TrainState(model, optimizer, schedule, ema, random, fast)
     watched = None if validation is None else plain_batches(validation, config, fast=fast)
     return state, batches, watched
@@ -156,22 +156,6 @@ def glorot(model: nn.Module) -> None:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """Return the exponential average of a network's weights and statistics.
-
-    The decay rises from 0.1 to its final value, so that the first epochs are not dominated by the
-    untrained network (the rule (1 + n) / (10 + n) of TensorFlow's ExponentialMovingAverage).
-    """
-
-    def update(averaged: Any, current: Any, _: Any) -> None:
-        count = int(average.n_averaged)  # this one lies on the CPU: reading it waits for no GPU
-        rate = min(decay, (1 + count) / (10 + count))
-        get_ema_multi_avg_fn(rate)(averaged, current, count)
-
-    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-    return average
 
 
 GPU_BATCH = 500  # images that validation and test read at once there

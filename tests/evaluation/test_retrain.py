@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import os
 import re
@@ -7,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ def test_the_driver_scores_without_scikit_learn():
         "from hwtune.evaluation.parallel import score\n"
         "with cluster.started(cpus=1):\n"
         "    read = np.array([0, 1, 1])\n"
-        "    found = score(read, read, ('a', 'b'), slots=cluster.plan_slots())\n"
+        "    found = score("
+        "labels=read, predicted=read, classes=('a', 'b'), slots=cluster.plan_slots())\n"
         "print(found['confusion'], found['per_class']['b']['f1'], 'sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -55,6 +56,32 @@ def test_bars_in_a_terminal_and_lines_elsewhere_say_how_far_trainings_are(monkey
     assert re.search(r"\bb .* 4/9", seen[True])
     assert "9/9" not in seen[True]
     assert seen[False] == "training: b at epoch 4\n"
+
+
+def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, console):
+    folder, config = create_study(tmp_path, None, "s"), TrialConfig(filters="4", epochs=1)
+    two = [Candidate(name, "", replace(config, lr=lr)) for name, lr in (("a", 1e-3), ("b", 1e-4))]
+    with cluster.started(cpus=2):
+        data = ray.put(search_split(digits, SplitSpec()))
+
+        def opened(candidates, **more):
+            entries = retrain(
+                candidates, digits, SplitSpec(), data, folder, seeds=[0],
+                slots=cluster.plan_slots(2), command="test", console=console, **more,
+            )  # fmt: skip
+            assert [each["name"] for each in entries] == [each.name for each in candidates]
+            record = folder.read_retrain()
+            assert record["configurations"][0] == entries[0], "whose network model/ is"
+            return [each["configuration"] for each in record["test_openings"]]
+
+        assert opened(two[:1]) == ["a"]
+        assert opened(two) == ["a", "b"]
+        assert opened(two) == ["a", "b"]
+        assert "b is retrained and tested already" in console.file.getvalue()
+        assert opened(two, again=True) == ["a", "b", "a", "b"]
+        assert opened(two[::-1])[4:] == ["b"], "the first, since model/ is another's"
+        longer = [replace(two[0], config=replace(config, epochs=2))]
+        assert opened(longer)[5:] == ["a"]
 
 
 @pytest.mark.slow
@@ -80,7 +107,7 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
 
 
 CUT_OFF = TrialConfig(filters="8", epochs=6, lr=3e-3, rotation=5.0, ema=0.9)
-WATCHING = dataclasses.replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16")
+WATCHING = replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16")
 
 
 @pytest.mark.slow
@@ -174,6 +201,6 @@ def test_a_state_belongs_to_a_title_a_configuration_and_a_seed():
     jobs = [
         Job("a", config, 0, None, slice(9)), Job("b", config, 0, None, slice(9)),
         Job("a", config, 1, None, slice(9)),
-        Job("a", dataclasses.replace(config, epochs=3), 0, None, slice(9)),
+        Job("a", replace(config, epochs=3), 0, None, slice(9)),
     ]  # fmt: skip
     assert len({state_name(job) for job in jobs}) == 4

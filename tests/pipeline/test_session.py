@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from hwtune.errors import ClusterError
 from hwtune.pipeline.session import Command, close_last_run, recorded
 from hwtune.records import EpochRecord
 from hwtune.study_folder import create_study
@@ -12,7 +13,7 @@ from hwtune.study_folder import create_study
     [(None, "complete"), (KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")],
 )
 def test_study_json_says_how_it_ended(tmp_path, console, error, status):
-    folder = create_study(tmp_path, None, "s")
+    folder = create_study(tmp_path, None, "s", about={"format": 1})
     earlier = {"command": "hwtune search", "started": "2026-01-01T00:00:00Z", "seconds": 5.0}
     seen = []
 
@@ -33,6 +34,23 @@ def test_study_json_says_how_it_ended(tmp_path, console, error, status):
     assert folder.read_study()["status"] == status
     assert 5 <= folder.read_study()["seconds"] < 6
     assert [run["status"] for run in folder.read_study()["runs"]] == ["killed", status]
+
+
+def test_a_cluster_that_cannot_be_reached_was_no_run(tmp_path, console):
+    folder = create_study(tmp_path, None, "s", about={"format": 1, "status": "complete"})
+    command = Command(text="hwtune resume s", began=time.monotonic(), console=console)
+    about = {"format": 1, "runs": []}
+    seen = []
+
+    def block():
+        with recorded(folder, about, command=command):
+            seen.append(folder.read_study()["status"])
+            raise ClusterError("nobody answers")
+
+    with pytest.raises(ClusterError):
+        block()
+    assert seen == ["running"]
+    assert folder.read_study() == {"format": 1, "status": "complete", "study": "s"}
 
 
 def test_a_killed_run_lasted_until_its_last_epoch(tmp_path):

@@ -11,7 +11,7 @@ from tests.conftest import assert_refused
 
 RESULTS = Path(__file__).parents[2] / "results"
 NAMES = ("chinese_cnn-hour", "chinese_cnn-random", "chinese_cnn-writer")
-PART = ["hash", {"kind": "random", "seed": 0}]
+PART = ["hash", ["random", 0, 0.1]]
 
 
 def winner_of(name, per_seed, parameters=100, part=PART):
@@ -38,7 +38,7 @@ def test_what_may_be_chance_is_not_called_better():
 
 def test_other_test_images_and_single_seeds_do_not_compare():
     one = winner_of("a", [0.9, 0.9])
-    other = winner_of("b", [0.8, 0.8], part=["hash", {"kind": "writer", "seed": 0}])
+    other = winner_of("b", [0.8, 0.8], part=["hash", ["writer", 0, 0.1]])
     assert "different images" in verdict(one, other)
     assert "two seeds or more" in verdict(one, winner_of("b", [0.8]))
     untested = {**one, "test_accuracy": None}
@@ -47,15 +47,24 @@ def test_other_test_images_and_single_seeds_do_not_compare():
 
 def test_a_data_set_with_a_test_part_of_its_own_is_one_test_under_every_split_that_keeps_it():
     data, other = {"sha256": "a", "test_from": 60_000}, {"sha256": "a", "test_from": None}
-    splits = [{"kind": kind, "seed": 0} for kind in ("random", "ordered", "halved")]
+    splits = [{"kind": kind, "seed": 0, "test": 0.1} for kind in ("random", "ordered", "halved")]
     own, ordered, half = (images_tested(data, each) for each in splits)
     assert own == ordered != half
     assert images_tested(other, splits[0]) != own
 
 
+def test_how_many_images_validate_does_not_change_the_test_part():
+    published, searched = (
+        describe(StudyFolder(RESULTS / name))
+        for name in ("published/chinese_cnn-lazhili8_cnn", "chinese_cnn-default")
+    )
+    assert published["test_part"] == searched["test_part"]
+
+
 def test_seeds_that_do_not_vary_tell_nothing_apart():
-    words = verdict(winner_of("a", [0.99, 0.99]), winner_of("b", [0.98, 0.98]))
-    assert words.startswith("a and b do not vary over their seeds")
+    alike = winner_of("b", [0.98, 0.98])
+    assert "a and b do not vary over their seeds" in verdict(winner_of("a", [0.99, 0.99]), alike)
+    assert "apart: b does not vary" in verdict(winner_of("a", [0.99, 0.991]), alike)
 
 
 def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hwtune.data import load_data
 from hwtune.records import TrialRecord
-from hwtune.report.content import Content, gains, left_out
+from hwtune.report.content import Content, gains, left_out, other_split, trials_at_once
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
 from hwtune.report.report import rungs, write_report
@@ -120,6 +120,26 @@ def test_baselines_left_out_are_those_without_an_epoch():
     trials = [TrialRecord(0, "a", epochs=1, best_epoch=1, val_accuracy=0.5), TrialRecord(1)]
     assert left_out(Content({"left_out": ["a", "b"]}, trials, [], {})) == ["b"]
     assert left_out(Content({}, trials, [], {})) == []
+
+
+def test_each_epoch_counts_with_the_trials_at_once_of_its_run():
+    about = {"hardware": {"parallel": 8}, "runs": [
+        {"parallel": 2, "epochs_before": 0}, {"note": "retrained only"},
+        {"parallel": 8, "epochs_before": 3},
+    ]}  # fmt: skip
+    assert trials_at_once(about, 5) == [2, 2, 2, 8, 8]
+    assert trials_at_once({"hardware": {}}, 2) == [1, 1]
+
+
+def test_points_that_were_found_on_another_split_are_told():
+    space = {"data": "d", "found_on": {"kind": "random", "seed": 0}}
+    about = {"space": space, "data": {"name": "d"}, "split": {"kind": "random", "seed": 0}}
+    assert other_split(about) == ""
+    assert "(kind random, seed 0)" in other_split({**about, "split": {"kind": "writer", "seed": 0}})
+    assert "(kind random, seed 0)" in other_split({**about, "split": {"kind": "random", "seed": 1}})
+    elsewhere = {**about, "data": {"name": "e"}, "split": {"kind": "writer", "seed": 0}}
+    assert other_split(elsewhere) == ""
+    assert other_split({**about, "space": {"data": "d"}}) == "", "of an older study"
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():

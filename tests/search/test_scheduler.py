@@ -101,9 +101,13 @@ def test_everything_stops_when_the_search_is_over():
     assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
 
 
-def test_a_trial_that_is_over_with_an_epoch_which_it_reports_again_had_all_of_them():
+def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
     scheduler = EarlyStopping(None, accuracy, lambda _: "enough", recorded={0: 5}.__getitem__)
-    assert scheduler.on_trial_result(None, ray_trial(0), {"epoch": 1, "val_accuracy": 0.5})
+    heard = [
+        scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": 0.5})
+        for epoch in range(1, 6)
+    ]
+    assert heard == ["CONTINUE"] * 4 + ["STOP"]
     assert scheduler.reasons[0] == "epoch 5: enough"
 
 

@@ -197,6 +197,38 @@ def test_a_space_with_nothing_left_ends_the_study(tmp_path):
     bridge = Bridge(tmp_path, space, too_slow=lambda cost, config: "too much")
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
     assert not bridge.ledger.trained
+    assert bridge.searcher.barren
+
+
+def test_many_refused_points_do_not_keep_a_user_waiting(tmp_path):
+    space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
+    bridge = Bridge(tmp_path, space, too_slow=lambda cost, config: "too much")
+    asked = iter(range(5))
+
+    def check():
+        if next(asked, None) is None:
+            raise KeyboardInterrupt
+
+    bridge.searcher.check = check
+    with pytest.raises(KeyboardInterrupt):
+        bridge.searcher.suggest("t")
+    assert len(bridge.ledger.rejected) == 5
+    assert not bridge.searcher.barren
+
+
+def test_a_pardoned_point_that_trains_is_no_repeat_when_its_refusal_counts_again(tmp_path):
+    search = {"lr": choice(0.1), "translation": choice(0.0, 0.5)}
+    space = replace(SPACE, search=search, baselines={})
+    first = Bridge(tmp_path, space, too_slow=slow_above(0.1))
+    run_trials(first, 1)
+    assert first.searcher.suggest("t") == Searcher.FINISHED
+    longer = Bridge(tmp_path, space, again=True)
+    number = longer.begin()["trial"]
+    longer.epoch(1, 0.5)  # and its process is killed
+    again = Bridge(tmp_path, space, too_slow=slow_above(0.1), again=True)
+    assert again.begin()["trial"] == number
+    again.epoch(2, 0.6)
+    assert again.end(full_length=True).state == TrialState.COMPLETE
 
 
 def slow_above(limit):

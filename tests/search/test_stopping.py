@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hwtune.errors import OptionError
 from hwtune.search.settings import checked_settings, settings_of
 from hwtune.search.stopping import Brackets, MedianRule, Rungs
 
@@ -152,6 +153,15 @@ def test_the_median_rule_compares_a_best_with_running_means():
     assert rule.judge(3, 1, [0.1]) == ""  # within the grace period
     expected = "epoch 2: best 0.4000, needed 0.5000 (median of the mean accuracies of 3 others)"
     assert rule.judge(3, 2, [0.4]) == expected
+
+
+def test_there_are_no_more_brackets_than_rungs():
+    brackets = Brackets(grace_period=1, reduction_factor=4, max_epochs=12, brackets=10**9)
+    assert [ladder.descending[-1].epoch for ladder in brackets.ladders] == [1, 4]
+    settings(brackets=2).check_length(epochs=12)
+    settings(scheduler="none", brackets=1).check_length(epochs=1)
+    with pytest.raises(OptionError, match=r"--brackets 3: trials of 12 epochs have 2 rungs"):
+        settings(brackets=3).check_length(epochs=12)
 
 
 def test_brackets_divide_the_trials_by_their_number_as_rays_scheduler_does_by_chance():

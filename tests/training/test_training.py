@@ -7,11 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwtune.config import TrialConfig
 from hwtune.data.splits import Part, SplitSpec, search_split
 from hwtune.errors import TrainingDiverged
+from hwtune.training.average import WeightAverage
 from hwtune.training.device import (
     ENOUGH_GAIN,
     Fast,
@@ -143,6 +146,33 @@ def test_the_weight_average_is_what_is_evaluated(parts):
         for model in (state.model, state.evaluated)
     )
     assert not torch.equal(plain, average)
+
+
+def test_the_weight_average_is_torchs_own():
+    """And so is its state, which goes on in either."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    ours = WeightAverage(model, decay=0.9)
+
+    def update(averaged, current, _):
+        count = int(theirs.n_averaged)
+        get_ema_multi_avg_fn(min(0.9, (1 + count) / (10 + count)))(averaged, current, count)
+
+    theirs = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    for _ in range(20):
+        model(torch.randn(8, 1, 8, 8))  # which moves the statistics
+        for weight in model.parameters():
+            weight.data.add_(torch.randn_like(weight), alpha=0.1)
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+    of_ours, of_theirs = ours.state_dict(), theirs.state_dict()
+    assert of_ours.keys() == of_theirs.keys()
+    floats = [name for name, value in of_ours.items() if value.is_floating_point()]
+    assert len(floats) == 6
+    assert all(torch.equal(of_ours[name], of_theirs[name]) for name in floats)
+    assert of_ours["n_averaged"] == of_theirs["n_averaged"] == 20
+    again = WeightAverage(model, decay=0.9)
+    again.load_state_dict(of_theirs)
+    assert again.n_averaged == 20
 
 
 def test_the_weight_average_is_not_held_back_by_its_beginning(parts):
