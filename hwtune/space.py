@@ -6,7 +6,7 @@ import json
 import math
 import runpy
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
@@ -88,8 +88,8 @@ class SearchSpace:
         baselines: published configurations, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines as ordinary trials.
-        found_on: fields of the split of `data` with which a search found some of these points,
-            which is no honest start on other splits of it; empty where none did.
+        found_on: fields of the split of `data` on which a search found a point, by its name. On
+            another split such a start is left out: it knows images that are tested there.
         max_parameters: a larger network is not trained.
         max_macs: a network with more multiply-accumulates an image is not trained.
 
@@ -105,7 +105,7 @@ class SearchSpace:
     baselines: Mapping[str, Hyperparameters] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
     starts: Mapping[str, Hyperparameters] = field(default_factory=dict)
-    found_on: Mapping[str, Any] = field(default_factory=dict)
+    found_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     max_parameters: int = 5_000_000
     max_macs: int = 2_000_000_000
     name: str = "space"
@@ -136,6 +136,9 @@ class SearchSpace:
                 self._check_point(f"{kind} {name!r}", values)
         if both := self.baselines.keys() & self.starts.keys():
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
+        for name in self.found_on:
+            if name not in self.points:
+                raise SpaceError(f"found_on[{name!r}] is no baseline and no start; take it out.")
         for name, published in self.published.items():
             if name not in self.baselines:
                 raise SpaceError(
@@ -193,6 +196,22 @@ class SearchSpace:
     def points(self) -> dict[str, Hyperparameters]:
         """Return the points that have a name: the baselines, then the starts."""
         return {**self.baselines, **self.starts}
+
+    def found_elsewhere(self, data: str, split: Mapping[str, Any]) -> list[str]:
+        """Return the points that were found on another split of these data, by name."""
+        return [
+            name
+            for name, fields in self.found_on.items()
+            if data == self.data and any(split[key] != value for key, value in fields.items())
+        ]
+
+    def without_starts(self, names: Sequence[str]) -> SearchSpace:
+        """Return the space without some of its starts."""
+
+        def left(points: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: each for name, each in points.items() if name not in names}
+
+        return replace(self, starts=left(self.starts), found_on=left(self.found_on))
 
     def with_epochs(self, epochs: int) -> SearchSpace:
         """Return the space with this length for every trial."""

@@ -143,6 +143,14 @@ def test_a_bound_that_is_no_number_is_refused(bound):
             SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, **{name: bound})
 
 
+def test_a_point_that_was_found_must_be_there():
+    with pytest.raises(SpaceError, match=r"found_on\['a'\] is no baseline"):
+        SearchSpace(
+            question="?", data="digits", search={"lr": choice(0.1)},
+            found_on={"a": {"kind": "random"}},
+        )  # fmt: skip
+
+
 def test_a_choice_that_is_repeated_is_refused():
     with pytest.raises(SpaceError, match="repeats a value"):
         SearchSpace(question="?", data="digits", search={"batch_size": choice(32, 64, 64)})

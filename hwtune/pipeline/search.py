@@ -70,6 +70,12 @@ def search(
     dataset = choose_data(data, space, command.console)
     if retraining.finalists > 1:
         check_folds(dataset, split, retraining.folds)
+    elsewhere = space.found_elsewhere(dataset.name, split.to_dict())
+    if known := [name for name in elsewhere if name in space.starts]:
+        space = space.without_starts(known)
+        command.console.print(
+            f"Left out, for a search on another split of these images found it: {', '.join(known)}."
+        )
     epochs = longest(space, images=len(split_indices(dataset, split).train))
     if budget.epochs is not None and epochs < budget.epochs:
         raise OptionError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
 from hwtune.report.words import percent
+from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 
 
@@ -124,14 +125,11 @@ def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
 
 
 def other_split(about: dict[str, Any]) -> str:
-    """Return a warning where the space's points were found with test images of the study, or ""."""
-    found, split = about["space"].get("found_on"), about["split"]
-    if not found or about["data"]["name"] != about["space"]["data"]:
+    """Return a warning where points of the space were found on another split, or ""."""
+    names = space_from_json(about["space"]).found_elsewhere(about["data"]["name"], about["split"])
+    if not names:
         return ""
-    if all(split[name] == value for name, value in found.items()):
-        return ""
-    where = ", ".join(f"{name} {value}" for name, value in found.items())
     return (
-        f"Points that this space names were found by searches of the same data set with another "
-        f"split ({where}), which trained on or validated with images that are tested here."
+        f"Found on another split of the same data set, which trained on or validated with images "
+        f"that are tested here: {', '.join(names)}."
     )

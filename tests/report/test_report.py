@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,14 +133,17 @@ def test_each_epoch_counts_with_the_trials_at_once_of_its_run():
 
 
 def test_points_that_were_found_on_another_split_are_told():
-    space = {"data": "d", "found_on": {"kind": "random", "seed": 0}}
-    about = {"space": space, "data": {"name": "d"}, "split": {"kind": "random", "seed": 0}}
-    assert other_split(about) == ""
-    assert "(kind random, seed 0)" in other_split({**about, "split": {"kind": "writer", "seed": 0}})
-    assert "(kind random, seed 0)" in other_split({**about, "split": {"kind": "random", "seed": 1}})
-    elsewhere = {**about, "data": {"name": "e"}, "split": {"kind": "writer", "seed": 0}}
-    assert other_split(elsewhere) == ""
-    assert other_split({**about, "space": {"data": "d"}}) == "", "of an older study"
+    found = {"kind": "random", "seed": 0}
+    space = replace(SPACE, starts={"s": {"lr": 0.01, "pool": "max"}}, found_on={"s": found})
+
+    def told(name="digits", space=space, **split):
+        about = {"space": space.to_json(), "data": {"name": name}, "split": {**found, **split}}
+        return other_split(about)
+
+    assert told() == told("mnist", kind="writer") == told(space=SPACE, kind="writer") == ""
+    assert told(kind="writer").endswith("that are tested here: s.")
+    assert told(seed=1) == told(kind="writer")
+    assert space.without_starts(["s"]) == SPACE
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():
