@@ -108,10 +108,13 @@ class Search:
         """Return the time of the whole study, which began before this command where it resumes."""
         counts = self.about["split"]["counts"]
         return Clock(
-            slots.total, slots.parallel, self.retraining,
-            (counts["train"] + counts["validation"]) / counts["train"],
-            self.retrain_epochs, self.command.began - self.spent,
-        )  # fmt: skip
+            parallel=slots.total,
+            retrainings=slots.parallel,
+            retraining=self.retraining,
+            retrain_growth=(counts["train"] + counts["validation"]) / counts["train"],
+            retrain_epochs=self.retrain_epochs,
+            started=self.command.began - self.spent,
+        )
 
     def retrain_epochs(self, trial: TrialRecord) -> int:
         """Return how long a trial would be retrained."""

@@ -113,7 +113,7 @@ class Retraining:
     baselines: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Clock:
     """The time of a study, part of which belongs to the retraining after the search.
 

@@ -18,7 +18,7 @@ BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines togeth
 CLOSING_SHARE = 1 / 2  # of the time of the command, that retraining may take
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What a study is expected to be; `seconds` of all its runs together."""
 
@@ -144,5 +144,7 @@ class Outlook:
             trials, trained, busy = trials + 1, trained + length, seconds
         searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))
         return Forecast(
-            trials, round(trained), self.clock.elapsed + searching + self.closing(self.epochs)
+            trials=trials,
+            epochs=round(trained),
+            seconds=self.clock.elapsed + searching + self.closing(self.epochs),
         )

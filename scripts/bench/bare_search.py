@@ -55,7 +55,10 @@ def bare_search(
     ledger = run_search(
         space, data, store, folder, Settings(**settings),
         costs=[], cost=CostModel(), budget=Budget(trials=trials),
-        clock=Clock(slots.total, slots.parallel, Retraining(seeds=1), 1.0, lambda _: 1),
+        clock=Clock(
+            parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
+            retrain_growth=1.0, retrain_epochs=lambda _: 1,
+        ),
         slots=slots, console=Console(file=io.StringIO()), runner=runner,
     )  # fmt: skip
     return folder, ledger

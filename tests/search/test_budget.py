@@ -45,8 +45,11 @@ def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
     return record
 
 
-def clock(**changes):
-    return Clock(2, 2, Retraining(**changes), 1.5, lambda trial: trial.best_epoch)
+def clock(slots=2, retrainings=2, **changes):
+    return Clock(
+        parallel=slots, retrainings=retrainings, retraining=Retraining(**changes),
+        retrain_growth=1.5, retrain_epochs=lambda trial: trial.best_epoch,
+    )  # fmt: skip
 
 
 TRIALS = [trial(0, [0.5, 0.9, 0.8, 0.8]), trial(1, [0.4, 0.5], baseline="old", seconds=20.0)]
@@ -58,7 +61,7 @@ def test_the_retraining_is_reserved_in_rounds():
 
 
 def test_where_the_gpus_alone_retrain_more_rounds_are_reserved():
-    mixed = Clock(6, 1, Retraining(), 1.5, lambda trial: trial.best_epoch)
+    mixed = clock(6, 1)
     assert mixed.reserve(TRIALS, 99.0) == pytest.approx(15 + 3 * 2 * 10 * 1.5)
 
 
@@ -199,10 +202,9 @@ def outlook(budget, slots=2, **changes):
     cost.observe(macs=10**7, images=1000, seconds=1.0)
     quick = Cost(1000, 10**7)
     given = {"baselines": {}, "starts": {}, "good": [], "factor": None, "learns": False, **changes}
-    time = Clock(slots, slots, Retraining(), 1.5, lambda trial: trial.best_epoch)
     return Outlook(
-        cost=cost, budget=budget, clock=time, typical=[quick], images=1000, epochs=10,
-        retrained=0, **given,
+        cost=cost, budget=budget, clock=clock(slots, slots), typical=[quick], images=1000,
+        epochs=10, retrained=0, **given,
     )  # fmt: skip
 
 
