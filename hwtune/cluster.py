@@ -181,7 +181,7 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         cpus: of this machine's cluster; 0: those that the process may use.
 
     Raises:
-        HwtuneError: when there is no cluster at `address`.
+        HwtuneError: when there is no cluster at `address`, or none can be started here.
     """
     if ray.is_initialized():
         yield ""
@@ -292,10 +292,10 @@ def _start_here(cpus: int) -> Any:
                 logging_level=logging.ERROR,
                 configure_logging=True,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises nothing better for much of what may go wrong
         raise ClusterError(
-            f"Ray does not start on this machine ({in_a_line(error)}); its files lie in the "
-            "system's temporary folder, which RAY_TMPDIR moves: it needs room and a short name."
+            f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
+            "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
         ) from None
 
 

@@ -58,6 +58,9 @@ def _ranged(kind: Any, low: float, high: float, **options: bool) -> Any:
         raise SpaceError(f"A range from {low} to {high} is not possible: {error}") from None
 
 
+SPLIT_FIELDS = ("kind", "seed", "validation", "test")  # of `hwtune.data.splits.SplitSpec`
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """How the authors of a baseline trained it, where that is no part of its point of the space.
@@ -136,9 +139,14 @@ class SearchSpace:
                 self._check_point(f"{kind} {name!r}", values)
         if both := self.baselines.keys() & self.starts.keys():
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
-        for name in self.found_on:
+        for name, split in self.found_on.items():
             if name not in self.points:
                 raise SpaceError(f"found_on[{name!r}] is no baseline and no start; take it out.")
+            if not isinstance(split, Mapping) or split.keys() - SPLIT_FIELDS:
+                raise SpaceError(
+                    f"found_on[{name!r}]={split!r} is no split; give its "
+                    f'{", ".join(SPLIT_FIELDS)}, as in {{"kind": "random", "seed": 0}}.'
+                )
         for name, published in self.published.items():
             if name not in self.baselines:
                 raise SpaceError(

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -33,6 +34,7 @@ TRIAL_COLUMNS = (
     "reason",
 )  # fmt: skip
 SEARCHED = "config."  # begins the column of a hyperparameter that has the name of another
+TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins what is written, or being deleted
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
@@ -118,7 +120,8 @@ class StudyFolder:
             half_written = [
                 path
                 for folder in (self.path, self.checkpoints, self.retraining, self.model)
-                for path in folder.glob(".[0-9a-f]*-*")
+                for path in folder.glob(".*-*")
+                if TEMPORARY.match(path.name)
             ]
             for path in (*self.path.glob(f"{JOURNAL_LOCK}*"), *half_written):
                 if path.is_dir():

@@ -149,6 +149,12 @@ def test_a_point_that_was_found_must_be_there():
             question="?", data="digits", search={"lr": choice(0.1)},
             found_on={"a": {"kind": "random"}},
         )  # fmt: skip
+    for wrong in ({"kid": "random"}, "random"):
+        with pytest.raises(SpaceError, match=r"=.* is no split; give its kind, seed"):
+            SearchSpace(
+                question="?", data="digits", search={"lr": choice(0.1)}, starts={"a": {"lr": 0.1}},
+                found_on={"a": wrong},
+            )  # fmt: skip
 
 
 def test_a_choice_that_is_repeated_is_refused():

@@ -27,7 +27,8 @@ def test_wilsons_interval(accuracy, images, low, high):
 def test_images_of_few_writers_tell_as_much_as_fewer_of_strangers():
     writers = np.repeat(np.arange(10), 100)
     alike = (writers > 0).astype(float)  # one writer is not read at all
-    # The mean of ten writers, each all or nothing, is that of ten images; t takes a quarter off.
+    # The mean of ten writers, each all or nothing, is that of ten images, of whose variance nine
+    # are known; t takes a quarter off.
     assert independent_images(alike, writers) == pytest.approx(9 * (1.96 / 2.262) ** 2, abs=0.01)
     rng = np.random.default_rng(0)
     many = np.repeat(np.arange(500), 20)

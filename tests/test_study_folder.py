@@ -152,7 +152,10 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     assert folder.forget_unknown(set()) == []  # also of a process that dies a moment later
     leavings.append(folder.path / ".88-retraining")
     (leavings[-1] / "inside").mkdir(parents=True)
+    mine = folder.path / ".backup-2026"
+    mine.mkdir()
     folder.repair()
+    assert mine.is_dir(), "the user's own"
     assert (folder.path / "epochs.csv").read_text() == head
     assert folder.journal.read_text() == ""
     assert not any(path.exists() for path in leavings)

@@ -24,7 +24,7 @@ from hwtune.data.splits import Part, SearchSplit, SplitSpec
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
-from hwtune.evaluation.saved import save_model
+from hwtune.evaluation.saved import save_model, saved_config
 from hwtune.files import now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
@@ -97,6 +97,8 @@ def retrain(
         for seed in seeds
     }
     if not jobs:
+        if folder.retraining.is_dir():
+            discard(folder.retraining)
         return list(kept.values())
     nets: dict[tuple[int, int], Trained] = {}
     for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
@@ -149,14 +151,14 @@ def recorded(
 
     The first one's is left out where `model/` is another's.
     """
-    before = folder.read_retrain()["configurations"]
+    before, model = folder.read_retrain()["configurations"], saved_config(folder.model)
     return {
         index: entry
         for index, each in enumerate(candidates)
         for place, entry in enumerate(before)
         if (entry["name"], entry["config"], entry["seeds"])
         == (each.name, each.config.to_dict(), seeds)
-        and (index > 0 or place == 0)
+        and (index > 0 or (place == 0 and entry["config"] == model))
     }
 
 
@@ -199,7 +201,7 @@ def _tested(
         scored: the scores by class and the confusion of the first.
         nets: what was trained, by its seed.
         images: which images of the data set these are.
-        writers: who wrote them, where nobody else's were trained on.
+        writers: who wrote them, where nothing by them was trained on; else None.
     """
     right = np.array([answer == labels for answer in predicted])  # (seeds, images)
     accuracies = right.mean(1).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def save_model(
         "weights_sha256": file_hash(folder / "model.safetensors"),
     }
     write_atomic(folder / "model.json", dump(about))
+
+
+def saved_config(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration of the model in `folder`, None where there is none that reads."""
+    try:
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = about["config"]
+        return config
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def file_hash(path: Path) -> str:

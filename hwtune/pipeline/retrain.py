@@ -81,7 +81,7 @@ def retrain_study(
             cluster.started(place.address),
         ):
             changed()
-            slots = planned_slots(place.or_as_before(about), about)
+            slots = planned_slots(place, about)
             data = ray.put(search_split(dataset, split_of(about)))
             retrain_best(folder, about, dataset, data, slots, retraining, command, again=True)
 

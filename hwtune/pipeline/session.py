@@ -66,8 +66,10 @@ class Command:
 
 
 def planned_slots(place: Place, about: dict[str, Any]) -> Slots:
-    """Return where trainings of a study run, by what its probe saw one take of a GPU."""
-    need = GpuNeed(**about["gpu_need"]) if "gpu_need" in about else None
+    """Return where trainings of a study run, by what its probe saw one take of the same GPUs."""
+    seen = about.get("gpu_need", {})
+    same = seen.get("gpus") == hardware()["gpus"]
+    need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
     return plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
 
 

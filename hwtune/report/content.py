@@ -127,6 +127,8 @@ def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
 def other_split(about: dict[str, Any]) -> str:
     """Return a warning where points of the space were found on another split, or ""."""
     names = space_from_json(about["space"]).found_elsewhere(about["data"]["name"], about["split"])
+    if about.get("baseline"):
+        names = [name for name in names if name == about["baseline"]["name"]]
     if not names:
         return ""
     return (

@@ -21,6 +21,7 @@ from hwtune.evaluation import parallel, view
 from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.evaluation.tasks import packed, train_one
+from hwtune.statistics import wilson_interval
 from hwtune.study_folder import create_study
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import train_config
@@ -76,12 +77,39 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
 
         assert opened(two[:1]) == ["a"]
         assert opened(two) == ["a", "b"]
+        folder.retraining.mkdir()  # of a process that was killed after its last record
         assert opened(two) == ["a", "b"]
+        assert not folder.retraining.exists()
         assert "b is retrained and tested already" in console.file.getvalue()
         assert opened(two, again=True) == ["a", "b", "a", "b"]
         assert opened(two[::-1])[4:] == ["b"], "the first, since model/ is another's"
         longer = [replace(two[0], config=replace(config, epochs=2))]
         assert opened(longer)[5:] == ["a"]
+        (folder.model / "model.json").unlink()
+        assert opened(longer)[6:] == ["a"], "its model is gone"
+
+
+def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
+    writers = np.arange(len(digits.labels)) % 30
+    written = replace(digits, writers=writers)
+    each = Candidate("a", "", TrialConfig(filters="4", epochs=1, lr=1e-3))
+    seen = {}
+    with cluster.started(cpus=2):
+        for kind in ("writer", "random"):
+            spec = SplitSpec(kind=kind)
+            (entry,) = retrain(
+                [each], written, spec, ray.put(search_split(written, spec)),
+                create_study(tmp_path, kind, "s"), seeds=[0, 1], slots=cluster.plan_slots(2),
+                command="test", console=console,
+            )  # fmt: skip
+            seen[kind] = entry["test_accuracy"]
+            assert 0.1 < seen[kind]["mean"] < 1
+    assert "independent_images" not in seen["random"]
+    strangers = seen["writer"]
+    assert 1 <= strangers["independent_images"] <= 180  # three writers, whose t is 4.3
+    low, high = wilson_interval(strangers["mean"], strangers["independent_images"])
+    assert strangers["low"] == pytest.approx(low, abs=0.01)
+    assert strangers["high"] == pytest.approx(high, abs=0.01)
 
 
 @pytest.mark.slow

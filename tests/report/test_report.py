@@ -144,6 +144,9 @@ def test_points_that_were_found_on_another_split_are_told():
     assert told(kind="writer").endswith("that are tested here: s.")
     assert told(seed=1) == told(kind="writer")
     assert space.without_starts(["s"]) == SPACE
+    about = {"space": space.to_json(), "data": {"name": "digits"}, "split": {**found, "seed": 1}}
+    assert other_split({**about, "baseline": {"name": "another"}}) == ""
+    assert other_split({**about, "baseline": {"name": "s"}}) == told(seed=1)
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():
