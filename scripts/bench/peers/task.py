@@ -31,7 +31,8 @@ def _space() -> SearchSpace:
         space, name="peers", question="Which tuner is the quickest?",
         fixed={**space.fixed, **SMALL, "epochs": EPOCHS},
         search={key: each for key, each in space.search.items() if key not in SMALL},
-        baselines={}, published={}, starts={}, max_parameters=10**9, max_macs=10**12,
+        baselines={}, published={}, starts={}, found_on={}, max_parameters=10**9,
+        max_macs=10**12,
     )  # fmt: skip
 
 
