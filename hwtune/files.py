@@ -7,12 +7,15 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -29,12 +32,22 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside a file; what is written there takes its place at the end."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}-{path.name}")
+    temporary = beside(path)
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """Return a temporary name for a file or folder, in the same folder."""
+    return path.with_name(f".{secrets.token_hex(8)}-{path.name}")
+
+
+def left_over(folder: Path, name: str = "*") -> list[Path]:
+    """Return what killed processes left under temporary names of a file or folder, or of all."""
+    return [path for path in folder.glob(f".*-{name}") if TEMPORARY.match(path.name)]
 
 
 def csv_line(values: Iterable[Any]) -> str:

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hwtune.errors import OptionError, StudyError
-from hwtune.files import csv_line, cut_to_last_newline, dump, now, write_atomic
+from hwtune.files import csv_line, cut_to_last_newline, dump, left_over, now, write_atomic
 from hwtune.records import EpochRecord, TrialRecord
 
 FORMAT = 1
@@ -34,7 +33,6 @@ TRIAL_COLUMNS = (
     "reason",
 )  # fmt: skip
 SEARCHED = "config."  # begins the column of a hyperparameter that has the name of another
-TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins what is written, or being deleted
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
@@ -120,8 +118,7 @@ class StudyFolder:
             half_written = [
                 path
                 for folder in (self.path, self.checkpoints, self.retraining, self.model)
-                for path in folder.glob(".*-*")
-                if TEMPORARY.match(path.name)
+                for path in left_over(folder)
             ]
             for path in (*self.path.glob(f"{JOURNAL_LOCK}*"), *half_written):
                 if path.is_dir():

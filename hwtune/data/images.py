@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hwtune.errors import DataError
-from hwtune.files import replacing, write_atomic
+from hwtune.files import left_over, replacing, write_atomic
 
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
@@ -141,7 +141,7 @@ def cached(name: str, source: Path | None, decode: Callable[[], Dataset]) -> Dat
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for half_written in folder.glob(f".*-{arrays.name}"):  # by a process that was killed
+        for half_written in left_over(folder, arrays.name):
             half_written.unlink(missing_ok=True)
         with replacing(arrays) as temporary:
             np.savez(temporary, **parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model, saved_config
-from hwtune.files import now
+from hwtune.files import beside, now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
@@ -179,7 +178,7 @@ def show(
 
 def discard(states: Path) -> None:
     """Remove the states of trainings, of which a last one may still be on its way to the disk."""
-    gone = states.with_name(f".{os.getpid()}-{states.name}")
+    gone = beside(states)
     states.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
