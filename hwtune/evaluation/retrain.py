@@ -86,7 +86,7 @@ def retrain(
         validation = slice(count, None) if watches else None
         return Job(title, each.config, seed, data, slice(count), validation)
 
-    kept = {} if again else recorded(candidates, folder, seeds)
+    kept = {} if again else tested_already(candidates, folder, seeds)
     for entry in kept.values():
         console.print(f"{entry['name']} is retrained and tested already; its record stands.")
     jobs = {
@@ -126,8 +126,12 @@ def retrain(
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
         scored = score(labels=part.labels, predicted=read[0], classes=dataset.classes, slots=slots)
         strangers = dataset.writers if spec.kind == "writer" else None
-        writers = None if strangers is None else strangers[images]
-        entries.append(_tested(each, read, scored, own, part.labels, images, dataset, writers))
+        entries.append(
+            _tested(
+                each, own, dataset, predicted=read, labels=part.labels, images=images,
+                writers=None if strangers is None else strangers[images], scored=scored,
+            )
+        )  # fmt: skip
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             first = next(iter(own.values()))
@@ -143,7 +147,7 @@ def retrain(
     return entries
 
 
-def recorded(
+def tested_already(
     candidates: Sequence[Candidate], folder: StudyFolder, seeds: list[int]
 ) -> dict[int, dict[str, Any]]:
     """Return the records, by place, of those candidates that were tested as they would be now.
@@ -185,22 +189,24 @@ def discard(states: Path) -> None:
 
 def _tested(
     each: Candidate,
-    predicted: list[Integers],
-    scored: dict[str, Any],
     nets: dict[int, Trained],
+    dataset: Dataset,
+    *,
+    predicted: list[Integers],
     labels: Integers,
     images: Integers,
-    dataset: Dataset,
     writers: Integers | None,
+    scored: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what `retrain.json` says of a candidate: what its seeds read in the test images.
 
     Args:
-        predicted: the classes that each seed's network read.
-        scored: the scores by class and the confusion of the first.
         nets: what was trained, by its seed.
+        predicted: the classes that each seed's network read.
+        labels: the true ones.
         images: which images of the data set these are.
         writers: who wrote them, where nothing by them was trained on; else None.
+        scored: the scores by class and the confusion of the first seed's network.
     """
     right = np.array([answer == labels for answer in predicted])  # (seeds, images)
     accuracies = right.mean(1).tolist()

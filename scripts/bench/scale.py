@@ -6,12 +6,15 @@ Everything but training is hwtune's own. Writes results/bench/scale.json and .md
 
 The table shows a study in quarters, from proposal to proposal: figures that do not grow from line
 to line do not grow with the number of trials. What the end of a study costs is no trial's share,
-and has a line of its own.
+and has a line of its own. Each study runs in a process of its own, on one thread.
 """
 
 import argparse
+import contextlib
 import itertools
+import json
 import os
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +31,9 @@ from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
 from scripts.bench.bare_search import bare_search
-from scripts.bench.outcome import publish, table
+from scripts.bench.outcome import in_process, publish, table
 
+MODULE = "scripts.bench.scale"  # this one
 NODES, SLOTS, SECONDS, EPOCHS = 3, 32, 1.0, 3
 SPACE = SearchSpace(
     question="What does a trial cost the driver?",
@@ -150,8 +154,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"], choices=SAMPLERS)
+    parser.add_argument("--one", metavar="SAMPLER", help="as the program does")
     options = parser.parse_args()
-    rows = [line for name in options.samplers for line in quarters(run(options.trials, name), name)]
+    if options.one:
+        with contextlib.redirect_stdout(sys.stderr):
+            lines = quarters(run(options.trials, options.one), options.one)
+        print(json.dumps(lines))
+        return
+    rows = []
+    for sampler in options.samplers:
+        rows += in_process(MODULE, sampler, "--trials", str(options.trials))
     text = (
         f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
         f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "
