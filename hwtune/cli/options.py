@@ -102,7 +102,7 @@ Parallel = Annotated[
     typer.Option(
         parser=option(positive),
         metavar="N",
-        help="Trainings at once; default: one a CPU, or by GPU memory.",
+        help="Trainings at once; default: one a CPU, or by GPU memory; to resume: as before.",
     ),
 ]
 Address = Annotated[
@@ -114,7 +114,7 @@ GpusPerTrial = Annotated[
     typer.Option(
         parser=option(share_of),
         metavar="SHARE",
-        help="Part of a GPU a training takes; default: by memory.",
+        help="Part of a GPU a training takes; default: by memory; to resume: as before.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
@@ -135,7 +135,9 @@ SplitSeed = Annotated[
 ]
 Name = Annotated[
     str | None,
-    typer.Option(help="Name of the folder; default: SPACE, or SPACE-DATA; then with -2, -3 ..."),
+    typer.Option(
+        help="Name of the folder; default: SPACE, SPACE-DATA or SPACE-BASELINE; then with -2 ..."
+    ),
 ]
 Trials = Annotated[
     int | None,

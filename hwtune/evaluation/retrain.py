@@ -70,8 +70,9 @@ def retrain(
         data: the `SearchSplit` of data set and spec, in Ray's object store.
         join_validation: whether configurations that do not watch the validation images train on
             them, too.
-        again: whether what is recorded with the same configuration and seeds is trained and tested
-            once more; otherwise its record stands, and its test images stay closed.
+        again: whether what is recorded with the same configuration and these seeds, or more, is
+            trained and tested once more; otherwise its record stands, and its test images stay
+            closed.
 
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
@@ -152,15 +153,15 @@ def tested_already(
 ) -> dict[int, dict[str, Any]]:
     """Return the records, by place, of those candidates that were tested as they would be now.
 
-    The first one's is left out where `model/` is another's.
+    More seeds are as good. The first one's is left out where `model/` is another's.
     """
     before, model = folder.read_retrain()["configurations"], saved_config(folder.model)
     return {
         index: entry
         for index, each in enumerate(candidates)
         for place, entry in enumerate(before)
-        if (entry["name"], entry["config"], entry["seeds"])
-        == (each.name, each.config.to_dict(), seeds)
+        if (entry["name"], entry["config"]) == (each.name, each.config.to_dict())
+        and set(seeds) <= set(entry["seeds"])
         and (index > 0 or (place == 0 and entry["config"] == model))
     }
 

@@ -110,6 +110,11 @@ def retrain_baseline(
     measure_cost(config, classes=len(dataset.classes), side=dataset.side)
     if not honest:
         split = published_split(published, dataset, seed=split.seed)
+        if config.needs_validation and not len(split_indices(dataset, split).validation):
+            raise SpaceError(
+                f"{baseline} of {space.name} watches validation images while it trains, of which "
+                "its published split has none; give the split a validation part."
+            )
     folder, about = new_study(
         results, name, f"{space.name}-{baseline}{'-honest' if honest else ''}", space=space,
         source=source, dataset=dataset, split=split, command=command,

@@ -29,8 +29,8 @@ class Effect:
 
     Attributes:
         trials: in which the value was tried.
-        accuracy: expected validation accuracy in [0, 1] if every trial had had the value.
-        gain: by how much that is above the accuracy with `against`.
+        gain: by how much the expected validation accuracy in [0, 1], if every trial had had the
+            value, is above that with `against`.
         low, high: the 95 % interval of the gain; 0 for `against` itself.
     """
 
@@ -38,7 +38,6 @@ class Effect:
     value: bool | int | float | str
     against: bool | int | float | str
     trials: int
-    accuracy: float
     gain: float
     low: float
     high: float
@@ -72,7 +71,6 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
                 value=value,
                 against=against,
                 trials=values[name][value],
-                accuracy=float(expected[:, column].mean()),
                 gain=float(gains.mean()),
                 low=float(low),
                 high=float(high),

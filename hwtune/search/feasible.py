@@ -34,9 +34,9 @@ def too_large(space: SearchSpace, cost: Cost) -> str:
 
 
 def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
-    """Return the costs of those random points of a space that can be trained.
+    """Return the costs of both corners of a space and of random points, where they can be trained.
 
-    Baselines and both corners are built too.
+    Baselines and starts are built too.
 
     Raises:
         SpaceError: when a baseline cannot be built, or none of the points can be trained.

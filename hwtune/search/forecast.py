@@ -38,7 +38,7 @@ class Outlook:
     Attributes:
         baselines, starts: costs of the known points that are still to be trained, by name.
         retrained: how many baselines are retrained.
-        good, typical: costs of points known to work, and of random ones.
+        good, typical: costs of points known to work, and those of `survey`.
         images: training images of an epoch.
         epochs: the length of a trial.
         factor: one in how many trials goes on at a rung, None where none is stopped early.

@@ -51,21 +51,18 @@ class Ledger:
             self.leader = next(iter(ranked(self.trials.values())), None)
         return self.leader
 
-    def start(
-        self, number: int, config: Hyperparameters, *, baseline: str, cost: Cost
-    ) -> TrialRecord:
+    def start(self, number: int, config: Hyperparameters, *, baseline: str, cost: Cost) -> None:
         """Begin a trial, or go on with one that has epochs."""
         self.costs[number] = cost
         record = self.trials.get(number)
         if record is not None and record.epochs:
             self.live[number] = record
             self.folder.log(number, f"taken up again after epoch {record.epochs}")
-            return record
+            return
         record = TrialRecord(number, baseline, config=config, parameters=cost.parameters)
         self.trials[number] = self.live[number] = record
         self.folder.log(number, f"start {baseline} {config}")
         self.write()
-        return record
 
     def epoch(self, epoch: EpochRecord) -> None:
         """Add an epoch of a running trial."""
@@ -79,14 +76,13 @@ class Ledger:
             f"{epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.4f}, {epoch.seconds:.1f} s",
         )
 
-    def finish(self, number: int, state: str, reason: str = "") -> TrialRecord:
+    def finish(self, number: int, state: str, reason: str = "") -> None:
         """End a trial as complete, stopped or failed."""
         record = self.trials[number]
         record.state, record.reason = state, reason  # type: ignore[assignment]
         self.live.pop(number, None)
         self.folder.log(number, f"{state} {reason}".rstrip())
         self.write()
-        return record
 
     def write(self, *, now: bool = False) -> None:
         """Write `trials.csv` anew; where that was done a moment ago, at the next epoch.

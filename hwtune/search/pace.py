@@ -50,7 +50,7 @@ class Pace:
 
     @property
     def mean_epoch(self) -> float:
-        """Return the predicted seconds of an epoch of a random configuration."""
+        """Return the predicted seconds of an epoch of a typical configuration."""
         seconds = [self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in self.typical]
         return sum(seconds) / len(seconds) if seconds else 0.0
 

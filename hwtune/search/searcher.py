@@ -126,7 +126,9 @@ class OptunaSearcher(Searcher):
             elif self.finished() or len(self.seen) >= size_of(self.space):
                 break
             else:
-                if repeats >= MAX_REPEATS_IN_A_ROW and (unseen := self._unseen()):
+                if repeats >= MAX_REPEATS_IN_A_ROW:
+                    if (unseen := self._unseen()) is None:
+                        break
                     self.study.enqueue_trial(unseen)
                 self.study.sampler = self.sampler(self._next_number(), self.pardoned)
                 trial = self.study.ask(dict(self.space.search))
@@ -204,7 +206,7 @@ class OptunaSearcher(Searcher):
         return trial
 
     def _unseen(self) -> Hyperparameters | None:
-        """Return a random point of the space that was not proposed yet, or None."""
+        """Return a random point of the space that was not proposed yet, None if none is found."""
         rng = np.random.default_rng((self.seed, self._next_number()))
         if size_of(self.space) <= ENUMERABLE:
             left = [each for each in points(self.space) if point(each) not in self.seen]

@@ -72,7 +72,7 @@ def run_search(
     Args:
         data: the `SearchSplit`, in Ray's object store.
         store: a handle of the `StateStore` of the folder's checkpoints.
-        costs: of random points of the space, as `survey` returns them.
+        costs: of points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
         left_out: names of baselines that are not trained.
         changed: called after each trial that is over.

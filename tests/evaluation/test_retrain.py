@@ -65,9 +65,9 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     with cluster.started(cpus=2):
         data = ray.put(search_split(digits, SplitSpec()))
 
-        def opened(candidates, **more):
+        def opened(candidates, seeds=(0,), **more):
             entries = retrain(
-                candidates, digits, SplitSpec(), data, folder, seeds=[0],
+                candidates, digits, SplitSpec(), data, folder, seeds=list(seeds),
                 slots=cluster.plan_slots(2), command="test", console=console, **more,
             )  # fmt: skip
             assert [each["name"] for each in entries] == [each.name for each in candidates]
@@ -87,6 +87,8 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
         assert opened(longer)[5:] == ["a"]
         (folder.model / "model.json").unlink()
         assert opened(longer)[6:] == ["a"], "its model is gone"
+        assert opened(longer, seeds=(0, 1))[7:] == ["a"]
+        assert opened(longer)[8:] == [], "two seeds tell more than the one that is asked for"
 
 
 def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):

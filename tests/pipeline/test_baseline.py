@@ -212,6 +212,12 @@ def test_a_baseline_is_trained_as_published_and_under_our_protocol(tmp_path):
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
     assert_refused(resumed, "is complete", "retrain mine --baseline small")
+    file.write_text(SPACE.replace('"epochs": 2', '"epochs": 2, "early_stop": 1'))
+    blind = subprocess.run(
+        [*command, "--name", "blind"], capture_output=True, text=True, env=environment
+    )
+    assert_refused(blind, "small of mine watches validation images", "give the split a validation")
+    assert not (tmp_path / "blind").exists()
 
 
 SPACE = """

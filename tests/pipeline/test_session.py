@@ -1,10 +1,16 @@
 import time
+from dataclasses import asdict
 
 import pytest
 
+from hwtune.data.splits import SplitSpec
 from hwtune.errors import ClusterError
-from hwtune.pipeline.session import Command, close_last_run, recorded
+from hwtune.pipeline.session import Command, close_last_run, new_study, recorded
 from hwtune.records import EpochRecord
+from hwtune.report.report import write_report
+from hwtune.search.budget import Budget
+from hwtune.search.settings import Settings
+from hwtune.space import load_space
 from hwtune.study_folder import create_study
 
 
@@ -62,3 +68,13 @@ def test_a_killed_run_lasted_until_its_last_epoch(tmp_path):
     close_last_run(folder, about)
     assert about["runs"][0]["seconds"] == pytest.approx(100, abs=3)
     assert about["runs"][0]["status"] == "killed"
+
+
+def test_a_study_that_was_cut_off_before_it_began_has_a_report(tmp_path, digits, console):
+    folder, _ = new_study(
+        tmp_path, None, "s", space=load_space("digits_cnn"), source="digits_cnn", dataset=digits,
+        split=SplitSpec(), command=Command(text="hwtune search", began=0.0, console=console),
+        asked={"budget": asdict(Budget()), **Settings().describe()},
+    )  # fmt: skip
+    write_report(folder)
+    assert "commit unknown" in folder.report.read_text(encoding="utf-8")

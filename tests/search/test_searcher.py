@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -531,6 +532,20 @@ def test_a_configuration_is_trained_once_and_an_exhausted_space_ends_the_study(t
     assert all(t.state == TrialState.FAIL for t in repeats)
     again = Bridge(tmp_path, space, again=True)
     assert again.searcher.suggest("t") == Searcher.FINISHED
+
+
+def test_a_space_of_few_points_that_cannot_be_listed_ends_the_study_too(tmp_path):
+    steps = FloatDistribution(0.0, 0.2, step=0.1)
+    bridge = Bridge(
+        tmp_path, SearchSpace(question="?", data="digits", search={"translation": steps})
+    )
+    tried = []
+    while (config := bridge.searcher.suggest("t")) != Searcher.FINISHED:
+        bridge.number = config["trial"]
+        tried.append(config["config"]["translation"])
+        bridge.epoch(1, 0.5)
+        bridge.end(full_length=True)
+    assert sorted(tried) == [0.0, 0.1, 0.2]
 
 
 def test_a_killed_process_leaves_the_same_leaderboard(tmp_path):
