@@ -10,9 +10,11 @@ from typer.main import get_command
 from hwtune.cli import app
 from hwtune.config import TrialConfig
 from hwtune.space import load_space
+from hwtune.statistics import wilson_interval
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FLOWING = " ".join(README.split())
 COMMANDS = re.findall(r"^python -m hwtune (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
 
 
@@ -32,6 +34,13 @@ def test_the_readme_documents_commands():
 def test_the_result_table_is_made_from_the_studies():
     script = [sys.executable, ROOT / "scripts" / "results_table", "--check"]
     assert subprocess.run(script).returncode == 0, "run scripts/results_table"
+
+
+def test_what_the_readme_says_of_few_pictures_is_computed():
+    said = re.findall(r"(\d+) of \1 (?:read rightly )?show (?:no more than )?([\d.]+) %", FLOWING)
+    assert len(said) == 2
+    for images, shown in said:
+        assert f"{100 * wilson_interval(1.0, int(images))[0]:.1f}" == shown
 
 
 def test_every_path_in_the_tree_is_there():

@@ -14,6 +14,7 @@ from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
 from hwtune.hardware import hardware
+from hwtune.imports import import_meanwhile
 from hwtune.mirror import open_uri
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.retrain import retrain_best
@@ -33,10 +34,9 @@ from hwtune.pipeline.session import (
 from hwtune.pipeline.stand_in import choose_data
 from hwtune.records import ranked
 from hwtune.search.budget import Budget, Retraining
-from hwtune.search.feasible import survey
+from hwtune.search.feasible import longest, survey
 from hwtune.search.journal import begun_trials
 from hwtune.search.settings import Settings
-from hwtune.search.study import longest
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
 
@@ -177,13 +177,15 @@ def run(
         done: trials that an earlier run began.
     """
     retraining = Retraining(**about["retraining"])
+    to_search = about.get("search_seconds") is None
+    if to_search:
+        import_meanwhile("hwtune.search.study")
     with (
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,
     ):
         changed()
         data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
-        to_search = about.get("search_seconds") is None
         searching = Search(folder, about, data, retraining, command, done) if to_search else None
         if searching and searching.need:
             about["gpu_need"] = {**asdict(searching.need), "gpus": hardware()["gpus"]}

@@ -17,12 +17,11 @@ from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Command
 from hwtune.records import TrialRecord, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
-from hwtune.search.feasible import cost_of, survey
+from hwtune.search.feasible import cost_of, longest, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
-from hwtune.search.study import longest, run_search
 from hwtune.space import space_from_json
 from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
@@ -59,6 +58,8 @@ class Search:
         Raises:
             HwtuneFailure: when there is nothing to retrain then.
         """
+        from hwtune.search.study import run_search  # and Ray Tune, imported while Ray started
+
         about, objectives = self.about, self.settings.objectives
         about["runs"][-1] |= {
             "parallel": slots.total, "epochs_before": len(self.folder.read_epochs()),

@@ -1,8 +1,11 @@
-"""What the points of a space cost, and whether any of them can be trained."""
+"""What the points of a space cost, how long they train, whether any of them can be trained."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import optuna
+from optuna.distributions import CategoricalDistribution
 
 from hwtune.config import Hyperparameters
 from hwtune.errors import MisfitError, SpaceError
@@ -68,3 +71,16 @@ def random_points(space: SearchSpace) -> list[Hyperparameters]:
     """Return the same random points of a space each time."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [study.ask(dict(space.search)).params for _ in range(SAMPLES)]
+
+
+def longest(space: SearchSpace, *, images: int) -> int:
+    """Return the most epochs that a trial of the space may have with so many training images."""
+    config = space.config(space.corner(largest=True))
+    epochs, searched = config.epochs, space.search.get("epochs")
+    if isinstance(searched, CategoricalDistribution):
+        epochs = max(each for each in searched.choices if isinstance(each, int))
+    elif searched is not None:
+        epochs = int(searched.high)  # type: ignore[attr-defined]
+    if {"max_steps", "batch_size"} & space.search.keys():
+        return epochs
+    return replace(config, epochs=epochs).longest(images)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import optuna
 import ray
-from optuna.distributions import CategoricalDistribution
 from ray import tune
 from ray.tune import (
     CheckpointConfig,
@@ -217,19 +215,6 @@ def rebuild(
         if trial.state == "running" and epoch.epoch == trial.epochs:
             decided[epoch.trial, epoch.epoch] = verdict
     return decided
-
-
-def longest(space: SearchSpace, *, images: int) -> int:
-    """Return the most epochs that a trial of the space may have with so many training images."""
-    config = space.config(space.corner(largest=True))
-    epochs, searched = config.epochs, space.search.get("epochs")
-    if isinstance(searched, CategoricalDistribution):
-        epochs = max(each for each in searched.choices if isinstance(each, int))
-    elif searched is not None:
-        epochs = int(searched.high)  # type: ignore[attr-defined]
-    if {"max_steps", "batch_size"} & space.search.keys():
-        return epochs
-    return replace(config, epochs=epochs).longest(images)
 
 
 def fit(

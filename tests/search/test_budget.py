@@ -11,7 +11,7 @@ from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
-from hwtune.search.study import longest
+from hwtune.search.feasible import longest
 from hwtune.space import SearchSpace, choice, integer
 from hwtune.study_folder import create_study
 
