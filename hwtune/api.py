@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError
+from hwtune.results import find_study
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
-from hwtune.study_folder import find_study, results_folder
+from hwtune.study_folder import results_folder
 from hwtune.values import accuracy_of, bytes_of, checked, positive, seconds_of, seed_of, wished
 
 if TYPE_CHECKING:

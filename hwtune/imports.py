@@ -6,8 +6,6 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from threading import Thread
 
 
 @contextmanager
@@ -28,11 +26,3 @@ def lasting_imports() -> Iterator[None]:
             gc.freeze()
         if enabled:
             gc.enable()
-
-
-def import_meanwhile(module: str) -> None:
-    """Import a module in a thread, while this one waits for other processes; who needs it, waits.
-
-    Whatever keeps it from being imported is raised there, again.
-    """
-    Thread(target=import_module, args=(module,)).start()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hwtune.addresses import reach_out
+from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
 from hwtune.errors import HwtuneError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
-from hwtune.study_folder import EPOCH_COLUMNS, TRIAL_COLUMNS, StudyFolder, column_of
+from hwtune.study_folder import StudyFolder
 from hwtune.values import accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:

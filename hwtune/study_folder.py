@@ -1,4 +1,4 @@
-"""The folder of a study: the one place that knows its files and their columns.
+"""The folder of a study: the one place that knows its files.
 
 `epochs.csv` grows by whole lines and is cut to its last newline when it is opened again; the
 other files are written under a temporary name and renamed.
@@ -7,13 +7,10 @@ other files are written under a temporary name and renamed.
 from __future__ import annotations
 
 import csv
-import io
-import itertools
 import json
 import os
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hwtune.errors import OptionError, StudyError
-from hwtune.files import csv_line, cut_to_last_newline, dump, left_over, now, write_atomic
+from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
+from hwtune.errors import StudyError
+from hwtune.files import cut_to_last_newline, dump, left_over, now, write_atomic
 from hwtune.records import EpochRecord, TrialRecord
 
 FORMAT = 1
 DEFAULT_RESULTS = Path("results")  # holds the studies, unless HWTUNE_RESULTS names another
-EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
-TRIAL_COLUMNS = (
-    "trial", "baseline", "state", "epochs", "val_accuracy", "val_loss", "parameters", "seconds",
-    "reason",
-)  # fmt: skip
-SEARCHED = "config."  # begins the column of a hyperparameter that has the name of another
-LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 
@@ -100,7 +91,7 @@ class StudyFolder:
                 f"Study {self.name!r} is being written by another process; wait until it ends."
             ) from None
         except OSError as error:
-            raise _not_writable(self.path, error) from None
+            raise not_writable(self.path, error) from None
         try:
             yield
         finally:
@@ -128,7 +119,7 @@ class StudyFolder:
             for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise _not_writable(self.path, error) from None
+            raise not_writable(self.path, error) from None
 
     def lasting_files(self) -> Iterator[Path]:
         """Yield every file of the study but locks and what is half-written or being deleted."""
@@ -185,9 +176,8 @@ class StudyFolder:
 
     def append_epoch(self, epoch: EpochRecord) -> None:
         """Add a line to `epochs.csv`, which is on the disk when this returns."""
-        line = csv_line(getattr(epoch, column) for column in EPOCH_COLUMNS)
         with (self.path / "epochs.csv").open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(epoch_line(epoch))
             file.flush()
             os.fsync(file.fileno())
 
@@ -208,9 +198,7 @@ class StudyFolder:
         epochs = self.read_epochs()
         kept = [epoch for epoch in epochs if epoch.trial in known]
         if len(kept) < len(epochs):
-            lines = [csv_line(getattr(e, c) for c in EPOCH_COLUMNS) for e in kept]
-            text = csv_line(EPOCH_COLUMNS) + "".join(lines)
-            write_atomic(self.path / "epochs.csv", text)
+            write_atomic(self.path / "epochs.csv", epochs_csv(kept))
         return kept
 
     def read_epochs(self) -> list[EpochRecord]:
@@ -221,15 +209,7 @@ class StudyFolder:
         """
         path = self.path / "epochs.csv"
         try:
-            text = path.read_text(encoding="utf-8")
-            return [
-                EpochRecord(
-                    int(row["trial"]),
-                    int(row["epoch"]),
-                    *(float(row[column]) for column in EPOCH_COLUMNS[2:]),
-                )
-                for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-            ]
+            return epochs_of(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{path} does not read ({error}).") from None
 
@@ -259,112 +239,8 @@ class StudyFolder:
         return list(trials.values())
 
 
-def column_of(hyperparameter: str) -> str:
-    """Return the column of a hyperparameter in `trials.csv`; `epochs` is what a trial had."""
-    return f"{SEARCHED}{hyperparameter}" if hyperparameter in TRIAL_COLUMNS else hyperparameter
-
-
-def trial_of(row: dict[str, str]) -> TrialRecord:
-    """Return a trial from its line of `trials.csv`, without its epochs."""
-    return TrialRecord(
-        trial=int(row["trial"]),
-        baseline=row["baseline"],
-        state=row["state"],  # type: ignore[arg-type]
-        parameters=int(row["parameters"]),
-        reason=row["reason"],
-        config={k.removeprefix(SEARCHED): v for k, v in row.items() if k not in TRIAL_COLUMNS},
-    )
-
-
-def trials_csv(trials: Iterable[TrialRecord], searched: Iterable[str]) -> str:
-    """Return trials as lines, with one column a searched hyperparameter at the end."""
-    names = list(searched)
-    text = csv_line([*TRIAL_COLUMNS, *map(column_of, names)])
-    for trial in trials:
-        values = [getattr(trial, column) for column in TRIAL_COLUMNS]
-        text += csv_line([*values, *(str(trial.config.get(name, "")) for name in names)])
-    return text
-
-
-def create_study(
-    results: Path,
-    wanted: str | None,
-    space: str,
-    *,
-    about: dict[str, Any] | None = None,
-    source: str = "",
-) -> StudyFolder:
-    """Make the folder of a new study: `wanted`, or the first free of space, space-2, ...
-
-    It appears whole, with `study.json` and the source of the space in it, or not at all.
-
-    Raises:
-        OptionError: when `wanted` is no plain name.
-        StudyError: when it exists, or the folder cannot be written.
-    """
-    if wanted is not None and not (
-        wanted
-        and Path(wanted).name == wanted
-        and wanted[0] != "."
-        and wanted.isprintable()
-        and len(wanted.encode()) <= LONGEST_NAME
-    ):
-        raise OptionError(
-            f"--name {wanted!r} is no plain folder name; give one of at most {LONGEST_NAME} bytes "
-            "without slash or leading dot."
-        )
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=results, prefix=".creating-", ignore_cleanup_errors=True
-        ) as staging:
-            for number in itertools.count(1):
-                name = wanted or (space if number == 1 else f"{space}-{number}")
-                new = StudyFolder(Path(staging) / name)
-                for path in (new.path, new.path / "logs", new.tensorboard, new.checkpoints):
-                    path.mkdir()
-                (new.path / "epochs.csv").write_text(csv_line(EPOCH_COLUMNS), encoding="utf-8")
-                if about is not None:
-                    new.write_study({**about, "study": name})
-                    new.write_space(source)
-                if _renamed(new.path, results / name):
-                    return StudyFolder(results / name)
-                if wanted:
-                    raise StudyError(
-                        f"{results / name} exists already; give another --name, or leave it out."
-                    )
-                shutil.rmtree(new.path)
-    except OSError as error:
-        raise _not_writable(results, error, "give another --results") from None
-    raise AssertionError("an endless count ended")
-
-
-def _renamed(source: Path, target: Path) -> bool:
-    """Rename a folder unless something with content has its name; return whether it was done."""
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        return False
-    return True
-
-
-def find_study(results: Path, name_or_path: str) -> StudyFolder:
-    """Return an existing study by its name under `results` or its path.
-
-    Raises:
-        StudyError: when there is none; names those that exist.
-    """
-    for path in (results / name_or_path, Path(name_or_path)):
-        if (path / "study.json").is_file():
-            return StudyFolder(path)
-    known = sorted(path.parent.name for path in results.glob("*/study.json"))
-    there = f"there are {', '.join(known)}" if known else "there is none yet"
-    raise StudyError(f"Unknown study {name_or_path!r}; in {results} {there}.")
-
-
-def _not_writable(
+def not_writable(
     path: Path, error: OSError, remedy: str = "make it writable, or copy the study elsewhere"
 ) -> StudyError:
+    """Return what to raise where a file of a study cannot be written."""
     return StudyError(f"{path} cannot be written ({error.strerror}); {remedy}.")

@@ -14,8 +14,8 @@ from PIL import Image
 
 from hwtune.cli.tables import show_table
 from hwtune.data import load_data
+from hwtune.results import create_study
 from hwtune.space import load_space
-from hwtune.study_folder import create_study
 from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 

@@ -3,7 +3,7 @@ import subprocess
 import sys
 import weakref
 
-from hwtune.imports import import_meanwhile, lasting_imports
+from hwtune.imports import lasting_imports
 
 
 def test_what_is_imported_for_good_is_spared_the_garbage_collector(tmp_path, monkeypatch):
@@ -61,17 +61,7 @@ def test_a_collector_that_was_off_stays_off():
         gc.enable()
 
 
-def test_what_is_imported_meanwhile_is_there_for_who_needs_it(tmp_path, monkeypatch):
-    slow = "import time; time.sleep(0.2); begun = time.thread_time"
-    (tmp_path / "imported_slowly.py").write_text(slow, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    import_meanwhile("imported_slowly")
-    from imported_slowly import begun  # type: ignore[import-not-found]
-
-    assert sys.modules.pop("imported_slowly").begun is begun
-
-
-def test_a_search_begins_without_ray_tune():
+def test_a_mistake_need_not_wait_for_ray_tune():
     code = "import sys, hwtune.pipeline.search; print('ray.tune' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -8,7 +8,7 @@ from pyarrow.fs import FileSystem, FileType
 from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord
-from hwtune.study_folder import create_study
+from hwtune.results import create_study
 from scripts.bench.faults import Study
 from tests.conftest import assert_refused
 

@@ -12,9 +12,9 @@ from nbclient import NotebookClient
 
 import hwtune
 from hwtune.errors import HwtuneError, SpaceError, StudyError
+from hwtune.results import create_study
 from hwtune.space import space_source
 from hwtune.study import Study, called_with
-from hwtune.study_folder import create_study
 
 PAGE = (Path(__file__).parent.parent / "docs" / "notebooks.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

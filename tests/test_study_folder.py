@@ -1,9 +1,11 @@
 import pytest
 
+from hwtune.columns import TRIAL_COLUMNS
 from hwtune.errors import OptionError, StudyError
 from hwtune.files import replacing
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.study_folder import TRIAL_COLUMNS, StudyFolder, create_study, find_study
+from hwtune.results import create_study, find_study
+from hwtune.study_folder import StudyFolder
 
 
 def epoch(trial, number, accuracy):

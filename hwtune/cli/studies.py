@@ -128,8 +128,8 @@ def resume(
     Example: `python -m hwtune resume chinese_cnn --trials 400`
     """
     from hwtune.mirror import fetch
+    from hwtune.results import find_study
     from hwtune.study import Study
-    from hwtune.study_folder import find_study
 
     here = results.absolute()
     folder = fetch(study, here) if "://" in study else find_study(here, study)

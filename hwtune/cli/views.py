@@ -24,7 +24,7 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
     """
     from hwtune.errors import StudyError
     from hwtune.report.report import write_report
-    from hwtune.study_folder import find_study
+    from hwtune.results import find_study
 
     folder = find_study(results.absolute(), study)
     try:
@@ -44,10 +44,11 @@ def trials(
 
     Example: `python -m hwtune trials chinese_cnn`
     """
+    from hwtune.columns import trials_csv
     from hwtune.files import dump
     from hwtune.report.content import answer, read_content
+    from hwtune.results import find_study
     from hwtune.space import space_from_json
-    from hwtune.study_folder import find_study, trials_csv
 
     content = read_content(find_study(results.absolute(), study))
     if as_json:
@@ -88,7 +89,7 @@ def compare(
     from hwtune.errors import OptionError
     from hwtune.files import dump
     from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
-    from hwtune.study_folder import find_study
+    from hwtune.results import find_study
 
     if len(studies) < 2:
         raise OptionError(f"compare takes two studies or more, not {studies[0]!r} alone.")
@@ -135,8 +136,8 @@ def dashboard(
 
     from hwtune.files import dump
     from hwtune.report.dashboards import dashboards, lacking
+    from hwtune.results import find_study
     from hwtune.signals import catch_sigterm
-    from hwtune.study_folder import find_study
 
     catch_sigterm()
     folder = find_study(results.absolute(), study)
@@ -167,7 +168,7 @@ def predict(
     """
     from hwtune.files import dump
     from hwtune.imports import lasting_imports
-    from hwtune.study_folder import find_study
+    from hwtune.results import find_study
 
     folder = find_study(results.absolute(), study)
     with lasting_imports():

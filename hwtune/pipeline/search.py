@@ -14,7 +14,6 @@ from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
 from hwtune.hardware import hardware
-from hwtune.imports import import_meanwhile
 from hwtune.mirror import open_uri
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.retrain import retrain_best
@@ -177,15 +176,13 @@ def run(
         done: trials that an earlier run began.
     """
     retraining = Retraining(**about["retraining"])
-    to_search = about.get("search_seconds") is None
-    if to_search:
-        import_meanwhile("hwtune.search.study")
     with (
         mirrored(folder, about.get("mirror"), command.console) as changed,
         working(folder, about, place=place, command=command) as dashboard,
     ):
         changed()
         data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
+        to_search = about.get("search_seconds") is None
         searching = Search(folder, about, data, retraining, command, done) if to_search else None
         if searching and searching.need:
             about["gpu_need"] = {**asdict(searching.need), "gpus": hardware()["gpus"]}

@@ -58,7 +58,7 @@ class Search:
         Raises:
             HwtuneFailure: when there is nothing to retrain then.
         """
-        from hwtune.search.study import run_search  # and Ray Tune, imported while Ray started
+        from hwtune.search.study import run_search  # and Ray Tune, which mistakes need not wait for
 
         about, objectives = self.about, self.settings.objectives
         about["runs"][-1] |= {

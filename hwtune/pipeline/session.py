@@ -24,10 +24,11 @@ from hwtune.files import now
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
 from hwtune.pipeline.reporting import reported
+from hwtune.results import create_study
 from hwtune.search.interrupts import Halt
 from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace
-from hwtune.study_folder import FORMAT, StudyFolder, create_study
+from hwtune.study_folder import FORMAT, StudyFolder
 from hwtune.values import positive, share_of, wished
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

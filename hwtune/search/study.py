@@ -28,7 +28,7 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
-from hwtune.search.feasible import cost_of, too_large
+from hwtune.search.feasible import cost_of, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import enqueue_known_points, open_optuna_study
 from hwtune.search.ledger import COST, Ledger, settle

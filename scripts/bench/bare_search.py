@@ -12,6 +12,7 @@ from rich.console import Console
 from hwtune.cluster import Slots
 from hwtune.data import Dataset
 from hwtune.data.splits import SplitSpec, search_split
+from hwtune.results import create_study
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.ledger import Ledger
 from hwtune.search.settings import Settings
@@ -19,7 +20,7 @@ from hwtune.search.study import run_search
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace, log_uniform
 from hwtune.states import start_store
-from hwtune.study_folder import StudyFolder, create_study
+from hwtune.study_folder import StudyFolder
 
 SPACE = SearchSpace(
     question="Which learning rate?",

@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial as RayTrial
 from hwtune.config import Hyperparameters
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
+from hwtune.results import create_study
 from hwtune.search.journal import enqueue_known_points, open_optuna_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
@@ -25,7 +26,6 @@ from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import REDUCTION_FACTOR, Settings
 from hwtune.search.stopping import Rungs
 from hwtune.space import SearchSpace
-from hwtune.study_folder import create_study
 
 DRAWS, SLOTS = 50, 2  # draws of the reference; trials at once
 Curve = list[tuple[float, float]]  # of (accuracy, seconds), an epoch each

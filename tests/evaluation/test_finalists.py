@@ -11,7 +11,7 @@ from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
-from hwtune.study_folder import create_study
+from hwtune.results import create_study
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from hwtune.evaluation import parallel, view
 from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.evaluation.tasks import packed, train_one
+from hwtune.results import create_study
 from hwtune.statistics import wilson_interval
-from hwtune.study_folder import create_study
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training

@@ -3,8 +3,8 @@ import pytest
 from hwtune.errors import HwtuneFailure
 from hwtune.pipeline import reporting
 from hwtune.pipeline.reporting import report, reported
+from hwtune.results import create_study
 from hwtune.space import load_space
-from hwtune.study_folder import create_study
 
 STUDY = {
     "format": 1,

@@ -8,10 +8,10 @@ from hwtune.errors import ClusterError
 from hwtune.pipeline.session import Command, close_last_run, new_study, recorded
 from hwtune.records import EpochRecord
 from hwtune.report.report import write_report
+from hwtune.results import create_study
 from hwtune.search.budget import Budget
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
-from hwtune.study_folder import create_study
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import pytest
 from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
+from hwtune.results import create_study
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
+from hwtune.search.feasible import longest
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
-from hwtune.search.feasible import longest
 from hwtune.space import SearchSpace, choice, integer
-from hwtune.study_folder import create_study
 
 
 def test_without_trials_and_time_a_quarter_of_an_hour_is_spent_on_at_most_fifty():

@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
+from hwtune.results import create_study
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.journal import enqueue_known_points, known_points, open_optuna_study, proposed
 from hwtune.search.ledger import Ledger, settle
@@ -17,7 +18,7 @@ from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
-from hwtune.study_folder import StudyFolder, create_study
+from hwtune.study_folder import StudyFolder
 
 SPACE = SearchSpace(
     question="?",
