@@ -36,7 +36,7 @@ def independent_images(
     number is divided by how much more the mean varies, seen between the writers, and by what
     Student's t adds for so few of them (Korn and Graubard, Confidence intervals for proportions
     with small expected number of positive counts estimated from survey data, 1998). Where the
-    writers do not differ, or there is only one, nothing is known of that, and all images count.
+    writers do not differ all images count; of a single one, however many, they tell as one does.
 
     Args:
         right: the share of networks that read an image (N,), in [0, 1].
@@ -48,7 +48,7 @@ def independent_images(
     _, writer = np.unique(writers, return_inverse=True)
     off = np.bincount(writer, weights=right - mean)  # of a writer's images, summed
     if (many := len(off)) < 2:
-        return images
+        return 1.0
     variance = many / (many - 1) * float(off @ off) / images**2  # of the mean
     if variance == 0:
         return images

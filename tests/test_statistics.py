@@ -34,7 +34,7 @@ def test_images_of_few_writers_tell_as_much_as_fewer_of_strangers():
     many = np.repeat(np.arange(500), 20)
     chance = (rng.random(10_000) < 0.9).astype(float)
     assert independent_images(chance, many) == pytest.approx(10_000, rel=0.1)
-    assert independent_images(np.ones(50), writers[:50]) == 50, "one writer, nothing is known"
+    assert independent_images(np.ones(50), writers[:50]) == 1, "one writer tells nothing of others"
     assert independent_images(np.ones(1000), writers) == 1000
 
 

@@ -42,23 +42,42 @@ def read_image(path: Path, side: int) -> Bytes:
         pixels = (above * 255 / max(1, 255 - background)).round().astype(np.uint8)
     if grey.size == (side, side):
         return pixels
+    width, height = grey.size
+    if max(width, height) >= 2 * side * min(width, height):  # of which nothing would be left
+        raise DataError(
+            f"{for_people(path)} has {width}x{height} pixels, no character's shape; leave it out."
+        )
     return np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), Image.Resampling.BOX))
 
 
-def paper_of(picture: Image.Image) -> str:
-    """Return the colour of what is transparent in an RGBA picture: black under light ink alone."""
-    opaque = np.asarray(picture.convert("L"))[np.asarray(picture.getchannel("A")) > 127]
-    return "black" if opaque.size and np.percentile(opaque, 5) > 127 else "white"
+def paper_of(picture: Image.Image) -> tuple[int, int, int]:
+    """Return the colour of what is transparent in an RGBA picture: that of the paper.
+
+    A large opaque part of several greys is a page, most of which is paper. Else the ink stands
+    alone, and light ink is on black.
+    """
+    grey, seen = np.asarray(picture.convert("L")), np.asarray(picture.getchannel("A")) > 127
+    paper, opaque = 255, grey[seen]
+    if opaque.size:
+        if 3 * opaque.size > grey.size and int(opaque.max()) - int(opaque.min()) > 64:
+            paper = int(np.median(opaque))
+        elif np.percentile(opaque, 5) > 127:
+            paper = 0
+    return paper, paper, paper
 
 
 def eight_bits(path: Path, picture: Image.Image) -> Image.Image:
     """Return a grey picture of 16 bits a pixel, as scanners write it, with 8; Pillow clips it.
 
+    Of the 16 only 8, 10 or 12 may be in use.
+
     Raises:
         DataError: when it has even more bits, whose range no one knows.
     """
     if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+        pixels = np.asarray(picture).astype(np.uint32)
+        white = next((2**bits - 1 for bits in (8, 10, 12) if pixels.max() < 2**bits), 2**16 - 1)
+        return Image.fromarray((pixels * 255 // white).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise DataError(f"{for_people(path)} has 32 bits a pixel; save it with 8 or 16.")
     return picture

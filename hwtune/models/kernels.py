@@ -88,11 +88,11 @@ def library() -> ctypes.CDLL | None:
             made = Path(folder) / "kernels.so"
             words = [*compiler, *OPTIONS, *map(str, SOURCES), "-o", str(made)]
             subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
-            loaded = ctypes.CDLL(str(made))
             with suppress(OSError):  # where it cannot be kept each process compiles
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(kept, made.read_bytes())
-            return loaded
+                return ctypes.CDLL(str(kept))  # temporary folders may forbid to run what they hold
+            return ctypes.CDLL(str(made))
     except (OSError, subprocess.SubprocessError):
         return None
 

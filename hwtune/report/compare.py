@@ -89,12 +89,13 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
         )
     gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"])
     size = other["parameters"] / best["parameters"]
+    times = f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
         words = f"{best['study']} is better than {other['study']} by {difference}"
     else:
         words = f"{names} cannot be told apart: {difference}"
-    return f"{words}; {other['study']} has {size:.2g} times the parameters."
+    return f"{words}; {other['study']} has {times} times the parameters."
 
 
 def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -174,5 +175,5 @@ def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )
     figure.update_xaxes(title="test accuracy, a point a seed", tickformat=".2%")
-    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True)  # "7" is a name
     return figure

@@ -50,6 +50,32 @@ def test_ink_on_transparency_is_light_on_black(tmp_path, ink):
     assert read[0, 0] == 0
 
 
+@pytest.mark.parametrize(("page", "ink"), [(250, 20), (10, 240)])
+@pytest.mark.parametrize("turn", [0, 5, 30, 45])
+def test_a_page_with_transparency_around_it_keeps_its_paper(tmp_path, page, ink, turn):
+    picture = Image.new("RGBA", (100, 100), (page, page, page, 255))
+    picture.paste((ink, ink, ink, 255), (48, 20, 51, 80))
+    around = Image.new("RGBA", (140, 140))
+    around.paste(picture, (20, 20))
+    (around if turn == 0 else picture.rotate(turn, expand=True)).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 64)
+    assert 0.005 < (read > 128).mean() < 0.03
+
+
+def test_bold_ink_alone_may_fill_most_of_a_picture(tmp_path):
+    picture = Image.new("RGBA", (16, 16))
+    picture.paste((240, 240, 240, 255), (1, 1, 15, 13))
+    picture.save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 16) > 128).sum() == 14 * 12
+
+
+@pytest.mark.parametrize("size", [(390, 3), (3, 390), (128, 1)])
+def test_a_sliver_is_refused(tmp_path, size):
+    Image.new("L", size).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=f"{size[0]}x{size[1]} pixels, no character's shape"):
+        read_image(tmp_path / "a.png", 64)
+
+
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
@@ -63,6 +89,14 @@ def test_a_scan_of_sixteen_bits_keeps_its_greys(tmp_path):
     greys[0] = greys[-1] = greys[:, 0] = greys[:, -1] = 0
     Image.fromarray(greys.astype(np.uint16) * 257).save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png", 16), greys)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_scan_that_uses_some_of_sixteen_bits_keeps_its_ink(tmp_path, bits):
+    ink = np.zeros((16, 16), np.uint16)
+    ink[4:12, 7] = 2**bits - 1
+    Image.fromarray(ink).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 16)[8, 7] == 255
 
 
 def test_a_picture_of_an_unknown_range_is_refused(tmp_path):

@@ -5,7 +5,14 @@ import io
 import json
 from pathlib import Path
 
-from hwtune.report.compare import describe, images_tested, verdict, verdicts, write_comparison
+from hwtune.report.compare import (
+    describe,
+    images_tested,
+    seeds,
+    verdict,
+    verdicts,
+    write_comparison,
+)
 from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
 
@@ -29,6 +36,19 @@ def test_a_clear_winner_is_called_better():
     assert words == [
         "b is better than a by 8.33 points (+7.02 to +9.64); a has 0.25 times the parameters."
     ]
+
+
+def test_a_far_larger_network_has_its_size_in_digits():
+    words = verdict(
+        winner_of("a", [0.98, 0.99], parameters=30_000),
+        winner_of("b", [0.90, 0.91], parameters=4_222_831),
+    )
+    assert words.endswith("b has 141 times the parameters.")
+
+
+def test_a_study_may_have_a_number_for_a_name():
+    studies = [winner_of("7", [0.98, 0.99]), winner_of("a", [0.97, 0.98])]
+    assert seeds(studies).layout.yaxis.type == "category"
 
 
 def test_what_may_be_chance_is_not_called_better():
