@@ -46,12 +46,12 @@ def can_take(maps: torch.Tensor, *weights: torch.Tensor) -> bool:
     )
 
 
-def call(name: str, maps: torch.Tensor, *arguments: torch.Tensor | float) -> None:
+def call(name: str, maps: torch.Tensor, *arguments: torch.Tensor | float | None) -> None:
     """Call an operation for the type of its maps, with tensors that lie as it takes them."""
     getattr(library(), f"{name}_{ENDINGS[maps.dtype]}")(*map(in_c, (maps, *arguments)))
 
 
-def in_c(argument: torch.Tensor | float) -> Any:
+def in_c(argument: torch.Tensor | float | None) -> Any:
     """Return an argument as C takes it."""
     match argument:
         case torch.Tensor():
@@ -62,6 +62,8 @@ def in_c(argument: torch.Tensor | float) -> Any:
             return ctypes.c_int64(argument)
         case float():
             return ctypes.c_float(argument)
+        case None:
+            return ctypes.c_void_p(None)
 
 
 @cache

@@ -28,15 +28,21 @@ GLOBAL_POOLS = {"max": nn.AdaptiveMaxPool2d, "avg": nn.AdaptiveAvgPool2d}
 
 
 class ResidualBlock(nn.Module):
-    """A body with a shortcut around it."""
+    """relu(body(x) + shortcut(x)): with the batch norm that ends the body as one operation."""
 
-    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+    def __init__(self, body: nn.Sequential, shortcut: nn.Module) -> None:
         super().__init__()
         self.body, self.shortcut = body, shortcut
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (N, filters, S', S') for (N, channels, S, S)."""
-        return torch.relu(self.body(images) + self.shortcut(images))
+        shortcut = self.shortcut(images)
+        *layers, last = self.body
+        for layer in layers:
+            images = layer(images)
+        if isinstance(last, BatchNorm):
+            return last(images, plus=shortcut)
+        return torch.relu(last(images) + shortcut)
 
 
 def sequence(layers: Iterable[Layer]) -> nn.Sequential:

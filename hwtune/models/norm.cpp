@@ -1,5 +1,5 @@
-// batch_norm(x) or relu(batch_norm(x)), and its gradient, for maps of bfloat16 in channels_last:
-// rows (images, height, width) of channels.
+// batch_norm(x), relu(batch_norm(x)) or relu(batch_norm(x) + plus), and its gradient, for maps of
+// bfloat16 in channels_last: rows (images, height, width) of channels.
 //
 // The loops are written for a compiler that makes vectors of them. So that they are long, several
 // rows of few channels are taken as one.
@@ -117,9 +117,9 @@ struct Statistics {
     }
 };
 
-// Writes what the batch says, and y.
-void normalize(const bfloat16 *x, bfloat16 *y, const float *weight, const float *bias, float *all,
-               Maps maps, float epsilon)
+// Writes what the batch says, and y; `plus` may be null.
+void normalize(const bfloat16 *x, const bfloat16 *plus, bfloat16 *y, const float *weight,
+               const float *bias, float *all, Maps maps, float epsilon)
 {
     const Statistics of(all, maps.channels);
     // The mean of some rows is near that of all: squares of what is left lose little to rounding.
@@ -145,32 +145,32 @@ void normalize(const bfloat16 *x, bfloat16 *y, const float *weight, const float 
     auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
     const float *const scale = scales.begin(), *const shift = shifts.begin();
     const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
-    maps.each([=](int64_t begin, int64_t length) {
+    auto finish = [=](auto added) {
+        maps.each([=](int64_t begin, int64_t length) {
 #pragma GCC ivdep
-        for (int64_t place = 0; place < length; place++) {
-            const float value = read(x[begin + place]) * scale[place] + shift[place];
-            write(y[begin + place], value < least ? least : value);
-        }
-    });
+            for (int64_t place = 0; place < length; place++) {
+                const float normed = read(x[begin + place]) * scale[place] + shift[place];
+                const float value = normed + added(begin + place);
+                write(y[begin + place], value < least ? least : value);
+            }
+        });
+    };
+    if (plus)
+        finish([=](int64_t element) { return read(plus[element]); });
+    else
+        finish([](int64_t) { return -0.0f; }); // which changes nothing
 }
 
-// Writes the gradients of x, of the weight and of the bias.
-void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *dweight,
-                   float *dbias, float *all, Maps maps)
+// Writes the gradients of x, of the weight and of the bias from that of batch_norm(x), which
+// `first` gives of each element at the first reading, and `again` at the second.
+template <typename First, typename Again>
+void differentiate(const bfloat16 *x, bfloat16 *dx, float *dweight, float *dbias, Statistics of,
+                   Maps maps, First first, Again again)
 {
-    const Statistics of(all, maps.channels);
-    auto means = maps.wide(of.mean), scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
-    const float *const mean = means.begin();
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
-    // The ReLU let through what was more than 0.
-    const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
-    auto gradient = [=](int64_t begin, int64_t place) {
-        const float value = read(x[begin + place]) * scale[place] + shift[place];
-        const float passed = read(dy[begin + place]);
-        return value > least ? passed : 0;
-    };
+    auto means = maps.wide(of.mean), scales = maps.wide(of.scale);
+    const float *const mean = means.begin(), *const scale = scales.begin();
     maps.sum(dbias, dweight, [=](int64_t begin, int64_t place) {
-        const float each = gradient(begin, place);
+        const float each = first(begin, place);
         return Two{each, each * (read(x[begin + place]) - mean[place])};
     });
     std::vector<float> offset(maps.channels), slope(maps.channels);
@@ -185,20 +185,52 @@ void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *d
 #pragma GCC ivdep
         for (int64_t place = 0; place < length; place++) {
             const float off = read(x[begin + place]) - mean[place];
-            const float left = gradient(begin, place) - level[place] - rise[place] * off;
+            const float left = again(begin, place) - level[place] - rise[place] * off;
             write(dx[begin + place], scale[place] * left);
         }
     });
+}
+
+// Writes the gradients for batch_norm(x), or with `maps.relu` for relu(batch_norm(x)).
+void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *dweight,
+                   float *dbias, float *all, Maps maps)
+{
+    const Statistics of(all, maps.channels);
+    auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
+    const float *const scale = scales.begin(), *const shift = shifts.begin();
+    // The ReLU let through what was more than 0.
+    const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
+    auto gradient = [=](int64_t begin, int64_t place) {
+        const float value = read(x[begin + place]) * scale[place] + shift[place];
+        const float passed = read(dy[begin + place]);
+        return value > least ? passed : 0;
+    };
+    differentiate(x, dx, dweight, dbias, of, maps, gradient, gradient);
+}
+
+// Writes the gradients for y = relu(batch_norm(x) + plus), that of `plus` too.
+void differentiate_sum(const bfloat16 *dy, const bfloat16 *x, const bfloat16 *y, bfloat16 *dx,
+                       bfloat16 *dplus, float *dweight, float *dbias, float *all, Maps maps)
+{
+    auto first = [=](int64_t begin, int64_t place) {
+        const float passed = read(dy[begin + place]);
+        const float each = read(y[begin + place]) > 0 ? passed : 0;
+        write(dplus[begin + place], each);
+        return each;
+    };
+    auto again = [=](int64_t begin, int64_t place) { return read(dplus[begin + place]); };
+    differentiate(x, dx, dweight, dbias, Statistics(all, maps.channels), maps, first, again);
 }
 
 } // namespace
 
 extern "C" {
 
-void normalize_bfloat16(const bfloat16 *x, bfloat16 *y, const float *weight, const float *bias,
-                        float *statistics, int64_t rows, int64_t channels, float epsilon, bool relu)
+void normalize_bfloat16(const bfloat16 *x, const bfloat16 *plus, bfloat16 *y, const float *weight,
+                        const float *bias, float *statistics, int64_t rows, int64_t channels,
+                        float epsilon, bool relu)
 {
-    normalize(x, y, weight, bias, statistics, Maps{rows, channels, relu}, epsilon);
+    normalize(x, plus, y, weight, bias, statistics, Maps{rows, channels, relu}, epsilon);
 }
 
 void differentiate_bfloat16(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *dweight,
@@ -206,5 +238,12 @@ void differentiate_bfloat16(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx,
                             bool relu)
 {
     differentiate(dy, x, dx, dweight, dbias, statistics, Maps{rows, channels, relu});
+}
+
+void differentiate_sum_bfloat16(const bfloat16 *dy, const bfloat16 *x, const bfloat16 *y,
+                                bfloat16 *dx, bfloat16 *dplus, float *dweight, float *dbias,
+                                float *statistics, int64_t rows, int64_t channels)
+{
+    differentiate_sum(dy, x, y, dx, dplus, dweight, dbias, statistics, Maps{rows, channels, true});
 }
 }

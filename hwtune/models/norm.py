@@ -1,4 +1,4 @@
-"""A batch norm and the ReLU behind it, as one operation on a CPU."""
+"""A batch norm, what is added to it and the ReLU behind it, as one operation on a CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hwtune.models.kernels import call, can_take
 class BatchNorm(nn.BatchNorm2d):
     """A batch norm, and with `relu` the ReLU behind it.
 
-    Where one thread trains on a CPU in bfloat16, both are one compiled operation, which reads and
-    writes less than torch's two. Its sums are of float32, as theirs.
+    Where one thread trains on a CPU in bfloat16, they are one compiled operation, which reads and
+    writes less than torch's two or three. Its sums are of float32, as theirs.
     """
 
     running_mean: torch.Tensor  # (C,), as the next
@@ -27,8 +27,8 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(channels)
         self.relu = relu
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (N, C, S, S) for (N, C, S, S)."""
+    def forward(self, images: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (N, C, S, S) for (N, C, S, S): with `plus`, as many, the ReLU of both's sum."""
         rows = images.numel() // self.num_features
         compiled = (
             self.training
@@ -36,12 +36,15 @@ class BatchNorm(nn.BatchNorm2d):
             and images.shape[1] == self.num_features
             and rows > 1
             and can_take(images, self.weight)
+            and (plus is None or (plus.dtype == images.dtype and plus.shape == images.shape))
         )
+        relu = self.relu or plus is not None
         if not compiled:
             normed = super().forward(images)
-            return torch.relu_(normed) if self.relu else normed
+            normed = normed if plus is None else normed + plus
+            return torch.relu_(normed) if relu else normed
         normed, mean, variance = Normalizing.apply(
-            images, self.weight, self.bias, self.eps, self.relu
+            images, plus, self.weight, self.bias, self.eps, relu
         )
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
@@ -56,6 +59,7 @@ class Normalizing(torch.autograd.Function):
     def forward(
         ctx: Any,
         images: torch.Tensor,
+        plus: torch.Tensor | None,
         weight: torch.Tensor,
         bias: torch.Tensor,
         epsilon: float,
@@ -63,13 +67,15 @@ class Normalizing(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the maps, and each channel's mean and variance (C,)."""
         images = images.contiguous(memory_format=torch.channels_last)
+        if plus is not None:
+            plus = plus.contiguous(memory_format=torch.channels_last)
         channels = images.shape[1]
         normed, statistics = torch.empty_like(images), weight.new_empty(5, channels)
         call(
-            "normalize", images, normed, weight, bias, statistics,
+            "normalize", images, plus, normed, weight, bias, statistics,
             images.numel() // channels, channels, epsilon, relu,
         )  # fmt: skip
-        ctx.save_for_backward(images, statistics)
+        ctx.save_for_backward(images, statistics, None if plus is None else normed)
         ctx.relu = relu
         mean, variance = statistics[0], statistics[1]
         ctx.mark_non_differentiable(mean, variance)
@@ -78,14 +84,22 @@ class Normalizing(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[Any, ...]:
-        """Return the gradients of the maps, the weight and the bias."""
-        images, statistics = ctx.saved_tensors
+        """Return the gradients of the maps, of what was added, the weight and the bias."""
+        images, statistics, normed = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         channels = images.shape[1]
+        rows = images.numel() // channels
         of_images = torch.empty_like(images)
         of_weight, of_bias = statistics.new_empty(2, channels).unbind()
-        call(
-            "differentiate", gradient, images, of_images, of_weight, of_bias,
-            statistics, images.numel() // channels, channels, ctx.relu,
-        )  # fmt: skip
-        return of_images, of_weight, of_bias, None, None
+        of_plus = None if normed is None else torch.empty_like(images)
+        if normed is None:
+            call(
+                "differentiate", gradient, images, of_images, of_weight, of_bias,
+                statistics, rows, channels, ctx.relu,
+            )  # fmt: skip
+        else:
+            call(
+                "differentiate_sum", gradient, images, normed, of_images, of_plus, of_weight,
+                of_bias, statistics, rows, channels,
+            )  # fmt: skip
+        return of_images, of_plus, of_weight, of_bias, None, None

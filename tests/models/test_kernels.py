@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hwtune.models.kernels import can_take, library
+from hwtune.models.modules import ResidualBlock
 from hwtune.models.norm import BatchNorm
 from hwtune.models.pooling import MaxPoolRelu
 from hwtune.models.stem import Stem
@@ -85,7 +86,14 @@ def test_other_poolings_are_torchs_and_cannot_tell_either_which_comes_first(pool
 
 
 @needs_a_compiler
-@pytest.mark.parametrize("operation", [MaxPoolRelu(nn.MaxPool2d(2)), BatchNorm(6, relu=True)])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        MaxPoolRelu(nn.MaxPool2d(2)),
+        BatchNorm(6, relu=True),
+        ResidualBlock(nn.Sequential(BatchNorm(6)), nn.Identity()),
+    ],
+)
 def test_maps_and_gradients_may_lie_in_memory_as_they_like(operation):
     wide = maps((4, 6, 8, 8), seed=0, dtype=torch.bfloat16)
     for images in (wide[1:3], wide.contiguous(), wide[..., 1:7]):
@@ -106,9 +114,12 @@ def test_a_network_can_be_exported_where_one_thread_computes():
     torch.testing.assert_close(exported(images), network(images))
 
 
-def step(norm, images):
-    """Return what a batch norm makes of maps, all gradients, and its running statistics."""
-    answer, gradient = results(norm, images)
+def step(norm, images, operation=None):
+    """Return what a batch norm makes of maps, all gradients, and its running statistics.
+
+    With `operation` its answer and gradients are those of what calls the batch norm.
+    """
+    answer, gradient = results(operation or norm, images)
     weights = [norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
     return [answer, gradient, *(each.double() for each in weights)]
 
@@ -150,6 +161,30 @@ def test_a_relu_within_a_batch_norm_gives_the_same_to_the_last_bit(size, seed):
     assert all(map(torch.equal, results(fused, images), apart))
     assert torch.equal(fused.weight.grad, plain.weight.grad)
     assert torch.equal(fused.bias.grad, plain.bias.grad)
+
+
+@needs_a_compiler
+@settings(deadline=None, max_examples=60)
+@given(SIZES.filter(lambda size: size[0]), st.integers(0, 99))
+def test_a_sum_within_a_batch_norm_differs_from_an_exact_one_by_rounding_alone(size, seed):
+    images = maps(size, seed=seed, dtype=torch.bfloat16)
+    plus = maps(size, seed=seed + 1, dtype=torch.bfloat16)
+    ours, exact = norms(size[1], BatchNorm, nn.BatchNorm2d, seed=seed)
+    exact.double()
+    got_plus, true_plus = plus.clone().requires_grad_(), plus.double().requires_grad_()
+    got = step(ours, images, lambda x: ours(x, plus=got_plus))
+    passed = got[0] > 0  # rounding may move a sum across 0
+    true = step(exact, images.double(), lambda x: (exact(x) + true_plus) * passed)
+    pairs = [*zip(got, true, strict=True), (got_plus.grad, true_plus.grad)]
+    for one, other in pairs:
+        assert (one.double() - other).norm() <= 0.02 * other.norm() + 1e-3
+
+
+def test_what_is_added_to_a_batch_norm_may_be_of_another_type():
+    images = maps((2, 3, 4, 4), seed=0, dtype=torch.bfloat16)
+    plus = maps((2, 3, 4, 4), seed=1, dtype=torch.float32)
+    norm = BatchNorm(3)
+    assert torch.equal(norm(images, plus=plus), F.relu(norm(images) + plus))
 
 
 @needs_a_compiler
