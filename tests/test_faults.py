@@ -1,5 +1,6 @@
 """Studies that are broken while they run, by the functions of scripts/bench/faults.py."""
 
+import gc
 import json
 import os
 import signal
@@ -8,10 +9,12 @@ import sys
 
 import pytest
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial
 
 from hwtune import cluster
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
+from hwtune.search.searcher import OptunaSearcher
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
@@ -111,6 +114,22 @@ def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_
         for folder in (first, plain, mixed)
     ]
     assert seen[2] == seen[1] != seen[0]
+
+
+def test_ray_keeps_no_trial_that_is_over(tmp_path, digits, ray_here, monkeypatch):
+    over = []
+    suggest = OptunaSearcher.suggest
+
+    def looked(searcher, trial_id):
+        gc.collect()
+        known = [each for each in gc.get_objects() if type(each) is Trial]
+        over.append(sum(each.is_finished() for each in known))
+        return suggest(searcher, trial_id)
+
+    monkeypatch.setattr(OptunaSearcher, "suggest", looked)
+    bare_search(tmp_path, digits, trials=12, sampler="random")
+    assert len(over) > 12
+    assert max(over) <= 2  # of the slots
 
 
 @pytest.mark.slow

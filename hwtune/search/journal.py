@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -16,10 +17,20 @@ from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
 
 
+class Journal(JournalFileBackend):
+    """Optuna's journal, which remembers where its last line began, not where each did."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines to the file."""
+        super().append_logs(logs)
+        last = max(self._log_number_offset)
+        self._log_number_offset = {0: 0, last: self._log_number_offset[last]}
+
+
 def journal_of(folder: StudyFolder) -> JournalStorage:
     """Return Optuna's storage of a study folder, its journal made if it is not there."""
     path = str(folder.journal)
-    return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+    return JournalStorage(Journal(path, JournalFileOpenLock(path)))
 
 
 def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:
@@ -90,3 +101,17 @@ def enqueue_known_points(
         for name, values in points.items():
             if name not in there and not (kind == BASELINE and name in left_out):
                 study.enqueue_trial(values, user_attrs={kind: name})
+
+
+def share_distributions(trial: FrozenTrial, space: SearchSpace) -> None:
+    """Let a trial have the space's own distributions, where it has equal ones of its own.
+
+    Optuna's journal makes new ones for each value of each trial: up to 10 KB.
+    """
+    trial.distributions.update(
+        {
+            name: space.search[name]
+            for name, own in trial.distributions.items()
+            if space.search.get(name) == own
+        }
+    )

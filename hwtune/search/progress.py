@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
 from hwtune.board import TensorBoard
@@ -21,8 +21,10 @@ from hwtune.search.view import View, accuracy_of, name_of
 SILENCE = 30.0  # seconds after which a line says what is running
 
 
-class StudyCallback(tune.Callback):
+class StudyCallback(TrialProgressCallback):
     """Hears each result of each trial, records it and tells the user what ended.
+
+    Where Ray Tune is given no such callback it adds its own, which keeps every trial until the end.
 
     Args:
         images: training images of an epoch, for the cost model.
@@ -119,7 +121,6 @@ class StudyCallback(tune.Callback):
     def _ended(self, trial: Trial) -> None:
         ledger = self.searcher.ledger
         record = ledger.trials[trial.config["trial"]]
-        forget(trial)
         self.board.end(record)
         self.ended(record)
         reason = f": {record.reason}" if record.reason else ""
@@ -130,12 +131,3 @@ class StudyCallback(tune.Callback):
             f"{name_of(record)} {record.state} after {epochs}, "
             f"{accuracy_of(record)}{reason}{leader}"
         )
-
-
-def forget(trial: Trial) -> None:
-    """Let go of what Ray keeps of a trial that is over and nobody reads: 40 KB each."""
-    trial.run_metadata.metric_analysis.clear()
-    trial.run_metadata.metric_n_steps.clear()
-    trial.run_metadata.last_result = {}
-    trial.evaluated_params = {}
-    trial._default_result_or_future = None  # Ray's own record of a call to its actor

@@ -68,6 +68,7 @@ class EarlyStopping(FIFOScheduler):
 
         Ray asks at each of its tries.
         """
+        forget_ended(tune_controller)
         number, lines = trial.config["trial"], error_of(trial)
         self.reasons.pop(number, None)
         for line in reversed(lines):
@@ -80,6 +81,8 @@ class EarlyStopping(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""
         self._judge(trial.config["trial"], result)
+        if tune_controller is not None:  # as it is where a search is replayed
+            forget_ended(tune_controller)
 
     def _judge(self, number: int, result: dict[str, Any]) -> str:
         if self.rule is None or not math.isfinite(result.get("val_accuracy", math.nan)):
@@ -87,3 +90,17 @@ class EarlyStopping(FIFOScheduler):
         if (known := self.decided.get((number, result["epoch"]))) is not None:
             return known
         return self.rule.judge(number, result["epoch"], self.scores(number, result))
+
+
+def forget_ended(tune_controller: Any) -> None:
+    """Let Ray Tune go of the trials that are over.
+
+    It keeps each until the end of a search, some 10 KB, in a list that it looks through at every
+    step and in several sets, and has no word for this.
+    """
+    trials = tune_controller.get_trials()
+    over = {trial for trial in trials if trial.is_finished()}
+    trials[:] = [trial for trial in trials if trial not in over]
+    for held in vars(tune_controller).values():
+        if isinstance(held, set):
+            held -= over

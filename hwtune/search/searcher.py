@@ -10,6 +10,7 @@ constraint, the less the longer it ran.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Container, Iterator
@@ -26,6 +27,7 @@ from hwtune.errors import SpaceError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
+from hwtune.search.journal import share_distributions
 from hwtune.search.ledger import (
     BASELINE,
     COST,
@@ -288,12 +290,13 @@ class OptunaSearcher(Searcher):
         ended = {"state": state, "reason": reason, "told": told.name, "values": values}
         trial.set_user_attr(ENDED, ended)
         self.study.tell(trial, values, state=told)
+        share_distributions(self.study._storage.get_trial(trial._trial_id), self.space)
         self.ledger.finish(trial.number, state, reason)
 
 
-def point(values: Hyperparameters) -> tuple[Any, ...]:
-    """Return what is equal for equal points only."""
-    return tuple(sorted((name, repr(value)) for name, value in values.items()))
+def point(values: Hyperparameters) -> bytes:
+    """Return what is equal for equal points only: 16 bytes, however many values they have."""
+    return hashlib.blake2b(repr(sorted(values.items())).encode(), digest_size=16).digest()
 
 
 def points(space: SearchSpace) -> Iterator[Hyperparameters]:

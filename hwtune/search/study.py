@@ -30,7 +30,11 @@ from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention
 from hwtune.search.feasible import cost_of, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
-from hwtune.search.journal import enqueue_known_points, open_optuna_study
+from hwtune.search.journal import (
+    enqueue_known_points,
+    open_optuna_study,
+    share_distributions,
+)
 from hwtune.search.ledger import COST, Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
@@ -167,6 +171,8 @@ def restored(
     settle(study)
     ledger = Ledger(folder, space.search)
     told = study.get_trials(deepcopy=False)
+    for trial in told:
+        share_distributions(trial, space)
     recorded = folder.forget_unknown({t.number for t in told if COST in t.user_attrs})
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)

@@ -585,3 +585,17 @@ def test_the_same_seed_proposes_the_same(tmp_path):
         return seen
 
     assert proposals(tmp_path / "a") == proposals(tmp_path / "b")
+
+
+def test_what_a_journal_says_is_read_again_after_many_lines(tmp_path):
+    bridge = Bridge(tmp_path)
+    run_trials(bridge, 12)
+    again = Bridge(tmp_path, again=True)
+    assert [t.params for t in again.study.trials] == [t.params for t in bridge.study.trials]
+    backend = bridge.study._storage._backend
+    assert next(iter(backend._log_number_offset)) == 0
+    assert len(backend._log_number_offset) < 10
+    assert len(list(backend.read_logs(0))) == len(bridge.folder.journal.read_text().splitlines())
+    own = [t.distributions for t in bridge.study.get_trials(deepcopy=False)]
+    assert len(own) == 12
+    assert all(each[name] is SPACE.search[name] for each in own for name in each)
