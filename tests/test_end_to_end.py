@@ -124,6 +124,36 @@ def test_each_trial_ended_and_says_why(study):
     assert any(row["state"] == "stopped" for row in trials)
 
 
+def test_a_search_starts_from_the_best_of_an_earlier_one(study):
+    results = study[0].parent
+    done = run(
+        ("search", "digits_cnn", "--starts-from", "s", "--trials", 4, "--epochs", 1, "--seeds", 1,
+         "--name", "next"), results,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    after = results / "next", done
+    (origin,) = about(after)["started_from"]
+    best = sorted(rows(study, "trials.csv"), key=lambda row: -float(row["val_accuracy"] or 0))
+    assert origin["study"] == "s"
+    assert str(origin["trials"][0]) == best[0]["trial"]
+    assert f"Starts from s (trials {', '.join(map(str, origin['trials']))})." in done.stdout
+    searched = about(study)["space"]["search"]
+    old = {row["trial"]: row for row in rows(study, "trials.csv")}
+    first, *others = rows(after, "trials.csv")
+    assert first["baseline"] == "plain"
+    taken = [{name: row[name] for name in searched} for row in others]
+    known = [{name: old[str(trial)][name] for name in searched} for trial in origin["trials"]]
+    fresh = [point for point in known if point != {name: first[name] for name in searched}]
+    assert fresh
+    assert taken[: len(fresh)] == fresh
+    other = ("--split-seed", 7, "--name", "other")
+    refused = run(("search", "digits_cnn", "--starts-from", "s", *other), results)
+    assert_refused(refused, "another split of digits", "--split-seed 0")
+    refused = run(("search", "digits_cnn", "--starts-from", "nothing"), results)
+    assert_refused(refused, "Unknown study 'nothing'")
+    assert not (results / "other").exists()
+
+
 def test_every_epoch_is_recorded_once(study):
     epochs = [(int(row["trial"]), int(row["epoch"])) for row in rows(study, "epochs.csv")]
     assert len(set(epochs)) == len(epochs)

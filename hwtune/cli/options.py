@@ -139,6 +139,14 @@ Name = Annotated[
         help="Name of the folder; default: SPACE, SPACE-DATA or SPACE-BASELINE; then with -2 ..."
     ),
 ]
+StartsFrom = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STUDY",
+        help="An earlier study, also of other data, whose three best trials are tried first; may "
+        "be given several times.",
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(

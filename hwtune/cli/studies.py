@@ -37,6 +37,7 @@ from hwtune.cli.options import (
     Seeds,
     SplitKind,
     SplitSeed,
+    StartsFrom,
     Target,
     TimeBudget,
     Top,
@@ -67,6 +68,7 @@ def search(
     disk_limit: DiskLimit = "2GB",  # type: ignore[assignment] # parsed as if it were given
     mirror: MirrorUri = None,
     name: Name = None,
+    starts_from: StartsFrom = None,
     finalists: Finalists = 1,
     folds: Folds = 3,
     top: Top = 1,
@@ -100,6 +102,7 @@ def search(
         disk_limit=disk_limit,
         mirror=mirror,
         name=name,
+        starts_from=starts_from or (),
         finalists=finalists,
         folds=folds,
         top=top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from hwtune.pipeline.session import (
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
+from hwtune.pipeline.warm_start import in_words, with_starts_from
 from hwtune.records import ranked
+from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
 from hwtune.search.feasible import longest, survey
 from hwtune.search.journal import begun_trials
@@ -52,6 +55,7 @@ def search(
     place: Place,
     mirror: str | None,
     name: str | None,
+    starts_from: Sequence[str] = (),
     results: Path,
     command: Command,
 ) -> StudyFolder:
@@ -59,6 +63,7 @@ def search(
 
     Args:
         source: of the space, for people.
+        starts_from: earlier studies whose best trials are tried first.
 
     Raises:
         HwtuneError: when something the user gave is wrong; nothing is left behind then.
@@ -76,6 +81,10 @@ def search(
         command.console.print(
             f"Left out, for a search on another split of these images found it: {', '.join(known)}."
         )
+    earlier = [find_study(results, each) for each in starts_from]
+    space, origins = with_starts_from(space, earlier, dataset, split)
+    if origins:
+        command.console.print(in_words(origins))
     epochs = longest(space, images=len(split_indices(dataset, split).train))
     if budget.epochs is not None and epochs < budget.epochs:
         raise OptionError(
@@ -98,6 +107,7 @@ def search(
             "mirror": mirror,
             "parallel": place.parallel,
             "gpus_per_trial": place.gpu_share,
+            "started_from": origins,
             # What ends by its steps, or whose length is searched, is never made shorter.
             "may_shorten": not (budget.epochs or steps or searched),
         },

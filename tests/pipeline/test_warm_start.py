@@ -1,0 +1,132 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hwtune.data.images import Dataset
+from hwtune.data.splits import SplitSpec
+from hwtune.errors import OptionError
+from hwtune.pipeline.warm_start import BEST, with_starts_from
+from hwtune.records import EpochRecord, TrialRecord
+from hwtune.results import create_study
+from hwtune.space import SearchSpace, choice, integer, log_uniform, space_from_json, uniform
+
+SPACE = SearchSpace(
+    question="?",
+    data="old",
+    search={"lr": log_uniform(1e-4, 1e-2), "filters": choice("8", "16"), "pool": choice("max")},
+    fixed={"epochs": 3, "batch_size": 100},
+)
+PLAIN = SplitSpec()
+POINTS = [
+    {"lr": 1e-3, "filters": "8", "pool": "max"},
+    {"lr": 2e-3, "filters": "16", "pool": "max"},
+    {"lr": 3e-3, "filters": "8", "pool": "max"},
+    {"lr": 4e-3, "filters": "16", "pool": "max"},
+    {"lr": 5e-3, "filters": "8", "pool": "max"},
+]
+ACCURACIES = [0.5, 0.9, 0.7, 0.8, 0.6]
+
+
+def images(name, seed=0):
+    rng = np.random.default_rng(seed)
+    pixels, labels = rng.integers(0, 256, (40, 28, 28), np.uint8), np.arange(40) % 2
+    return Dataset(name, pixels, labels, ("a", "b"))
+
+
+def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins=()):
+    data = data or images("old")
+    about = {
+        "format": 1, "space": space.to_json(), "data": data.describe(),
+        "split": {**split.to_dict(), "counts": {}}, "started_from": list(origins),
+    }  # fmt: skip
+    folder = create_study(results, name, name, about=about)
+    for number, accuracy in enumerate(ACCURACIES):
+        folder.append_epoch(EpochRecord(number, 1, 0.1, 0.2, accuracy, 0.1, 1.0))
+    trials = [
+        TrialRecord(number, state="complete", config=values) for number, values in enumerate(POINTS)
+    ]
+    folder.write_trials(trials, space.search)
+    return folder
+
+
+def starts(tmp_path, space=SPACE, **options):
+    new, _ = with_starts_from(space, [study(tmp_path, **options)], images("new", 1), PLAIN)
+    return new.starts
+
+
+def test_the_best_trials_of_a_study_are_starts_of_the_next(tmp_path):
+    found = starts(tmp_path)
+    assert list(found) == ["first-1", "first-3", "first-2"]
+    assert list(found.values()) == [POINTS[1], POINTS[3], POINTS[2]]
+    assert len(found) == BEST
+
+
+def test_starts_of_the_space_stay_and_come_first(tmp_path):
+    found = starts(tmp_path, replace(SPACE, starts={"mine": POINTS[0]}))
+    assert next(iter(found)) == "mine"
+    assert len(found) == 1 + BEST
+
+
+def test_what_the_new_space_searches_and_the_old_fixed_is_taken_from_there(tmp_path):
+    space = replace(SPACE, fixed={"epochs": 3},
+                    search={**SPACE.search, "batch_size": choice(32, 64, 128)})  # fmt: skip
+    assert {values["batch_size"] for values in starts(tmp_path, space).values()} == {128}
+
+
+def test_numbers_become_the_nearest_that_the_space_has(tmp_path):
+    space = replace(
+        SPACE,
+        search={
+            "lr": log_uniform(1e-5, 1.5e-3), "rotation": uniform(5.0, 10.0), "side": choice(16, 32),
+            "convs_per_stage": integer(2, 3), "filters": choice("8", "16"),
+        },
+    )  # fmt: skip
+    found = starts(tmp_path, space)
+    assert list(found.values()) == [
+        {"lr": 1.5e-3, "rotation": 5.0, "side": 32, "convs_per_stage": 2, "filters": "16"},
+        {"lr": 1.5e-3, "rotation": 5.0, "side": 32, "convs_per_stage": 2, "filters": "8"},
+        {"lr": 1e-3, "rotation": 5.0, "side": 32, "convs_per_stage": 2, "filters": "8"},
+    ]  # trials that become equal count once
+
+
+def test_a_trial_that_is_no_point_of_the_space_is_passed_over(tmp_path):
+    space = replace(SPACE, search={**SPACE.search, "filters": choice("8", "32")})
+    assert list(starts(tmp_path, space)) == ["first-2", "first-4", "first-0"]
+
+
+def test_a_study_without_a_point_of_the_space_is_refused(tmp_path):
+    space = replace(SPACE, search={**SPACE.search, "filters": choice("32")})
+    with pytest.raises(OptionError, match=r"first.*filters='16', are no points of space"):
+        starts(tmp_path, space)
+    resnet = replace(
+        SPACE, model="resnet", search={"lr": SPACE.search["lr"]},
+        fixed={"filters": "8-16", "strides": "1"},
+    )  # fmt: skip
+    with pytest.raises(OptionError, match="model='cnn'"):
+        with_starts_from(resnet, [study(tmp_path, "second")], images("new", 1), PLAIN)
+
+
+def test_a_study_that_knows_the_images_that_are_tested_is_refused(tmp_path):
+    other = SplitSpec(seed=1)
+    first = study(tmp_path)
+    _, origins = with_starts_from(SPACE, [first], images("old"), PLAIN)  # of the same split
+    with pytest.raises(OptionError, match="another split of old.*--split random --split-seed 0"):
+        with_starts_from(SPACE, [first], images("old"), other)
+    # Nor by way of a study of other data.
+    second = study(tmp_path, "second", data=images("new", 1), split=other, origins=origins)
+    with pytest.raises(OptionError, match="second: study first searched another split of old"):
+        with_starts_from(SPACE, [second], images("old"), other)
+    with pytest.raises(OptionError, match="other images that are called old, too"):
+        with_starts_from(SPACE, [first], images("old", 2), PLAIN)
+
+
+def test_where_a_search_began_is_recorded_and_comes_back(tmp_path):
+    first = study(tmp_path)
+    new, origins = with_starts_from(SPACE, [first], images("new", 1), PLAIN)
+    (origin,) = json.loads(json.dumps(origins))
+    assert origin["study"] == "first"
+    assert origin["trials"] == [1, 3, 2]
+    assert origin["split"] == PLAIN.to_dict()
+    assert space_from_json(json.loads(json.dumps(new.to_json()))).starts == new.starts
