@@ -90,7 +90,7 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
         return None
     if isinstance(distribution, CategoricalDistribution):
         numbers = [each for each in distribution.choices if is_number(each)]
-        return min(numbers, key=lambda each: abs(each - value), default=None)  # type: ignore[operator]
+        return min(numbers, key=lambda each: abs(each - value), default=None)
     low, high, step = distribution.low, distribution.high, distribution.step  # type: ignore[attr-defined]
     within = min(max(value, low), high)
     if step:
