@@ -34,7 +34,7 @@ def test_every_point_of_the_grid_lies_in_the_space():
 
 
 def test_the_table_holds_the_whole_curve_of_every_point():
-    curves = read_curves()
+    curves = read_curves("chinese_mnist")
     assert set(curves) == {key(point.values()) for point in points()}
     for curve in curves.values():
         assert len(curve) == EPOCHS >= 9
@@ -42,7 +42,7 @@ def test_the_table_holds_the_whole_curve_of_every_point():
 
 
 def test_the_best_curves_do_not_start_best():
-    curves = read_curves()
+    curves = read_curves("chinese_mnist")
     best = sorted(curves, key=lambda name: -max(accuracy for accuracy, _ in curves[name]))[:10]
     assert sum("onecycle" in name for name in best) == 9
     order = sorted(curves, key=lambda name: -curves[name][0][0])
@@ -51,7 +51,7 @@ def test_the_best_curves_do_not_start_best():
 
 
 def test_the_nearest_learning_rate_is_looked_up():
-    curves = read_curves()
+    curves = read_curves("chinese_mnist")
     for point in points()[:20]:
         assert look_up(curves, {**point, "lr": point["lr"] * 1.5}) == curves[key(point.values())]
 

@@ -123,7 +123,7 @@ class Outlook:
     def forecast(self) -> Forecast:
         """Return how many trials and epochs will be trained, and how long the whole study takes.
 
-        Baselines take their full length; a trial that can be stopped takes `expected_epochs`. After
+        Baselines and starts take their full length; a trial that can be stopped takes `expected_epochs`. After
         the startup trials a sampler that learns moves towards configurations like the best:
         half-way between the cost of a random point and that of the points known to work, as studies
         of chinese_cnn showed (`results/LOG.md`).
@@ -131,8 +131,8 @@ class Outlook:
         each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=self.factor)
         random, good = self.mean_epoch(), self.mean_epoch(*self.good)
         learned = (random + good) / 2 if self.learns else random
-        plan = [(float(self.epochs), self.mean_epoch(one)) for one in self.baselines.values()]
-        plan += [(each, self.mean_epoch(one)) for one in self.starts.values()]
+        known = [*self.baselines.values(), *self.starts.values()]
+        plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
         limit = math.inf if self.budget.trials is None else self.budget.trials
         available, trials, trained, busy = self.searching, 0, 0.0, 0.0
         while self.done + trials < limit:

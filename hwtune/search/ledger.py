@@ -29,6 +29,7 @@ class Ledger:
         self.trials: dict[int, TrialRecord] = {}
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # never trained, and no part of a budget
+        self.known: set[int] = set()  # baselines and starts, which no rule stops
         self.live: dict[int, TrialRecord] = {}
         self.leader: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -51,9 +52,13 @@ class Ledger:
             self.leader = next(iter(ranked(self.trials.values())), None)
         return self.leader
 
-    def start(self, number: int, config: Hyperparameters, *, baseline: str, cost: Cost) -> None:
-        """Begin a trial, or go on with one that has epochs."""
+    def start(
+        self, number: int, config: Hyperparameters, *, baseline: str, start: bool, cost: Cost
+    ) -> None:
+        """Begin a trial, or go on with one that has epochs; `start`: it is known to work."""
         self.costs[number] = cost
+        if baseline or start:
+            self.known.add(number)
         record = self.trials.get(number)
         if record is not None and record.epochs:
             self.live[number] = record
@@ -117,6 +122,8 @@ class Ledger:
             )
             if ended["state"] == "running":
                 self.live[frozen.number] = self.trials[frozen.number]
+            if BASELINE in attributes or START in attributes:
+                self.known.add(frozen.number)
             if ENDED in attributes and refused(frozen):
                 self.rejected.add(frozen.number)
         for epoch in epochs:

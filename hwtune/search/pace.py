@@ -60,7 +60,7 @@ class Pace:
         ended = [
             t.seconds
             for t in self.ledger.trials.values()
-            if t.epochs and t.state != "running" and not t.baseline
+            if t.epochs and t.state != "running" and t.trial not in self.ledger.known
         ]
         if len(ended) >= ENOUGH_TRIALS:
             return sum(ended) / len(ended)

@@ -19,7 +19,10 @@ Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result
 
 
 class EarlyStopping(FIFOScheduler):
-    """Stops what its rule rejects, and everything once the search is over; baselines run on.
+    """Stops what its rule rejects, and everything once the search is over.
+
+    Baselines and starts run on: what is known to work may begin slowly, above all under OneCycle,
+    and a rung that compares several of those stops the best (`results/LOG.md`).
 
     Args:
         rule: None stops nothing early.
@@ -53,7 +56,7 @@ class EarlyStopping(FIFOScheduler):
         """Return Ray's word for going on or stopping."""
         number = trial.config["trial"]
         reason = self._judge(number, result)
-        if trial.config["baseline"]:
+        if trial.config["known"]:
             reason = ""
         new = result["epoch"] >= self.recorded(number)  # a resumed trial first tells of older ones
         if new and (over := self.over(result.get("val_accuracy", math.nan))):

@@ -153,7 +153,7 @@ class OptunaSearcher(Searcher):
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
         """Start a trial and return its configuration; None and told so when it is refused."""
-        baseline = trial.user_attrs.get(BASELINE, "")
+        baseline, start = trial.user_attrs.get(BASELINE, ""), START in trial.user_attrs
         config = self.space.config(trial.params)
         recorded = self.ledger.trials.get(trial.number)
         reason, why = "", INFEASIBLE
@@ -161,12 +161,12 @@ class OptunaSearcher(Searcher):
             cost = self.measure(trial.params)
             if not (baseline or (recorded and recorded.epochs)):
                 reason = self.too_large(cost)
-                if not reason and START not in trial.user_attrs:
+                if not reason and not start:
                     reason, why = self.too_slow(cost, config), SLOW
         except SpaceError as error:
             cost, reason = Cost(0, 0), str(error)
         trial.set_user_attr(COST, [cost.parameters, cost.macs])
-        self.ledger.start(trial.number, trial.params, baseline=baseline, cost=cost)
+        self.ledger.start(trial.number, trial.params, baseline=baseline, start=start, cost=cost)
         if reason:
             self.ledger.rejected.add(trial.number)
             self._tell(trial, TrialState.PRUNED, "failed", reason, violates=(why, 1.0))
@@ -174,6 +174,7 @@ class OptunaSearcher(Searcher):
         return {
             "trial": trial.number,
             "baseline": baseline,
+            "known": trial.number in self.ledger.known,
             "seed": self.seed * 100_003 + trial.number,
             "config": config.to_dict(),
         }

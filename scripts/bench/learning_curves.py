@@ -1,11 +1,11 @@
 """Train a grid of chinese_cnn at half resolution and keep every learning curve.
 
-Writes results/curves/chinese_cnn.csv, a line an epoch, or with `--data mnist` the same grid on as
-many images of MNIST: results/curves/mnist.csv. Run it again after an interruption: what is in the
+Writes results/curves/chinese_cnn.csv, a line an epoch, or with `--data mnist` a part of the same
+grid on as many images of MNIST: results/curves/mnist.csv. Run it again after an interruption: what is in the
 file is not trained twice. `search_quality` replays searches over the tables.
 
     python -m scripts.bench.learning_curves --processes 2
-    python -m scripts.bench.learning_curves --processes 2 --data mnist
+    python -m scripts.bench.learning_curves --processes 2 --data mnist --points 200
 """
 
 import argparse
@@ -134,11 +134,12 @@ def key(values: Any) -> str:
     return " ".join(str(value) for value in list(values)[: len(GRID)])
 
 
-def train_missing(name: str, processes: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the lines of each configuration that the table of a data set lacks."""
+def train_missing(name: str, processes: int, count: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the lines of each of so many configurations that the table of a data set lacks."""
     done = finished(TABLES[name])
-    missing = [point for point in points() if key(point.values()) not in done]
-    print(f"{len(done)} of {len(points())} configurations are there.", flush=True)
+    wanted = points()[:count]
+    missing = [point for point in wanted if key(point.values()) not in done]
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} configurations are there.", flush=True)
     with get_context("spawn").Pool(processes, prepare) as pool:
         yield from pool.imap_unordered(functools.partial(curve, name), missing)
 
@@ -148,10 +149,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--data", choices=TABLES, default="chinese_mnist")
+    parser.add_argument("--points", type=int, default=len(points()), help="of the mixed order")
     options = parser.parse_args()
     name, began = options.data, time.monotonic()
     table = TABLES[name]
-    for count, lines in enumerate(train_missing(name, options.processes), 1):
+    for count, lines in enumerate(train_missing(name, options.processes, options.points), 1):
         with table.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
         minutes = (time.monotonic() - began) / 60

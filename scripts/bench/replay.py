@@ -38,6 +38,7 @@ class Method:
     Attributes:
         mixed: tell a stopped trial as complete with its last accuracy, as Ray's OptunaSearch does.
         baselines, starts: train the known points first.
+        earlier: train the best of a search on other data first.
         factor: of ASHA.
         once: let ASHA compare a trial only when it reaches a rung, as Ray's does.
     """
@@ -47,6 +48,7 @@ class Method:
     mixed: bool = False
     baselines: bool = False
     starts: bool = False
+    earlier: bool = False
     brackets: int = 1
     factor: int = REDUCTION_FACTOR
     once: bool = False
@@ -58,7 +60,13 @@ class Method:
         if self.once:
             stops = f"{self.scheduler} as Ray's, factor {self.factor}"
         known = " + ".join(
-            word for word, on in (("baselines", self.baselines), ("start", self.starts)) if on
+            word
+            for word, on in (
+                ("baselines", self.baselines),
+                ("start", self.starts),
+                ("best of an MNIST search", self.earlier),
+            )
+            if on
         )
         told = " (mixed fidelities)" if self.mixed else ""
         return f"{self.sampler}{told}, {stops or self.scheduler}{f', {known}' if known else ''}"
@@ -72,7 +80,7 @@ class World:
     """What is searched: a space, and the learning curve of each of its points.
 
     Attributes:
-        space: what a method searches; its known points are those that the method trains first.
+        space: what a method searches with a seed; its known points are those that it trains first.
         curve: of a point.
         epochs: of a whole curve.
         best: the highest accuracy of all that were trained.
@@ -81,7 +89,7 @@ class World:
         title: what this is, for people.
     """
 
-    space: Callable[[Method], SearchSpace]
+    space: Callable[[Method, int], SearchSpace]
     curve: Callable[[Hyperparameters], Curve]
     epochs: int
     best: float
@@ -134,7 +142,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
 
     The reference ends after its draws, others at `until`.
     """
-    space = world.space(method)
+    space = world.space(method, seed)
     settings = Settings(
         sampler=method.sampler, scheduler=method.scheduler, brackets=method.brackets, seed=seed,
         reduction_factor=method.factor,

@@ -17,10 +17,11 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hwtune.config import Hyperparameters
+from hwtune.pipeline.warm_start import BEST
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
-from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLE, key
+from scripts.bench.learning_curves import EPOCHS, GRID, REST, TABLES, key
 from scripts.bench.peers.task import SPACE as WIDE
-from scripts.bench.replay import Curve, Method, World
+from scripts.bench.replay import DRAWS, Curve, Method, World
 from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, random_point, read
 
 Row = dict[str, Any]
@@ -38,7 +39,7 @@ STARTS = {"vgg": ("16-32-64-128", "before", "max", "adam", "onecycle", 2.5e-3)}
 @functools.cache
 def grid() -> World:
     """Return the world of the grid, whose points were all trained."""
-    curves = read_curves()
+    curves = read_curves("chinese_mnist")
     every = [point for curve in curves.values() for point in curve]
     return World(
         space=grid_space,
@@ -51,21 +52,26 @@ def grid() -> World:
     )
 
 
-def read_curves() -> dict[str, Curve]:
+def read_curves(data: str) -> dict[str, Curve]:
     """Return the learning curve of each point of the grid, none of which diverged."""
     curves: dict[str, Curve] = {}
-    with TABLE.open(encoding="utf-8", newline="") as file:
+    with TABLES[data].open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             value = (float(row["val_accuracy"]), float(row["seconds"]))
             curves.setdefault(key(row.values()), []).append(value)
     return curves
 
 
-def grid_space(method: Method) -> SearchSpace:
+def grid_space(method: Method, seed: int) -> SearchSpace:
     """Return the grid as a space; the learning rate stays continuous, as in chinese_cnn."""
 
     def named(points: dict[str, Any]) -> dict[str, Any]:
         return {name: dict(zip(GRID, values, strict=True)) for name, values in points.items()}
+
+    starts = {
+        **(STARTS if method.starts else {}),
+        **(found_on_mnist(seed) if method.earlier else {}),
+    }
 
     vgg = load_space("chinese_cnn").starts["vgg"]
     return SearchSpace(
@@ -77,8 +83,23 @@ def grid_space(method: Method) -> SearchSpace:
         },
         fixed={**{k: v for k, v in vgg.items() if k not in GRID}, **REST, "epochs": EPOCHS},
         baselines=named(BASELINES if method.baselines else {}),
-        starts=named(STARTS if method.starts else {}),
+        starts=named(starts),
     )
+
+
+def found_on_mnist(seed: int) -> dict[str, tuple[Any, ...]]:
+    """Return the best points of a search of the same grid on MNIST: as many random draws as here.
+
+    Each seed has an earlier search of its own.
+    """
+    curves = read_curves("mnist")
+    drawn = np.random.default_rng((4, seed)).permutation(sorted(curves))[:DRAWS]
+    best = sorted(drawn, key=lambda point: -max(accuracy for accuracy, _ in curves[point]))[:BEST]
+    typed = {str(value): value for values in GRID.values() for value in values}
+    return {
+        f"mnist-{place}": tuple(typed[word] for word in point.split())
+        for place, point in enumerate(best)
+    }
 
 
 def look_up(curves: Mapping[str, Curve], point: Hyperparameters) -> Curve:
@@ -94,7 +115,7 @@ def wide() -> World:
     model = Model(rows)
     draws = [model.curve(random_point((3, draw))) for draw in range(FRESH)]
     return World(
-        space=lambda method: WIDE,
+        space=lambda method, seed: WIDE,
         curve=model.curve,
         epochs=len(ACCURACIES),
         best=max(row[name] for row in rows for name in ACCURACIES),

@@ -8,8 +8,8 @@ from hwtune.search.stopping import Rungs
 from scripts.bench.replay import Once
 
 
-def ray_trial(number, baseline=""):
-    return Trial("hwtune", config={"trial": number, "baseline": baseline}, stub=True)
+def ray_trial(number, *, known=False):
+    return Trial("hwtune", config={"trial": number, "known": known}, stub=True)
 
 
 def accuracy(trial, result):
@@ -75,7 +75,7 @@ def test_who_reaches_a_rung_is_judged_as_by_rays_own_scheduler(seed, grace, fact
 
 def test_a_baseline_is_never_stopped_but_counts():
     scheduler = asha()
-    good, baseline, bad = ray_trial(0), ray_trial(1, "oafarih"), ray_trial(2)
+    good, baseline, bad = ray_trial(0), ray_trial(1, known=True), ray_trial(2)
     assert scheduler.on_trial_result(None, good, {"epoch": 1, "val_accuracy": 0.9}) == "CONTINUE"
     known = {"epoch": 1, "val_accuracy": 0.1}
     assert scheduler.on_trial_result(None, baseline, known) == "CONTINUE"
@@ -96,7 +96,7 @@ def test_the_search_may_be_over_with_the_epoch_that_is_judged():
 
 def test_everything_stops_when_the_search_is_over():
     scheduler = EarlyStopping(None, accuracy, lambda _: "the time for the search was over")
-    trial = ray_trial(0, "oafarih")
+    trial = ray_trial(0, known=True)
     assert scheduler.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
     assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
 

@@ -145,6 +145,18 @@ def test_baselines_come_first_under_their_name(bridge):
     assert bridge.begin()["baseline"] == ""
 
 
+def test_what_is_known_to_work_is_marked_and_stays_so_after_a_resume(tmp_path):
+    space = replace(SPACE, starts={"mine": {"lr": 0.02, "translation": 0.1}})
+    bridge = Bridge(tmp_path, space)
+    seen = []
+    for _ in range(3):
+        seen.append(bridge.begin()["known"])
+        bridge.epoch(1, 0.5)
+        bridge.end()
+    assert seen == [True, True, False]  # a baseline, a start, a proposal
+    assert Bridge(tmp_path, space, again=True).ledger.known == {0, 1}
+
+
 def test_nothing_is_left_running_in_the_journal(bridge):
     for index in range(6):
         bridge.begin()
