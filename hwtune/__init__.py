@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 # Ray reads these when it is imported.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # hwtune stops a study itself

@@ -44,7 +44,7 @@ def run_study(
     disk_limit: int | str = "2GB",
     mirror: str | None = None,
     name: str | None = None,
-    starts_from: Sequence[str] = (),
+    starts_from: str | Sequence[str] = (),
     finalists: int = 1,
     folds: int = 3,
     top: int = 1,
@@ -103,7 +103,7 @@ def run_study(
             place=place_of(parallel, address, gpus_per_trial),
             mirror=mirror,
             name=name,
-            starts_from=starts_from,
+            starts_from=[starts_from] if isinstance(starts_from, str) else starts_from,
             results=results_folder(results),
             command=command_of(command or _call(run_study, given)),
         )

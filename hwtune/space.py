@@ -90,7 +90,7 @@ class SearchSpace:
         search: hyperparameters that vary, as Optuna's distributions.
         baselines: published configurations, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
-        starts: points known to work, tried after the baselines as ordinary trials.
+        starts: points known to work, tried after the baselines, never stopped either.
         found_on: fields of the split of `data` on which a search found a point, by its name. On
             another split such a start is left out: it knows images that are tested there.
         max_parameters: a larger network is not trained.
@@ -279,6 +279,27 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return distribution._contains(distribution.to_internal_repr(value))
+
+
+def nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """Return a value where a distribution has it, of numbers the nearest that it has, else None."""
+    if contains(distribution, value):
+        return value
+    if not is_number(value):
+        return None
+    if isinstance(distribution, CategoricalDistribution):
+        numbers = [each for each in distribution.choices if is_number(each)]
+        return min(numbers, key=lambda each: abs(each - value), default=None)
+    low, high, step = distribution.low, distribution.high, distribution.step  # type: ignore[attr-defined]
+    within = min(max(value, low), high)
+    if step:
+        within = low + round((within - low) / step) * step
+    return int(within) if isinstance(distribution, IntDistribution) else float(within)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value has others near to it."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def parse_value(key: str, distribution: BaseDistribution, text: str) -> Any:

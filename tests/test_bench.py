@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
+from hwtune.pipeline.warm_start import BEST
 from hwtune.space import contains, load_space
 from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput, wide_curves
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
@@ -17,10 +18,10 @@ from scripts.bench.peers import __main__ as peers
 from scripts.bench.peers import page as peers_page
 from scripts.bench.peers import task
 from scripts.bench.peers.task import Event
-from scripts.bench.replay import REFERENCE, replay
+from scripts.bench.replay import DRAWS, REFERENCE, replay
 from scripts.bench.search_quality import COMPARISONS, regrets, summarise
 from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, neighbour, random_point, read
-from scripts.bench.worlds import look_up, read_curves, wide
+from scripts.bench.worlds import found_on_mnist, look_up, read_curves, wide
 
 SPACE = load_space("chinese_cnn")
 
@@ -39,6 +40,28 @@ def test_the_table_holds_the_whole_curve_of_every_point():
     for curve in curves.values():
         assert len(curve) == EPOCHS >= 9
         assert all(0 <= accuracy <= 1 and seconds > 0 for accuracy, seconds in curve)
+
+
+def test_the_table_of_mnist_holds_the_first_points_of_the_mixed_order():
+    curves = read_curves("mnist")
+    assert set(curves) == {key(point.values()) for point in points()[: len(curves)]}
+    assert len(curves) >= 4 * DRAWS
+    for curve in curves.values():
+        assert len(curve) == EPOCHS
+        assert all(0 <= accuracy <= 1 and seconds > 0 for accuracy, seconds in curve)
+
+
+def test_each_seed_has_the_best_of_its_own_search_of_mnist():
+    found = [found_on_mnist(seed) for seed in range(5)]
+    assert found[0] == found_on_mnist(0)
+    assert len({str(each) for each in found}) > 1
+    curves = read_curves("mnist")
+    reached = sorted(max(accuracy for accuracy, _ in curve) for curve in curves.values())
+    for each in found:
+        assert len(each) == BEST
+        best = [max(accuracy for accuracy, _ in curves[key(values)]) for values in each.values()]
+        assert best == sorted(best, reverse=True)
+        assert best[0] >= reached[-len(reached) // 10]
 
 
 def test_the_best_curves_do_not_start_best():

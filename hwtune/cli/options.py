@@ -143,8 +143,8 @@ StartsFrom = Annotated[
     list[str] | None,
     typer.Option(
         metavar="STUDY",
-        help="An earlier study, also of other data, whose three best trials are tried first; may "
-        "be given several times.",
+        help="An earlier study, also of other data, whose three best trials are tried right after "
+        "the baselines; may be given several times.",
     ),
 ]
 Trials = Annotated[

@@ -2,129 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+import numpy as np
 
 from hwtune.config import Hyperparameters
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec
-from hwtune.errors import OptionError
+from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.errors import OptionError, SpaceError
 from hwtune.records import ranked
-from hwtune.space import SearchSpace, contains, space_from_json
+from hwtune.search.feasible import cost_of, too_large
+from hwtune.space import SearchSpace, contains, nearest, space_from_json
 from hwtune.study_folder import StudyFolder
 
 BEST = 3  # trials of each study
+OFF = ("max_steps", "early_stop", "clip_value", "ema")  # at 0, to which no other value is near
 
 
 def with_starts_from(
     space: SearchSpace, studies: Sequence[StudyFolder], dataset: Dataset, split: SplitSpec
 ) -> tuple[SearchSpace, list[dict[str, Any]]]:
-    """Return the space with the best trials of some studies among its starts, and their origins.
-
-    A number that the space does not have becomes the nearest that it has; a trial that differs
-    otherwise is passed over.
+    """Return the space with the best trials of some studies before its own starts, and their origins.
 
     Raises:
         OptionError: when a study has nothing to start from, or knows images that are tested here.
     """
     origins = []
-    starts = dict(space.starts)
+    starts: dict[str, Hyperparameters] = {}
     for study in studies:
         about = study.read_study()
-        found = best_points(space, study, about)
-        starts |= {f"{study.name}-{trial}": values for trial, values in found.items()}
+        searched = space_from_json(about["space"])
         origin = {
             "study": study.name,
-            "trials": list(found),
             "data": about["data"],
             "split": {name: value for name, value in about["split"].items() if name != "counts"},
+            "space": {"data": searched.data, "found_on": dict(searched.found_on)},
             "started_from": about.get("started_from", []),
         }
         refuse_leaks(study, origin, dataset, split)
-        origins.append(origin)
-    return replace(space, starts=starts), origins
+        found = best_points(space, searched, study, about["data"]["side"], dataset)
+        for trial, values in found.items():
+            starts[free_name(f"{study.name}-{trial}", {*space.points, *starts})] = values
+        origins.append({**origin, "trials": list(found)})
+    return replace(space, starts={**starts, **space.starts}), origins
 
 
 def best_points(
-    space: SearchSpace, study: StudyFolder, about: Mapping[str, Any]
+    space: SearchSpace, searched: SearchSpace, study: StudyFolder, side: int, dataset: Dataset
 ) -> dict[int, Hyperparameters]:
     """Return the best trials of a study as points of the space, by number.
+
+    What the space fixes stays as it is. A number that it does not have becomes the nearest that it
+    has; a trial of which it lacks another value, or whose network it does not train, is passed
+    over.
+
+    Args:
+        searched: the space of the study.
+        side: of that study's images.
 
     Raises:
         OptionError: when there is none.
     """
-    searched = space_from_json(about["space"])
     trials = ranked(study.read_trials())
+    if not trials:
+        raise OptionError(
+            f"--starts-from {study.called}: it has no trained trial; give another study."
+        )
     found: dict[int, Hyperparameters] = {}
-    misfits = []
+    why = ""
     for trial in trials:
         config = searched.config(searched.parse(trial.config)).to_dict()
-        config["side"] = config["side"] or about["data"]["side"]
-        values = {name: nearest(each, config[name]) for name, each in space.search.items()}
-        odd = [name for name, value in values.items() if value is None]
-        if space.model != config["model"]:
-            odd = ["model"]
-        if odd:
-            misfits.append(f"{odd[0]}={config[odd[0]]!r}")
+        try:
+            values = point_of(space, config, side=side)
+            shape = {"classes": len(dataset.classes), "side": dataset.side}
+            misfit = too_large(space, cost_of(space, values, **shape))
+        except SpaceError as error:
+            misfit = str(error)
+        if misfit:
+            why = why or misfit
         elif values not in found.values():
             found[trial.trial] = values
         if len(found) == BEST:
             break
     if not found:
-        why = f"such as its best, with {misfits[0]}, are no points" if misfits else "are none"
         raise OptionError(
-            f"--starts-from {study.called}: its trained trials {why} of {space.name}; give another "
-            "study, or leave it out."
+            f"--starts-from {study.called}: none of its trials is a point of {space.name} that can "
+            f"be trained ({why.rstrip('.')}); give another study, or leave it out."
         )
     return found
 
 
-def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return a value if a distribution has it, of numbers the nearest it has, else None."""
-    if contains(distribution, value):
-        return value
-    if not is_number(value):
-        return None
-    if isinstance(distribution, CategoricalDistribution):
-        numbers = [each for each in distribution.choices if is_number(each)]
-        return min(numbers, key=lambda each: abs(each - value), default=None)
-    low, high, step = distribution.low, distribution.high, distribution.step  # type: ignore[attr-defined]
-    within = min(max(value, low), high)
-    if step:
-        within = low + round((within - low) / step) * step
-    return int(within) if isinstance(distribution, IntDistribution) else float(within)
+def point_of(space: SearchSpace, config: Mapping[str, Any], *, side: int) -> Hyperparameters:
+    """Return the point of a space that is nearest to a configuration.
 
-
-def is_number(value: Any) -> bool:
-    """Return whether a value has others near to it."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    Raises:
+        SpaceError: when there is none.
+    """
+    if config["model"] != space.model:
+        raise SpaceError(f"model={config['model']!r} is not {space.model!r}")
+    values = {}
+    for name, each in space.search.items():
+        value = config[name]
+        if name == "side" and not (value or contains(each, value)):
+            value = side  # 0 kept the images as they were
+        off = name in OFF and not (value or contains(each, value))
+        values[name] = None if off else nearest(each, value)
+        if values[name] is None:
+            raise SpaceError(f"{name}={value!r} is not in {each}")
+    return values
 
 
 def refuse_leaks(
     study: StudyFolder, origin: Mapping[str, Any], dataset: Dataset, split: SplitSpec
 ) -> None:
-    """Check that neither a study nor what it started from saw images that are tested here.
+    """Check that neither a study nor what it started from knows images that are tested here.
 
     Raises:
-        OptionError: when one searched another split of these images, or others of their name.
+        OptionError: when one chose by such images, or by others of their name.
     """
     for each in lineage(origin):
         known, drawn = each["data"], each["split"]
-        same = known["sha256"] == dataset.sha256
-        if same and drawn != split.to_dict():
+        where = f"--starts-from {study.called}: study {each['study']}"
+        if known["sha256"] == dataset.sha256:
+            tested = split_indices(dataset, split).test
+            seen = split_indices(dataset, SplitSpec(**drawn)).outside_test
+            if np.isin(tested, seen).any():
+                raise OptionError(
+                    f"{where} searched another split of {dataset.name}, with images that are "
+                    f"tested here; take its split (--split {drawn['kind']} --split-seed "
+                    f"{drawn['seed']}), or leave it out."
+                )
+        elif known["name"] == dataset.name:
             raise OptionError(
-                f"--starts-from {study.called}: study {each['study']} searched another split of "
-                f"{dataset.name}, with images that are tested here; take its split (--split "
-                f"{drawn['kind']} --split-seed {drawn['seed']}), or leave it out."
+                f"{where} searched other images that are called {dataset.name}, too, perhaps some "
+                "that are tested here; leave it out."
             )
-        if not same and known["name"] == dataset.name:
-            raise OptionError(
-                f"--starts-from {study.called}: study {each['study']} searched other images that "
-                f"are called {dataset.name}, too, perhaps some that are tested here; leave it out."
-            )
+        if each["space"]["data"] != dataset.name:
+            continue
+        for name, fields in each["space"]["found_on"].items():
+            if any(getattr(split, field) != value for field, value in fields.items()):
+                raise OptionError(
+                    f"{where} tried {name}, which was found on another split of {dataset.name}, "
+                    "with images that are tested here; leave it out."
+                )
 
 
 def lineage(origin: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -132,6 +155,12 @@ def lineage(origin: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield origin
     for each in origin["started_from"]:
         yield from lineage(each)
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: the wanted one, or with a number behind it."""
+    others = (f"{wanted}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], others) if name not in taken)
 
 
 def in_words(origins: Sequence[Mapping[str, Any]]) -> str:

@@ -123,10 +123,10 @@ class Outlook:
     def forecast(self) -> Forecast:
         """Return how many trials and epochs will be trained, and how long the whole study takes.
 
-        Baselines and starts take their full length; a trial that can be stopped takes `expected_epochs`. After
-        the startup trials a sampler that learns moves towards configurations like the best:
-        half-way between the cost of a random point and that of the points known to work, as studies
-        of chinese_cnn showed (`results/LOG.md`).
+        Baselines and starts take their full length; a trial that can be stopped takes
+        `expected_epochs`. After the startup trials a sampler that learns moves towards
+        configurations like the best: half-way between the cost of a random point and that of the
+        points known to work, as studies of chinese_cnn showed (`results/LOG.md`).
         """
         each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=self.factor)
         random, good = self.mean_epoch(), self.mean_epoch(*self.good)

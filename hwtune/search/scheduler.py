@@ -71,7 +71,7 @@ class EarlyStopping(FIFOScheduler):
 
         Ray asks at each of its tries.
         """
-        forget_ended(tune_controller)
+        forget_ended(tune_controller, but=trial)
         number, lines = trial.config["trial"], error_of(trial)
         self.reasons.pop(number, None)
         for line in reversed(lines):
@@ -85,7 +85,7 @@ class EarlyStopping(FIFOScheduler):
         """Record the last result of a trial that ran its full length."""
         self._judge(trial.config["trial"], result)
         if tune_controller is not None:  # as it is where a search is replayed
-            forget_ended(tune_controller)
+            forget_ended(tune_controller, but=trial)
 
     def _judge(self, number: int, result: dict[str, Any]) -> str:
         if self.rule is None or not math.isfinite(result.get("val_accuracy", math.nan)):
@@ -95,15 +95,19 @@ class EarlyStopping(FIFOScheduler):
         return self.rule.judge(number, result["epoch"], self.scores(number, result))
 
 
-def forget_ended(tune_controller: Any) -> None:
+def forget_ended(tune_controller: Any, *, but: Trial) -> None:
     """Let Ray Tune go of the trials that are over.
 
     It keeps each until the end of a search, some 10 KB, in a list that it looks through at every
     step and in several sets, and has no word for this.
+
+    Args:
+        but: the trial that Ray is busy with, which may look as if it were over: one whose process
+            was lost is about to be tried again.
     """
     trials = tune_controller.get_trials()
-    over = {trial for trial in trials if trial.is_finished()}
+    over = {trial for trial in trials if trial.is_finished() and trial is not but}
     trials[:] = [trial for trial in trials if trial not in over]
     for held in vars(tune_controller).values():
         if isinstance(held, set):
-            held -= over
+            held.difference_update(over)

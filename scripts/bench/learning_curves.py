@@ -1,11 +1,11 @@
 """Train a grid of chinese_cnn at half resolution and keep every learning curve.
 
 Writes results/curves/chinese_cnn.csv, a line an epoch, or with `--data mnist` a part of the same
-grid on as many images of MNIST: results/curves/mnist.csv. Run it again after an interruption: what is in the
-file is not trained twice. `search_quality` replays searches over the tables.
+grid on as many images of MNIST: results/curves/mnist.csv. Run it again after an interruption: what
+is in the file is not trained twice. `search_quality` replays searches over the tables.
 
     python -m scripts.bench.learning_curves --processes 2
-    python -m scripts.bench.learning_curves --processes 2 --data mnist --points 200
+    python -m scripts.bench.learning_curves --processes 2 --data mnist --points 216
 """
 
 import argparse

@@ -53,7 +53,7 @@ def grid() -> World:
 
 
 def read_curves(data: str) -> dict[str, Curve]:
-    """Return the learning curve of each point of the grid, none of which diverged."""
+    """Return the learning curves of the points of the grid, none of which diverged."""
     curves: dict[str, Curve] = {}
     with TABLES[data].open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -72,7 +72,6 @@ def grid_space(method: Method, seed: int) -> SearchSpace:
         **(STARTS if method.starts else {}),
         **(found_on_mnist(seed) if method.earlier else {}),
     }
-
     vgg = load_space("chinese_cnn").starts["vgg"]
     return SearchSpace(
         question="Which way to search is the fastest?",

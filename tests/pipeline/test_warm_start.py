@@ -53,7 +53,7 @@ def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins
 
 def starts(tmp_path, space=SPACE, **options):
     new, _ = with_starts_from(space, [study(tmp_path, **options)], images("new", 1), PLAIN)
-    return new.starts
+    return dict(new.starts)
 
 
 def test_the_best_trials_of_a_study_are_starts_of_the_next(tmp_path):
@@ -63,10 +63,18 @@ def test_the_best_trials_of_a_study_are_starts_of_the_next(tmp_path):
     assert len(found) == BEST
 
 
-def test_starts_of_the_space_stay_and_come_first(tmp_path):
+def test_starts_of_the_space_stay_and_come_after(tmp_path):
     found = starts(tmp_path, replace(SPACE, starts={"mine": POINTS[0]}))
-    assert next(iter(found)) == "mine"
-    assert len(found) == 1 + BEST
+    assert list(found) == ["first-1", "first-3", "first-2", "mine"]
+
+
+def test_starts_of_one_name_stand_beside_each_other(tmp_path):
+    first, second = study(tmp_path / "a"), study(tmp_path / "b")
+    space = replace(SPACE, baselines={"first-3": POINTS[0]})
+    new, _ = with_starts_from(space, [first, second], images("new", 1), PLAIN)
+    assert list(new.starts) == [
+        "first-1", "first-3-2", "first-2", "first-1-2", "first-3-3", "first-2-2",
+    ]  # fmt: skip
 
 
 def test_what_the_new_space_searches_and_the_old_fixed_is_taken_from_there(tmp_path):
@@ -96,16 +104,41 @@ def test_a_trial_that_is_no_point_of_the_space_is_passed_over(tmp_path):
     assert list(starts(tmp_path, space)) == ["first-2", "first-4", "first-0"]
 
 
+def test_a_side_of_zero_stays_or_is_that_of_the_old_images(tmp_path):
+    for sides, expected in (((0, 16, 32), 0), ((16, 32), 32)):
+        space = replace(SPACE, search={**SPACE.search, "side": choice(*sides)})
+        found = starts(tmp_path / str(expected), space)
+        assert {values["side"] for values in found.values()} == {expected}
+
+
+def test_no_number_is_near_to_what_is_switched_off(tmp_path):
+    space = replace(SPACE, search={**SPACE.search, "max_steps": integer(100, 1000)})
+    with pytest.raises(OptionError, match="max_steps=0 is not in"):
+        starts(tmp_path, space)
+
+
+def test_a_network_that_the_space_does_not_train_is_passed_over(tmp_path):
+    assert list(starts(tmp_path / "a", replace(SPACE, max_parameters=5_000))) == [
+        "first-2", "first-4", "first-0",
+    ]  # fmt: skip
+    deep = replace(SPACE, fixed={**SPACE.fixed, "padding": "none", "kernel": "5", "side": 8})
+    with pytest.raises(OptionError, match=r"can be trained \(.* no pixel"):
+        starts(tmp_path / "b", deep)
+
+
 def test_a_study_without_a_point_of_the_space_is_refused(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "filters": choice("32")})
-    with pytest.raises(OptionError, match=r"first.*filters='16', are no points of space"):
+    with pytest.raises(OptionError, match=r"first: none of its trials .*filters='16' is not in"):
         starts(tmp_path, space)
     resnet = replace(
         SPACE, model="resnet", search={"lr": SPACE.search["lr"]},
         fixed={"filters": "8-16", "strides": "1"},
     )  # fmt: skip
-    with pytest.raises(OptionError, match="model='cnn'"):
-        with_starts_from(resnet, [study(tmp_path, "second")], images("new", 1), PLAIN)
+    with pytest.raises(OptionError, match="model='cnn' is not 'resnet'"):
+        starts(tmp_path, resnet, name="second")
+    empty = create_study(tmp_path, "empty", "empty", about=study(tmp_path, "third").read_study())
+    with pytest.raises(OptionError, match="empty: it has no trained trial"):
+        with_starts_from(SPACE, [empty], images("new", 1), PLAIN)
 
 
 def test_a_study_that_knows_the_images_that_are_tested_is_refused(tmp_path):
@@ -120,6 +153,19 @@ def test_a_study_that_knows_the_images_that_are_tested_is_refused(tmp_path):
         with_starts_from(SPACE, [second], images("old"), other)
     with pytest.raises(OptionError, match="other images that are called old, too"):
         with_starts_from(SPACE, [first], images("old", 2), PLAIN)
+
+
+def test_a_point_that_knows_the_images_that_are_tested_does_not_come_by_way_of_other_data(tmp_path):
+    known = replace(SPACE, starts={"a": POINTS[0]}, found_on={"a": {"kind": "random", "seed": 0}})
+    first = study(tmp_path, data=images("new", 1), space=known)
+    with_starts_from(SPACE, [first], images("old"), PLAIN)
+    with pytest.raises(OptionError, match="tried a, which was found on another split of old"):
+        with_starts_from(SPACE, [first], images("old"), SplitSpec(seed=1))
+
+
+def test_another_split_that_tests_the_same_images_is_taken(tmp_path):
+    old = replace(images("old"), test_from=30)
+    with_starts_from(SPACE, [study(tmp_path, data=old)], old, SplitSpec(seed=1))
 
 
 def test_where_a_search_began_is_recorded_and_comes_back(tmp_path):

@@ -1,0 +1,162 @@
+"""A Slurm cluster of two hosts on one machine, each with a network and processes of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwtune.cluster import usable_cpus
+
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "mungekey", "ip", "nsenter", "unshare")
+HOSTS = {"hwtune1": "10.77.0.1", "hwtune2": "10.77.0.2"}
+FIRST = next(iter(HOSTS))
+PATIENCE = 240.0  # seconds
+CONFIG = """
+ClusterName=hwtune
+SlurmctldHost={first}({address})
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+ReturnToService=2
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+# Own name, own /etc/hosts, own Ray; then what the host shall run.
+ENTER = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /tmp/ray && hostname "$3" && shift 3'
+
+
+def lacking() -> str:
+    """Return why there can be no such cluster here, or ""."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return "namespaces need root"
+    return ", ".join(p for p in PROGRAMS if shutil.which(p) is None) and "Slurm is not installed"
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What talks to the cluster."""
+
+    folder: Path
+
+    def on(self, host: str, *command: str) -> list[str]:
+        """Return the command that runs another on a host."""
+        return [
+            "nsenter", f"--net=/run/netns/{host}", "unshare", "--uts", "--mount", "--pid", "--fork",
+            "--kill-child", "--mount-proc", "bash", "-c", f'{ENTER} && exec "$@"', host,
+            str(self.folder / "hosts"), str(self.folder / f"ray.{host}"), host, *command,
+        ]  # fmt: skip
+
+    def ask(self, *command: str) -> str:
+        """Return what one of Slurm's commands prints on the first host."""
+        environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        done = subprocess.run(
+            self.on(FIRST, *command), capture_output=True, text=True, env=environment, check=True
+        )
+        return done.stdout.strip()
+
+    def submit(self, *words: object) -> str:
+        """Submit `scripts/slurm` with these words on both hosts; return the job's number."""
+        output = f"--output={self.folder}/job-%j.log"
+        command = ("sbatch", "--parsable", f"--nodes={len(HOSTS)}", output, "scripts/slurm")
+        return self.ask(*command, *map(str, words))
+
+    def state(self, job: str) -> str:
+        """Return what became of a job, in Slurm's words."""
+        fields = dict(f.split("=", 1) for f in self.ask("scontrol", "show", "job", job).split())
+        return f"{fields['JobState']} {fields['ExitCode']}"
+
+    def wait(self) -> None:
+        """Wait until no job is left."""
+        until = time.monotonic() + PATIENCE
+        while self.ask("squeue", "--noheader"):
+            assert time.monotonic() < until, "a job does not end"
+            time.sleep(1)
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[Slurm]:
+    """Hold the cluster while the block runs."""
+    cluster, daemons = Slurm(folder), ExitStack()
+    Path("/tmp/ray").mkdir(exist_ok=True)
+    (folder / "state").mkdir()
+    names = "".join(f"{address} {host}\n" for host, address in HOSTS.items())
+    (folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+    cpus, memory = usable_cpus(), 2000
+    nodes = [
+        f"NodeName={host} NodeAddr={address} CPUs={cpus} RealMemory={memory}\n"
+        for host, address in HOSTS.items()
+    ]
+    text = CONFIG.format(folder=folder, first=FIRST, address=HOSTS[FIRST])
+    (folder / "slurm.conf").write_text("".join(nodes) + text)
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    def start(*command: str) -> None:
+        log = daemons.enter_context((folder / "daemons.log").open("a"))
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        daemons.callback(process.wait, 30)
+        daemons.callback(process.terminate)
+
+    with daemons:
+        for host in HOSTS:
+            (folder / f"ray.{host}").mkdir()
+            ip("netns", "add", host)
+            daemons.callback(ip, "netns", "delete", host)
+            ip("-n", host, "link", "set", "lo", "up")
+        ends = list(HOSTS)
+        ip(
+            "link",
+            "add",
+            "wire",
+            "netns",
+            ends[0],
+            "type",
+            "veth",
+            "peer",
+            "wire",
+            "netns",
+            ends[1],
+        )
+        for host, address in HOSTS.items():
+            ip("-n", host, "addr", "add", f"{address}/24", "dev", "wire")
+            ip("-n", host, "link", "set", "wire", "up")
+        subprocess.run(["mungekey", "--create", f"--keyfile={folder}/key"], check=True)
+        files = [f"--{kind}-file={folder}/munge.{kind}" for kind in ("log", "pid", "seed")]
+        start(
+            "munged", "--foreground", "--force", f"--socket={folder}/munge",
+            f"--key-file={folder}/key", *files,
+        )  # fmt: skip
+        start(*cluster.on(FIRST, "slurmctld", "-D"))
+        for host in HOSTS:
+            start(*cluster.on(host, "slurmd", "-D", "-N", host))
+        until = time.monotonic() + 60
+        while True:
+            asked = subprocess.run(
+                cluster.on(FIRST, "sinfo", "--noheader", "--format=%D %t"),
+                capture_output=True, text=True, env=environment,
+            )  # fmt: skip
+            if asked.stdout.split() == [str(len(HOSTS)), "idle"]:
+                break
+            assert time.monotonic() < until, (folder / "daemons.log").read_text()
+            time.sleep(0.5)
+        yield cluster

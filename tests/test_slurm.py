@@ -1,0 +1,43 @@
+"""`scripts/slurm` on a real Slurm of two hosts."""
+
+import time
+
+import pytest
+
+from hwtune.study_folder import StudyFolder
+from tests.slurm import PATIENCE, lacking, slurm
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(lacking()), reason=lacking()),
+]
+
+
+def test_a_search_on_slurm_that_is_cancelled_goes_on_and_loses_nothing(tmp_path):
+    study = StudyFolder(tmp_path / "results" / "s")
+    where = ("--results", study.path.parent)
+    with slurm(tmp_path) as cluster:
+        first = cluster.submit(
+            "digits_cnn", "--data", "digits", "--trials", 30, "--epochs", 30, "--scheduler", "none",
+            "--seeds", 1, "--name", "s", *where,
+        )  # fmt: skip
+        until = time.monotonic() + PATIENCE
+        while not (study.path / "epochs.csv").exists() or len(study.read_epochs()) < 10:
+            assert time.monotonic() < until, (tmp_path / f"job-{first}.log").read_text()
+            time.sleep(1)
+        cluster.ask("scancel", first)
+        cluster.wait()
+        known = study.read_epochs()
+        begun = len({epoch.trial for epoch in known})
+        second = cluster.submit("--resume", "s", "--trials", begun, *where)
+        cluster.wait()
+        log = (tmp_path / f"job-{second}.log").read_text()
+        assert cluster.state(second) == "COMPLETED 0:0", log
+    assert "trials at once" in log
+    assert study.read_study()["status"] == "complete"
+    assert [run["status"] for run in study.read_study()["runs"]] == ["killed", "complete"]
+    epochs = study.read_epochs()
+    assert set(known) <= set(epochs)
+    assert len({(epoch.trial, epoch.epoch) for epoch in epochs}) == len(epochs) == 30 * begun
+    assert {trial.state for trial in study.read_trials()} == {"complete"}
