@@ -115,7 +115,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
         log = daemons.enter_context((folder / "daemons.log").open("a"))
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         daemons.callback(process.wait, 30)
-        daemons.callback(process.terminate)
+        daemons.callback(process.kill)  # with it all processes of a host; unshare hears no other
 
     with daemons:
         for host in HOSTS:

@@ -25,7 +25,7 @@ OFF = ("max_steps", "early_stop", "clip_value", "ema")  # at 0, to which no othe
 def with_starts_from(
     space: SearchSpace, studies: Sequence[StudyFolder], dataset: Dataset, split: SplitSpec
 ) -> tuple[SearchSpace, list[dict[str, Any]]]:
-    """Return the space with the best trials of some studies before its own starts, and their origins.
+    """Return the space, the best trials of some studies before its own starts, and their origins.
 
     Raises:
         OptionError: when a study has nothing to start from, or knows images that are tested here.

@@ -121,7 +121,7 @@ def test_a_network_that_the_space_does_not_train_is_passed_over(tmp_path):
     assert list(starts(tmp_path / "a", replace(SPACE, max_parameters=5_000))) == [
         "first-2", "first-4", "first-0",
     ]  # fmt: skip
-    deep = replace(SPACE, fixed={**SPACE.fixed, "padding": "none", "kernel": "5", "side": 8})
+    deep = replace(SPACE, fixed={**SPACE.fixed, "padding": "none", "kernel": "9", "side": 8})
     with pytest.raises(OptionError, match=r"can be trained \(.* no pixel"):
         starts(tmp_path / "b", deep)
 
