@@ -143,6 +143,14 @@ def test_the_time_left_follows_the_trials_to_come(tmp_path):
     assert running.pace.seconds_left == pytest.approx(5 * 18 / 2)
 
 
+def test_what_is_never_stopped_does_not_tell_how_long_a_trial_takes(tmp_path):
+    running = Running(tmp_path, Budget(trials=20))
+    for number in range(7):
+        running.train(number, 20.0 if number < 2 else 2.0)
+    running.ledger.known = {0, 1}
+    assert running.pace.mean_trial == 18.0
+
+
 def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
     running = Running(tmp_path, Budget(seconds=60))
     running.train(0, 1.0)  # 15 + 2 * 1.5 s of the 60 are reserved
@@ -265,6 +273,15 @@ def test_the_forecast_counts_the_known_points_at_their_own_cost():
     )
     assert usual.trials == with_known.trials == 4
     assert with_known.seconds - usual.seconds == pytest.approx((717 - 10) / 2, rel=0.01)
+
+
+def test_the_forecast_lets_starts_run_their_full_length():
+    known = {"a": BASELINES["b"]}
+    usual, with_start = (
+        outlook(Budget(trials=4), starts=each, factor=3).forecast() for each in ({}, known)
+    )
+    assert usual.trials == with_start.trials == 4
+    assert with_start.epochs - usual.epochs > 10 / 2
 
 
 def test_the_longest_trial_is_found_wherever_the_space_says_it():
