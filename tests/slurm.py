@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -56,6 +57,12 @@ class Slurm:
 
     folder: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return a user's environment, without what hwtune tells Ray in a process of its own."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
+        return {**kept, "SLURM_CONF": str(self.folder / "slurm.conf")}
+
     def on(self, host: str, *command: str) -> list[str]:
         """Return the command that runs another on a host."""
         return [
@@ -66,9 +73,12 @@ class Slurm:
 
     def ask(self, *command: str) -> str:
         """Return what one of Slurm's commands prints on the first host."""
-        environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
         done = subprocess.run(
-            self.on(FIRST, *command), capture_output=True, text=True, env=environment, check=True
+            self.on(FIRST, *command),
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=True,
         )
         return done.stdout.strip()
 
@@ -80,8 +90,8 @@ class Slurm:
 
     def state(self, job: str) -> str:
         """Return what became of a job, in Slurm's words."""
-        fields = dict(f.split("=", 1) for f in self.ask("scontrol", "show", "job", job).split())
-        return f"{fields['JobState']} {fields['ExitCode']}"
+        told = self.ask("scontrol", "show", "job", job)
+        return " ".join(re.findall(r"\b(?:JobState|ExitCode)=(\S+)", told))
 
     def wait(self) -> None:
         """Wait until no job is left."""
@@ -106,14 +116,13 @@ def slurm(folder: Path) -> Iterator[Slurm]:
     ]
     text = CONFIG.format(folder=folder, first=FIRST, address=HOSTS[FIRST])
     (folder / "slurm.conf").write_text("".join(nodes) + text)
-    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
 
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 
     def start(*command: str) -> None:
         log = daemons.enter_context((folder / "daemons.log").open("a"))
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=cluster.environment)
         daemons.callback(process.wait, 30)
         daemons.callback(process.kill)  # with it all processes of a host; unshare hears no other
 
@@ -153,7 +162,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
         while True:
             asked = subprocess.run(
                 cluster.on(FIRST, "sinfo", "--noheader", "--format=%D %t"),
-                capture_output=True, text=True, env=environment,
+                capture_output=True, text=True, env=cluster.environment,
             )  # fmt: skip
             if asked.stdout.split() == [str(len(HOSTS)), "idle"]:
                 break
