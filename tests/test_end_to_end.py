@@ -137,6 +137,8 @@ def test_a_search_starts_from_the_best_of_an_earlier_one(study):
     assert origin["study"] == "s"
     assert str(origin["trials"][0]) == best[0]["trial"]
     assert f"Starts from s (trials {', '.join(map(str, origin['trials']))})." in done.stdout
+    page = (after[0] / "report.html").read_text()
+    assert "of s, which searched digits, were tried right after the baselines." in page
     searched = about(study)["space"]["search"]
     old = {row["trial"]: row for row in rows(study, "trials.csv")}
     first, *others = rows(after, "trials.csv")
