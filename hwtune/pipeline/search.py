@@ -63,7 +63,7 @@ def search(
 
     Args:
         source: of the space, for people.
-        starts_from: earlier studies whose best trials are tried first.
+        starts_from: earlier studies whose best trials are tried right after the baselines.
 
     Raises:
         HwtuneError: when something the user gave is wrong; nothing is left behind then.
