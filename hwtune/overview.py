@@ -14,9 +14,10 @@ from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.folder import left_out
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError
 from hwtune.search.feasible import cost_of, survey, too_large
-from hwtune.space import SearchSpace, in_words, load_space, space_files
+from hwtune.space import SearchSpace, load_space, space_files
 
 SHOWN = 20  # names in a line
 

@@ -7,7 +7,6 @@ import math
 import runpy
 import tokenize
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -17,45 +16,20 @@ import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
     IntDistribution,
     distribution_to_json,
     json_to_distribution,
 )
 
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
+from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
+from hwtune.distributions import contains, in_words, parse_value
+from hwtune.distributions import integer as integer
+from hwtune.distributions import log_uniform as log_uniform
+from hwtune.distributions import uniform as uniform
 from hwtune.errors import SpaceError
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
-
-
-def choice(*values: bool | int | float | str) -> CategoricalDistribution:
-    """Return one of `values`, listed from small to large where they have an order."""
-    if not values:
-        raise SpaceError("choice() needs at least one value.")
-    return CategoricalDistribution(values)
-
-
-def uniform(low: float, high: float) -> FloatDistribution:
-    """Return a float in [low, high]."""
-    return _ranged(FloatDistribution, low, high)
-
-
-def log_uniform(low: float, high: float) -> FloatDistribution:
-    """Return a float in [low, high], uniform in its logarithm."""
-    return _ranged(FloatDistribution, low, high, log=True)
-
-
-def integer(low: int, high: int) -> IntDistribution:
-    """Return an integer in [low, high]."""
-    return _ranged(IntDistribution, low, high)
-
-
-def _ranged(kind: Any, low: float, high: float, **options: bool) -> Any:
-    try:
-        return kind(low, high, **options)
-    except ValueError as error:
-        raise SpaceError(f"A range from {low} to {high} is not possible: {error}") from None
 
 
 SPLIT_FIELDS = ("kind", "seed", "validation", "test")  # of `hwtune.data.splits.SplitSpec`
@@ -207,11 +181,7 @@ class SearchSpace:
 
     def found_elsewhere(self, data: str, split: Mapping[str, Any]) -> list[str]:
         """Return the points that were found on another split of these data, by name."""
-        return [
-            name
-            for name, fields in self.found_on.items()
-            if data == self.data and any(split[key] != value for key, value in fields.items())
-        ]
+        return found_elsewhere(self.found_on, split) if data == self.data else []
 
     def without_starts(self, names: Sequence[str]) -> SearchSpace:
         """Return the space without some of its starts."""
@@ -272,46 +242,15 @@ def size_of(space: SearchSpace) -> float:
     return size
 
 
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Return whether `value` is a point of `distribution`, False for a wrong type."""
-    if isinstance(distribution, CategoricalDistribution):
-        return any(value == each and type(value) is type(each) for each in distribution.choices)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return distribution._contains(distribution.to_internal_repr(value))
-
-
-def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return a value where a distribution has it, of numbers the nearest that it has, else None."""
-    if contains(distribution, value):
-        return value
-    if not is_number(value):
-        return None
-    if isinstance(distribution, CategoricalDistribution):
-        numbers = [each for each in distribution.choices if is_number(each)]
-        return min(numbers, key=lambda each: abs(each - value), default=None)
-    low, high, step = distribution.low, distribution.high, distribution.step  # type: ignore[attr-defined]
-    within = min(max(value, low), high)
-    if step:
-        within = low + round((within - low) / step) * step
-    return int(within) if isinstance(distribution, IntDistribution) else float(within)
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value has others near to it."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def parse_value(key: str, distribution: BaseDistribution, text: str) -> Any:
-    """Return the value of `distribution` that `str` wrote as `text`."""
-    if isinstance(distribution, CategoricalDistribution):
-        for value in distribution.choices:
-            if str(value) == text:
-                return value
-    else:
-        with suppress(ValueError):
-            return int(text) if isinstance(distribution, IntDistribution) else float(text)
-    raise SpaceError(f"{key}={text!r} is no value of {distribution}.")
+def found_elsewhere(
+    found_on: Mapping[str, Mapping[str, Any]], split: Mapping[str, Any]
+) -> list[str]:
+    """Return the points that were found on another split than this, by name."""
+    return [
+        name
+        for name, fields in found_on.items()
+        if any(split[key] != value for key, value in fields.items())
+    ]
 
 
 def space_from_json(data: dict[str, Any]) -> SearchSpace:
@@ -334,14 +273,6 @@ def space_files() -> dict[str, Path]:
         for path in sorted(folder.glob("*.py")):
             found.setdefault(path.stem, path)
     return found
-
-
-def in_words(distribution: BaseDistribution) -> str:
-    """Return the values that a distribution may take, as people write them."""
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    scale = " (logarithmic)" if getattr(distribution, "log", False) else ""
-    return f"{distribution.low} to {distribution.high}{scale}"  # type: ignore[attr-defined]
 
 
 def space_source(name_or_path: str) -> str:

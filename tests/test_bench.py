@@ -9,8 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
+from hwtune.distributions import contains
 from hwtune.pipeline.warm_start import BEST
-from hwtune.space import contains, load_space
+from hwtune.space import load_space
 from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput, wide_curves
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
 from scripts.bench.outcome import in_process

@@ -12,10 +12,11 @@ import numpy as np
 from hwtune.config import Hyperparameters
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.distributions import contains, nearest
 from hwtune.errors import OptionError, SpaceError
 from hwtune.records import ranked
 from hwtune.search.feasible import cost_of, too_large
-from hwtune.space import SearchSpace, contains, nearest, space_from_json
+from hwtune.space import SearchSpace, found_elsewhere, space_from_json
 from hwtune.study_folder import StudyFolder
 
 BEST = 3  # trials of each study
@@ -123,11 +124,11 @@ def refuse_leaks(
     Raises:
         OptionError: when one chose by such images, or by others of their name.
     """
+    tested = split_indices(dataset, split).test
     for each in lineage(origin):
         known, drawn = each["data"], each["split"]
         where = f"--starts-from {study.called}: study {each['study']}"
         if known["sha256"] == dataset.sha256:
-            tested = split_indices(dataset, split).test
             seen = split_indices(dataset, SplitSpec(**drawn)).outside_test
             if np.isin(tested, seen).any():
                 raise OptionError(
@@ -140,14 +141,13 @@ def refuse_leaks(
                 f"{where} searched other images that are called {dataset.name}, too, perhaps some "
                 "that are tested here; leave it out."
             )
-        if each["space"]["data"] != dataset.name:
-            continue
-        for name, fields in each["space"]["found_on"].items():
-            if any(getattr(split, field) != value for field, value in fields.items()):
-                raise OptionError(
-                    f"{where} tried {name}, which was found on another split of {dataset.name}, "
-                    "with images that are tested here; leave it out."
-                )
+        tried = each["space"]
+        names = found_elsewhere(tried["found_on"], split.to_dict())
+        if tried["data"] == dataset.name and names:
+            raise OptionError(
+                f"{where} tried {names[0]}, which was found on another split of {dataset.name}, "
+                "with images that are tested here; leave it out."
+            )
 
 
 def lineage(origin: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

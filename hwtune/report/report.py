@@ -6,6 +6,7 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
+from hwtune.distributions import in_words
 from hwtune.records import pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import (
@@ -28,7 +29,7 @@ from hwtune.report.plots import (
     learning_curves,
     tradeoff,
 )
-from hwtune.space import in_words, space_from_json
+from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 
 

@@ -75,7 +75,7 @@ def proposed(folder: StudyFolder) -> list[FrozenTrial]:
 def known_points(trials: Iterable[FrozenTrial]) -> dict[str, bool]:
     """Return the names of the baselines and starts among proposed trials; whether each began.
 
-    A baseline that the end of a search cut off is not among them.
+    One that the end of a search cut off is not among them.
     """
     there = [trial.user_attrs for trial in trials if not cut_off(trial)]
     return {
@@ -91,7 +91,7 @@ def enqueue_known_points(
 ) -> None:
     """Queue the baselines, then the points known to work, unless they are there.
 
-    A baseline that the end of an earlier search cut off is queued again.
+    One that the end of an earlier search cut off is queued again.
 
     Args:
         left_out: names of baselines that are not queued.

@@ -143,9 +143,10 @@ def refused(trial: FrozenTrial) -> bool:
 
 
 def cut_off(trial: FrozenTrial) -> bool:
-    """Return whether the end of a search stopped a baseline, which nothing else may stop."""
+    """Return whether the end of a search stopped a baseline or a start, as nothing else may."""
     attributes = trial.user_attrs
-    return BASELINE in attributes and attributes.get(ENDED, {}).get("state") == "stopped"
+    known = BASELINE in attributes or START in attributes
+    return known and attributes.get(ENDED, {}).get("state") == "stopped"
 
 
 def settle(study: optuna.Study) -> None:

@@ -306,20 +306,20 @@ def test_baselines_left_out_come_with_a_longer_budget(tmp_path):
     assert again.begin()["baseline"] == "one"
 
 
-def test_a_baseline_that_the_end_cut_off_is_trained_again_when_there_is_time(tmp_path):
+def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(tmp_path):
     first = Bridge(tmp_path, KNOWN)
-    for _ in range(2):
+    for _ in range(3):
         first.begin()
         first.epoch(1, 0.5)
         first.end(full_length=first.number == 0)
     again = Bridge(tmp_path, KNOWN, again=True)
     assert known_points(proposed(again.folder)) == {"old": True, "one": False, "vgg": False}
-    config = [again.begin() for _ in range(2)]
-    assert [each["baseline"] for each in config] == ["", "one"]  # the start was queued before
-    assert config[1]["trial"] == 3
-    again.epoch(1, 0.5)
-    again.end(full_length=True)
-    assert all(known_points(proposed(again.folder)).values())
+    for trial, baseline in ((3, "one"), (4, "")):
+        config = again.begin()
+        assert (config["trial"], config["baseline"], config["known"]) == (trial, baseline, True)
+        again.epoch(1, 0.5)
+        again.end(full_length=True)
+    assert known_points(proposed(again.folder)) == {"old": True, "one": True, "vgg": True}
     assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
 
 
