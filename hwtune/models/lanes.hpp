@@ -1,4 +1,5 @@
 // Vectors of numbers, as long as this machine's registers. They are GCC's, which Clang has, too.
+// And bfloat16, the upper half of a float.
 
 #pragma once
 
@@ -35,6 +36,28 @@ template <typename Vector, typename Number>
 void store(Number *to, Vector vector)
 {
     std::memcpy(to, &vector, sizeof vector);
+}
+
+using bfloat16 = uint16_t;
+
+// Returns what float a bfloat16 is, or each of a vector of them, by its bits in 32.
+template <typename Float, typename Bits>
+Float widened(Bits upper)
+{
+    upper <<= 16;
+    Float value;
+    std::memcpy(&value, &upper, sizeof value);
+    return value;
+}
+
+// Returns the bfloat16 nearest to a float, the even one of two, as bits in 32; of a vector, too.
+template <typename Bits, typename Float>
+Bits rounded(Float value)
+{
+    Bits bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    const Bits number = bits + 0x7fff + (bits >> 16 & 1);
+    return (value == value ? number : Bits{} + 0x7fc00000) >> 16; // otherwise NaN
 }
 
 // Calls `work(lanes, channel)` for all channels: by whole registers, parts of one, one by one.

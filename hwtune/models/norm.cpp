@@ -7,29 +7,21 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <vector>
 
-namespace {
+#include "lanes.hpp"
 
-using bfloat16 = uint16_t;
+namespace {
 
 float read(bfloat16 from)
 {
-    const uint32_t bits = uint32_t(from) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+    return widened<float>(uint32_t(from));
 }
 
-// Rounds to the nearest, to the even one of two.
 void write(bfloat16 &to, float value)
 {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
-    to = bfloat16((value == value ? rounded : 0x7fc00000) >> 16); // otherwise NaN
+    to = bfloat16(rounded<uint32_t>(value));
 }
 
 // An array of floats that begins where a vector of the largest registers does.

@@ -13,8 +13,6 @@
 
 namespace {
 
-using bfloat16 = uint16_t;
-
 template <int lanes>
 using Floats = typename Lanes<float, lanes>::Vector;
 
@@ -35,7 +33,7 @@ Floats<lanes> read(const bfloat16 *from)
 {
     using Bits = typename Lanes<uint32_t, lanes>::Vector;
     const auto half = load<typename Lanes<bfloat16, lanes>::Vector>(from);
-    return (Floats<lanes>)(__builtin_convertvector(half, Bits) << 16);
+    return widened<Floats<lanes>>(__builtin_convertvector(half, Bits));
 }
 
 template <int lanes>
@@ -44,15 +42,12 @@ void write(float *to, Floats<lanes> value)
     store(to, value);
 }
 
-// Rounds to the nearest, to the even one of two.
 template <int lanes>
 void write(bfloat16 *to, Floats<lanes> value)
 {
     using Bits = typename Lanes<uint32_t, lanes>::Vector;
-    const Bits bits = (Bits)value;
-    const Bits rounded = bits + 0x7fff + (bits >> 16 & 1);
-    const Bits number = value == value ? rounded : Bits{} + 0x7fc00000; // otherwise NaN
-    store(to, __builtin_convertvector(number >> 16, typename Lanes<bfloat16, lanes>::Vector));
+    using Halves = typename Lanes<bfloat16, lanes>::Vector;
+    store(to, __builtin_convertvector(rounded<Bits>(value), Halves));
 }
 
 // What is convolved, to maps of which size, and how, as stem.py tells it.
