@@ -1,4 +1,4 @@
-"""How files, times and paths are written: whole under a temporary name first, or line by line."""
+"""How files are written, whole under a temporary name first or line by line; words in them."""
 
 from __future__ import annotations
 
@@ -60,20 +60,25 @@ def csv_line(values: Iterable[Any]) -> str:
 
 
 def cut_to_last_newline(path: Path) -> None:
-    """Cut a torn last line off; an absent file is left so."""
+    """Cut a torn last line off; an absent file is left so.
+
+    The time of its last change, by which a resume knows when a process was killed, stays.
+    """
     if not path.exists():
         return
+    changed = path.stat()
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
-        while end:
+        whole = 0  # bytes up to the last newline
+        while end and not whole:
             start = max(0, end - 65536)
             file.seek(start)
-            cut = file.read(end - start).rfind(b"\n")
-            if cut >= 0:
-                file.truncate(start + cut + 1)
-                return
-            end = start
-        file.truncate(0)
+            whole = file.read(end - start).rfind(b"\n") + 1
+            whole, end = whole and start + whole, start
+        if whole == changed.st_size:
+            return
+        file.truncate(whole)
+    os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))
 
 
 def dump(content: Any) -> str:
@@ -99,3 +104,8 @@ def for_people(path: Path) -> str:
     """Return a path as people write it: from the working folder, where it lies in that."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things for people."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.errors import MirrorError, OptionError, StudyError
-from hwtune.study_folder import StudyFolder
+from hwtune.study_folder import StudyFolder, not_writable
 
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
@@ -68,23 +68,24 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         raise StudyError(
             f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
-    results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
-        copy = Path(staging) / target.name
-        for entry in entries:
-            if entry.type == FileType.File and not entry.path.endswith(PART):
-                inside = PurePosixPath(entry.path).relative_to(path)
-                if ".." in inside.parts:
-                    raise StudyError(
-                        f"The mirror holds {entry.path!r}, which lies outside of the study."
-                    )
-                _fetch_file(system, entry, copy / inside)
-        copy.rename(target)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
+            copy = Path(staging) / target.name
+            for entry in entries:
+                if entry.type == FileType.File and not entry.path.endswith(PART):
+                    _fetch_file(system, entry, copy, PurePosixPath(entry.path).relative_to(path))
+            copy.rename(target)
+    except OSError as error:
+        raise not_writable(results, error, "give another --results") from None
     return StudyFolder(target)
 
 
-def _fetch_file(system: FileSystem, entry: Any, local: Path) -> None:
+def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPath) -> None:
     """Copy one file with its time of change, which tells a resume how long the study ran."""
+    if ".." in inside.parts:
+        raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
+    local = copy / inside
     local.parent.mkdir(parents=True, exist_ok=True)
     try:
         with system.open_input_stream(entry.path) as stream:
@@ -171,7 +172,8 @@ class Mirror:
                 self.system.move(target + PART, target)
             self.sent[name] = stamp
         for name in self.sent.keys() - here:
-            self.system.delete_file(f"{self.path}/{name}")
+            with suppress(FileNotFoundError):  # someone else deleted it
+                self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
 
     def _changed(self, name: str) -> tuple[bytes, tuple[int, int]] | None:

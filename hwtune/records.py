@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from hwtune.config import Hyperparameters
 
@@ -80,17 +80,16 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return ranked trials, of each baseline the longest: the end of a search may have cut it off.
+    """Return ranked trials, of each configuration the longest.
 
-    A longer budget has trained it anew then.
+    The end of a search may have cut off a known point, which a longer budget has gone on with.
     """
     trials = list(order)
-    longest: dict[str, TrialRecord] = {}
+    longest: dict[frozenset[tuple[str, Any]], TrialRecord] = {}
     for trial in trials:
-        longest[trial.baseline] = max(
-            longest.get(trial.baseline, trial), trial, key=lambda each: each.epochs
-        )
-    return [t for t in trials if not t.baseline or longest[t.baseline] is t]
+        key = frozenset(trial.config.items())
+        longest[key] = max(longest.get(key, trial), trial, key=lambda each: each.epochs)
+    return [t for t in trials if longest[frozenset(t.config.items())] is t]
 
 
 def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,19 +29,14 @@ def create_study(
     It appears whole, with `study.json` and the source of the space in it, or not at all.
 
     Raises:
-        OptionError: when `wanted` is no plain name.
+        OptionError: when its name is no plain one.
         StudyError: when it exists, or the folder cannot be written.
     """
-    if wanted is not None and not (
-        wanted
-        and Path(wanted).name == wanted
-        and wanted[0] != "."
-        and wanted.isprintable()
-        and len(wanted.encode()) <= LONGEST_NAME
-    ):
+    if not is_plain(space if wanted is None else wanted):
+        given = repr(space) if wanted is None else f"--name {wanted!r}"
         raise OptionError(
-            f"--name {wanted!r} is no plain folder name; give one of at most {LONGEST_NAME} bytes "
-            "without slash or leading dot."
+            f"{given} is no plain folder name; give a --name of at most {LONGEST_NAME} bytes "
+            "without slash, and with no dot or dash in front."
         )
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -68,6 +64,16 @@ def create_study(
     raise AssertionError("an endless count ended")
 
 
+def is_plain(name: str) -> bool:
+    """Return whether a name can be a folder's, and a word of a command."""
+    return (
+        Path(name).name == name
+        and name[:1] not in ("", ".", "-")
+        and name.isprintable()
+        and len(name.encode(errors="replace")) <= LONGEST_NAME
+    )
+
+
 def _renamed(source: Path, target: Path) -> bool:
     """Rename a folder unless something with content has its name; return whether it was done."""
     try:
@@ -86,7 +92,7 @@ def find_study(results: Path, name_or_path: str) -> StudyFolder:
         StudyError: when there is none; names those that exist.
     """
     for path in (results / name_or_path, Path(name_or_path)):
-        if (path / "study.json").is_file():
+        if os.path.isfile(path / "study.json"):  # Path's own fails on names that are too long
             return StudyFolder(path)
     known = sorted(path.parent.name for path in results.glob("*/study.json"))
     there = f"there are {', '.join(known)}" if known else "there is none yet"

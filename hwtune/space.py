@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import runpy
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -297,7 +298,7 @@ def space_file(name_or_path: str) -> Path:
     """
     files = space_files()
     path = files.get(name_or_path, Path(name_or_path))
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix != ".py" or not os.path.isfile(path):  # Path's fails on names too long
         raise SpaceError(
             f"Unknown space {name_or_path!r}; known are {', '.join(files)}, or give a .py file."
         )

@@ -29,7 +29,7 @@ class StateStore:
         """Return the last state of that name, None where there is none."""
         try:
             return state_file(self.folder, name).read_bytes()
-        except OSError:
+        except FileNotFoundError:
             return None
 
 

@@ -371,14 +371,25 @@ def test_what_diverges_or_does_not_fit_is_recorded_and_the_search_goes_on(tmp_pa
     assert loaded.best_trial.params == {"lr": 1e-5, "filters": "4"}
 
 
-def test_a_study_ends_at_its_target(tmp_path):
-    words = ["search", "digits_cnn", "--target", "0.5", "--epochs", 50, "--seeds", 1, "--name", "s"]
-    done = run(words, tmp_path)
+def test_a_study_ends_at_its_target_and_a_higher_one_goes_on_with_what_that_cut_off(tmp_path):
+    words = ["search", "digits_cnn", "--target", "0.5", "--epochs", 30, "--parallel", 1]
+    done = run([*words, "--seeds", 1, "--name", "s"], tmp_path)
     assert done.returncode == 0, done.stderr
-    trials = rows((tmp_path / "s", done), "trials.csv")
-    assert max(float(row["val_accuracy"]) for row in trials if row["epochs"] != "0") >= 0.5
-    assert "the target of 0.5 was reached" in " ".join(row["reason"] for row in trials)
-    assert sum(int(row["epochs"]) for row in trials) < 60
+    study = (tmp_path / "s", done)
+    (plain,) = rows(study, "trials.csv")
+    assert plain["baseline"] == "plain"
+    assert float(plain["val_accuracy"]) >= 0.5
+    assert plain["reason"].endswith("the target of 0.5 was reached")
+    assert int(plain["epochs"]) < 30
+    higher = run(["resume", "s", "--target", 1, "--trials", 2], tmp_path)
+    assert higher.returncode == 0, higher.stderr
+    _, again = rows(study, "trials.csv")
+    assert (again["baseline"], again["state"], again["epochs"]) == ("plain", "complete", "30")
+    epochs = [[v for k, v in e.items() if k != "trial"] for e in rows(study, "epochs.csv")]
+    before = int(plain["epochs"])
+    assert len(epochs) == before + 30
+    assert epochs[before : 2 * before] == epochs[:before]  # taken over, with the seconds they took
+    assert [path.name for path in (tmp_path / "s" / "checkpoints").glob("*.pt")] == ["1.pt"]
 
 
 def test_several_objectives_have_their_front_in_the_records_and_on_the_page(tmp_path):

@@ -69,11 +69,13 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_deleted(place, folder):
     mirror.upload()
     sent = dict(mirror.sent)
     (folder.checkpoints / "0.pt").unlink()
+    mirror.sent["gone.txt"] = (1, 1)  # whom somebody else deleted there
     folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
     for passing in (folder.checkpoints / ".77-1", folder.path / "optuna.journal.lock"):
         passing.touch()
     mirror.upload()
     assert sent.keys() - mirror.sent.keys() == {"checkpoints/0.pt"}
+    assert "gone.txt" not in mirror.sent
     assert [n for n in mirror.sent if mirror.sent[n] != sent.get(n)] == ["epochs.csv"]
 
 
@@ -183,6 +185,9 @@ def test_fetching_refuses_what_is_there_and_what_is_no_study(folder, tmp_path):
     with pytest.raises(StudyError, match="no study.json"):
         fetch((tmp_path / "empty").as_uri(), tmp_path / "there")
     assert not (tmp_path / "there").exists()
+    (tmp_path / "there").write_text("a file")
+    with pytest.raises(StudyError, match="there cannot be written .*give another --results"):
+        fetch(folder.path.as_uri(), tmp_path / "there")
 
 
 @pytest.mark.cluster

@@ -11,15 +11,16 @@ def trial(number, accuracy, *, state="complete", loss=0.5, parameters=10):
     return record
 
 
-def test_of_a_baseline_that_was_trained_twice_the_longer_training_counts():
-    def trained(number, baseline, epochs, accuracy):
+def test_of_a_configuration_that_was_gone_on_with_the_longer_training_counts():
+    def trained(number, rate, epochs, accuracy):
         return TrialRecord(
-            number, baseline, epochs=epochs, best_epoch=epochs, val_accuracy=accuracy
-        )
+            number, config={"lr": rate, "filters": "4"}, epochs=epochs, best_epoch=epochs,
+            val_accuracy=accuracy,
+        )  # fmt: skip
 
     order = ranked(
-        [trained(0, "old", 2, 0.9), trained(1, "", 3, 0.8), trained(2, "", 3, 0.7),
-         trained(3, "old", 3, 0.6), trained(4, "other", 1, 0.5)]
+        [trained(0, 0.1, 2, 0.9), trained(1, 0.2, 3, 0.8), trained(2, 0.3, 3, 0.7),
+         trained(3, 0.1, 3, 0.6), trained(4, 0.4, 1, 0.5)]
     )  # fmt: skip
     assert [each.trial for each in once_each(order)] == [1, 2, 3, 4]
 

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from hwtune.columns import TRIAL_COLUMNS
@@ -23,10 +25,12 @@ def test_a_name_that_exists_is_refused(tmp_path):
         create_study(tmp_path, "mine", "digits_cnn")
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a\udce9"])
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "", "a\udce9"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     with pytest.raises(OptionError, match="plain folder name"):
         create_study(tmp_path, name, "digits_cnn")
+    with pytest.raises(OptionError, match="is no plain folder name; give a --name"):
+        create_study(tmp_path, None, name)  # as a baseline may be called
 
 
 def test_a_name_that_is_too_long_is_refused(tmp_path):
@@ -109,8 +113,9 @@ def test_a_study_held_by_a_living_process_is_refused(tmp_path):
 
 def test_an_unknown_study_is_named_with_the_known_ones(tmp_path):
     create_study(tmp_path, "mine", "s").write_study({"format": 1})
-    with pytest.raises(StudyError, match="'yours'.*mine"):
-        find_study(tmp_path, "yours")
+    for unknown in ("yours", "y" * 300):
+        with pytest.raises(StudyError, match=f"'{unknown}'.*mine"):
+            find_study(tmp_path, unknown)
 
 
 def test_a_study_of_a_newer_format_is_refused(tmp_path):
@@ -140,6 +145,7 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     folder = create_study(tmp_path, None, "s")
     head = (folder.path / "epochs.csv").read_text()
     (folder.path / "epochs.csv").write_text(head + "0,1,0.5")
+    os.utime(folder.path / "epochs.csv", (1000, 1000))
     folder.journal.write_text("x" * 100_000)  # one line, never ended
     leavings = [
         folder.path / ".123-trials.csv", folder.path / "optuna.journal.lock",
@@ -160,6 +166,7 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     assert mine.is_dir(), "the user's own"
     assert (folder.path / "epochs.csv").read_text() == head
     assert folder.journal.read_text() == ""
+    assert folder.last_progress() == 1000.0, "cutting is no progress"
     assert not any(path.exists() for path in leavings)
 
 

@@ -24,7 +24,7 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model, saved_config
-from hwtune.files import beside, now
+from hwtune.files import beside, counted, now
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
@@ -100,6 +100,7 @@ def retrain(
         if folder.retraining.is_dir():
             discard(folder.retraining)
         return list(kept.values())
+    console.print(f"Retraining with {counted(len(seeds), 'seed')}, then testing once.")
     nets: dict[tuple[int, int], Trained] = {}
     for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
         if isinstance(outcome, str):

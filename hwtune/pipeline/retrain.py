@@ -20,6 +20,7 @@ from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import (
     Command,
     Place,
+    close_last_run,
     mirrored,
     planned_slots,
     same_data,
@@ -60,10 +61,10 @@ def retrain_study(
         DataError: when the data set is not the one that was searched.
         HwtuneFailure: when no training ends well, or the report cannot be written.
     """
-    about = folder.read_study()
-    dataset = same_data(folder, about)
     catch_sigterm()
     with folder.locked():
+        about = folder.read_study()
+        dataset = same_data(folder, about)
         if "baseline" in about:
             raise StudyError(
                 f"{folder.name} is a baseline's training: resume {folder.called}, or train it "
@@ -73,6 +74,8 @@ def retrain_study(
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
         if retraining.finalists > 1:
             check_folds(dataset, split_of(about), retraining.folds)
+        close_last_run(folder, about)  # before the states of this retraining look like its own
+        folder.write_study(about)
         with (
             mirrored(folder, about.get("mirror"), command.console) as changed,
             writable(folder, command.text),
@@ -134,8 +137,7 @@ def retrain_best(
     winner = tried[chosen[0]]
     console.print(
         f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
-        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters. Retraining with "
-        f"{retraining.seeds} seeds, then testing once."
+        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters."
     )
     entries = retrain(
         chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,

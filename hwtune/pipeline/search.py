@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -144,18 +145,18 @@ def resume(
         extended = any(value is not None for value in (trials, time_budget, target))
         done = begun_trials(folder)
         best = max((trial.val_accuracy for trial in ranked(folder.read_trials())), default=0.0)
-        if about["status"] == "complete" and not extended:
-            raise StudyError(
-                f"Study {folder.name!r} is complete; extend it: resume {folder.called} --trials "
-                f"{2 * max(done, 1)}, or --time-budget 10m."
-            )
-        if about["status"] == "complete":
-            check_extension(trials, target, done=done, best=best)
         if done and not folder.journal.is_file():
             raise StudyError(
                 f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
                 "study, and cannot go on; search anew."
             )
+        if about["status"] == "complete" and not extended:
+            raise StudyError(
+                f"Study {folder.name!r} is complete; extend it: python -m hwtune resume "
+                f"{folder.called} --trials {2 * max(done, 1)}, or --time-budget 10m."
+            )
+        if about["status"] == "complete":
+            check_extension(trials, target, done=done, best=best)
         dataset = same_data(folder, about)
         close_last_run(folder, about)
         budget = extended_budget(
@@ -212,7 +213,8 @@ def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, comman
         f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
         f"(split {about['split']['kind']}); {about['hardware']['parallel']} trials at once."
     )
-    command.console.print(f"TensorBoard: tensorboard --logdir {for_people(folder.tensorboard)}")
+    board = shlex.quote(for_people(folder.tensorboard))
+    command.console.print(f"TensorBoard: tensorboard --logdir {board}")
     if dashboard:
         command.console.print(
             f"Ray dashboard: {dashboard} (it asks for a token: ray get-auth-token)"

@@ -13,6 +13,7 @@ from hwtune.cluster import Slots
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
+from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Command
 from hwtune.records import TrialRecord, pareto_front
@@ -22,7 +23,7 @@ from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
-from hwtune.space import space_from_json
+from hwtune.space import size_of, space_from_json
 from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
 
@@ -140,7 +141,8 @@ class Search:
             typical=self.typical,
             images=self.split.train_images,
             epochs=longest(self.space, images=self.split.train_images),
-            factor=self.settings.kept_one_in,
+            points=size_of(self.space),
+            expected=self.settings.expected_epochs,
             learns=self.settings.sampler != "random",
             done=self.done,
         )
@@ -191,11 +193,6 @@ class Search:
 def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]:
     """Return the costs of the points of other names."""
     return {name: cost for name, cost in costs.items() if name not in names}
-
-
-def counted(number: int, thing: str) -> str:
-    """Return a number of things for people."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def in_words(seconds: float) -> str:

@@ -31,7 +31,10 @@ from hwtune.space import SearchSpace
 from hwtune.study_folder import FORMAT, StudyFolder
 from hwtune.values import positive, share_of, wished
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# That a file cannot be written; other errors of the system, of the network above all, are no such.
+NOT_WRITTEN = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +188,11 @@ def writable(folder: StudyFolder, again: str) -> Iterator[None]:
         folder.repair()
         yield
     except (Halt, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL:
+        if isinstance(error, OSError) and error.errno not in NOT_WRITTEN:
             raise
         raise HwtuneFailure(
-            f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, "
-            f"then: {again}"
+            f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, or "
+            f"make it writable, then: {again}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from hwtune.config import Hyperparameters
-from hwtune.data.images import Dataset
+from hwtune.data import load_data
+from hwtune.data.images import Bytes, Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import contains, nearest
-from hwtune.errors import OptionError, SpaceError
+from hwtune.errors import DataError, OptionError, SpaceError
 from hwtune.records import ranked
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.space import SearchSpace, found_elsewhere, space_from_json
@@ -43,11 +45,11 @@ def with_starts_from(
             "space": {"data": searched.data, "found_on": dict(searched.found_on)},
             "started_from": about.get("started_from", []),
         }
-        refuse_leaks(study, origin, dataset, split)
+        unseen = refuse_leaks(study, origin, dataset, split)
         found = best_points(space, searched, study, about["data"]["side"], dataset)
         for trial, values in found.items():
             starts[free_name(f"{study.name}-{trial}", {*space.points, *starts})] = values
-        origins.append({**origin, "trials": list(found)})
+        origins.append({**origin, "trials": list(found), "not_compared": unseen})
     return replace(space, starts={**starts, **space.starts}), origins
 
 
@@ -118,13 +120,16 @@ def point_of(space: SearchSpace, config: Mapping[str, Any], *, side: int) -> Hyp
 
 def refuse_leaks(
     study: StudyFolder, origin: Mapping[str, Any], dataset: Dataset, split: SplitSpec
-) -> None:
+) -> list[str]:
     """Check that neither a study nor what it started from knows images that are tested here.
+
+    Returns the names of the data sets that are no longer at hand to be compared.
 
     Raises:
         OptionError: when one chose by such images, or by others of their name.
     """
     tested = split_indices(dataset, split).test
+    missing = set()
     for each in lineage(origin):
         known, drawn = each["data"], each["split"]
         where = f"--starts-from {study.called}: study {each['study']}"
@@ -141,6 +146,16 @@ def refuse_leaks(
                 f"{where} searched other images that are called {dataset.name}, too, perhaps some "
                 "that are tested here; leave it out."
             )
+        elif (other := at_hand(known)) is None:
+            missing.add(known["name"])
+        else:
+            seen = split_indices(other, SplitSpec(**drawn)).outside_test
+            both = prints(dataset.images[tested]) & prints(other.images[seen])
+            if both:
+                raise OptionError(
+                    f"{where} searched {other.name}, which shares {len(both)} of the images that "
+                    "are tested here; leave it out."
+                )
         tried = each["space"]
         names = found_elsewhere(tried["found_on"], split.to_dict())
         if tried["data"] == dataset.name and names:
@@ -148,6 +163,21 @@ def refuse_leaks(
                 f"{where} tried {names[0]}, which was found on another split of {dataset.name}, "
                 "with images that are tested here; leave it out."
             )
+    return sorted(missing)
+
+
+def at_hand(known: Mapping[str, Any]) -> Dataset | None:
+    """Return the data set that a study searched, None where it cannot be loaded any more."""
+    try:
+        dataset = load_data(known["name"])
+    except DataError:
+        return None
+    return dataset if dataset.sha256 == known["sha256"] else None
+
+
+def prints(images: Bytes) -> set[bytes]:
+    """Return what is equal for equal images (N, S, S) only: 16 bytes each."""
+    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
 
 
 def lineage(origin: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -166,4 +196,6 @@ def free_name(wanted: str, taken: Container[str]) -> str:
 def in_words(origins: Sequence[Mapping[str, Any]]) -> str:
     """Return where a search begins, as a sentence."""
     each = (f"{o['study']} (trials {', '.join(map(str, o['trials']))})" for o in origins)
-    return f"Starts from {'; '.join(each)}."
+    missing = {name for o in origins for name in o["not_compared"]}
+    beware = f" Not at hand, so that nobody looked for images tested here: {', '.join(missing)}."
+    return f"Starts from {'; '.join(each)}." + beware * bool(missing)

@@ -74,15 +74,13 @@ class CostModel:
         return images * (macs * self.mac_seconds + self.image_seconds)
 
 
-def expected_epochs(epochs: int, *, grace: int, factor: int | None) -> float:
-    """Return how many epochs a trial trains on average under ASHA; all of them without a factor.
+def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
+    """Return how many epochs a trial trains on average under ASHA.
 
     At each rung one in `factor` goes on. An asynchronous rung cannot know who is still to come and
     lets more pass, so the square root of the factor is taken: about what studies here showed,
     whose factor was 3.
     """
-    if factor is None:
-        return float(epochs)
     total, survival, reached = 0.0, 1.0, 0
     rung = grace
     while reached < epochs:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from hwtune.records import TrialRecord, ranked
 from hwtune.states import state_file
+
+
+def hand_over(folder: Path, trial: int, other: int) -> None:
+    """Let a trial go on from the state of an `other` that was cut off, where that was kept."""
+    with suppress(FileNotFoundError):
+        state_file(folder, other).rename(state_file(folder, trial))
 
 
 class Retention:

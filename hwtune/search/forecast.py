@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hwtune.models.layers import Cost
-from hwtune.search.budget import Budget, Clock, CostModel, expected_epochs
+from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.samplers import STARTUP_TRIALS
-from hwtune.search.settings import GRACE_PERIOD
 
 STARTUP_SECONDS = 6.0  # from the forecast until the first trial trains
 BASELINES_SHARE = 1 / 3  # of the time for the search, that all baselines together may take
@@ -41,7 +40,8 @@ class Outlook:
         good, typical: costs of points known to work, and those of `survey`.
         images: training images of an epoch.
         epochs: the length of a trial.
-        factor: one in how many trials goes on at a rung, None where none is stopped early.
+        points: how many the space has.
+        expected: returns how many epochs a trial of a length trains on average.
         learns: whether the sampler learns.
         done: trials of an earlier run of this study.
     """
@@ -56,7 +56,8 @@ class Outlook:
     typical: Sequence[Cost]
     images: int
     epochs: int
-    factor: int | None
+    points: float
+    expected: Callable[[int], float]
     learns: bool
     done: int = 0
 
@@ -67,13 +68,18 @@ class Outlook:
         ]
         return sum(each) / len(each)
 
+    @property
+    def limit(self) -> float:
+        """Return how many trials the study has at most."""
+        return min(self.points, math.inf if self.budget.trials is None else self.budget.trials)
+
     def closing(self, epochs: int) -> float:
         """Return the seconds of what follows a search whose best is retrained for so long."""
-        after = self.clock.retraining
+        after, limit = self.clock.retraining, self.limit
         return self.clock.closing(
             epochs * self.mean_epoch(*self.good),
-            candidates=after.top + self.retrained,
-            finalists=after.finalists,
+            candidates=int(min(after.top, limit)) + self.retrained,
+            finalists=int(min(after.finalists, limit)),
         )
 
     def affordable_epochs(self) -> int:
@@ -123,25 +129,29 @@ class Outlook:
     def forecast(self) -> Forecast:
         """Return how many trials and epochs will be trained, and how long the whole study takes.
 
-        Baselines and starts take their full length; a trial that can be stopped takes
-        `expected_epochs`. After the startup trials a sampler that learns moves towards
+        Baselines and starts take their full length; a trial that can be stopped takes the
+        `expected` epochs. After the startup trials a sampler that learns moves towards
         configurations like the best: half-way between the cost of a random point and that of the
         points known to work, as studies of chinese_cnn showed (`results/LOG.md`).
         """
-        each = expected_epochs(self.epochs, grace=GRACE_PERIOD, factor=self.factor)
+        each = self.expected(self.epochs)
         random, good = self.mean_epoch(), self.mean_epoch(*self.good)
         learned = (random + good) / 2 if self.learns else random
         known = [*self.baselines.values(), *self.starts.values()]
         plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
-        limit = math.inf if self.budget.trials is None else self.budget.trials
-        available, trials, trained, busy = self.searching, 0, 0.0, 0.0
-        while self.done + trials < limit:
-            usual = (each, learned if self.done + trials >= STARTUP_TRIALS else random)
-            length, epoch_seconds = plan[trials] if trials < len(plan) else usual
+        plan += [(each, random)] * max(0, STARTUP_TRIALS - self.done - len(plan))
+        left = max(0.0, self.limit - self.done)
+        slots_time = (self.searching - STARTUP_SECONDS) * self.clock.parallel
+        trials, trained, busy = 0, 0.0, 0.0
+        for length, epoch_seconds in plan:
             seconds = busy + length * epoch_seconds
-            if trials and STARTUP_SECONDS + seconds / self.clock.parallel > available:
+            if trials >= left or (trials and seconds > slots_time):
+                left = trials
                 break
             trials, trained, busy = trials + 1, trained + length, seconds
+        fitting = (slots_time - busy) / (each * learned)
+        more = int(min(left - trials, max(fitting, 0 if trials else 1)))  # one in any case
+        trials, trained, busy = trials + more, trained + more * each, busy + more * each * learned
         searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))
         return Forecast(
             trials=trials,

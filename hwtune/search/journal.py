@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 from hwtune.errors import StudyError
-from hwtune.search.ledger import BASELINE, COST, SAME_AS, START, cut_off, refused
+from hwtune.search.ledger import BASELINE, CONTINUES, COST, SAME_AS, START, cut_off, refused
 from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
@@ -91,16 +91,19 @@ def enqueue_known_points(
 ) -> None:
     """Queue the baselines, then the points known to work, unless they are there.
 
-    One that the end of an earlier search cut off is queued again.
+    One that the end of an earlier search cut off is queued again, as a trial that goes on with it.
 
     Args:
         left_out: names of baselines that are not queued.
     """
-    there = known_points(study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    there = known_points(trials)
+    cut = {t.user_attrs.get(BASELINE) or t.user_attrs[START]: t for t in filter(cut_off, trials)}
     for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
         for name, values in points.items():
             if name not in there and not (kind == BASELINE and name in left_out):
-                study.enqueue_trial(values, user_attrs={kind: name})
+                begun = {CONTINUES: cut[name].number} if name in cut else {}
+                study.enqueue_trial(values, user_attrs={kind: name, **begun})
 
 
 def share_distributions(trial: FrozenTrial, space: SearchSpace) -> None:

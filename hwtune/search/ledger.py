@@ -16,6 +16,7 @@ from hwtune.study_folder import StudyFolder
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
 # The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.
 BASELINE, START, COST, ENDED, SAME_AS = "baseline", "start", "cost", "ended", "same_as"
+CONTINUES = "continues"  # the number of the trial of the same point that was cut off
 # Why a point was never trained: the constraints that it violates.
 INFEASIBLE, SLOW = "infeasible", "slow"
 

@@ -17,16 +17,17 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
 ACCURACY = ("val_accuracy",)
 
 
-def check_objectives(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the objectives, validation accuracy first.
+def check_objectives(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the objectives, or the one, validation accuracy first.
 
     Raises:
         OptionError: on an unknown or repeated one, or without validation accuracy.
     """
+    names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in DIRECTIONS:
             raise OptionError(f"--objective {name!r} is none of {', '.join(DIRECTIONS)}.")
-        if list(names).count(name) > 1:
+        if names.count(name) > 1:
             raise OptionError(f"--objective {name!r} is given twice; give each once.")
     if names and ACCURACY[0] not in names:
         raise OptionError(

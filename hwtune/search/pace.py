@@ -13,10 +13,8 @@ from hwtune.search.budget import (
     Budget,
     Clock,
     CostModel,
-    expected_epochs,
 )
 from hwtune.search.ledger import Ledger
-from hwtune.search.settings import GRACE_PERIOD
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks at every trial
@@ -26,7 +24,8 @@ class Pace:
     """Decides, while a study runs, whether another trial fits and when the search must end.
 
     Args:
-        factor: one in how many trials goes on at a rung, None where none is stopped early.
+        points: how many the space has.
+        expected: epochs that a trial trains on average.
     """
 
     def __init__(
@@ -38,12 +37,12 @@ class Pace:
         *,
         typical: Sequence[Cost],
         images: int,
-        epochs: int,
-        factor: int | None,
+        points: float,
+        expected: float,
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images = typical, images
-        self.expected = expected_epochs(epochs, grace=GRACE_PERIOD, factor=factor)
+        self.points, self.expected = points, expected
         self.available = (budget.seconds or math.inf) - budget.before
         self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
@@ -80,7 +79,8 @@ class Pace:
     @property
     def seconds_left(self) -> float:
         """Return the seconds that the search will still take: by its time, or by its trials."""
-        to_come = max(0, self.limit - self.ledger.trained) + len(self.ledger.running) / 2
+        new = max(0, min(self.limit, self.points) - self.ledger.trained)
+        to_come = new + len(self.ledger.running) / 2
         return min(self.search_left, to_come * self.mean_trial / self.clock.parallel)
 
     def over(self, latest: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hwtune.errors import OptionError
+from hwtune.search.budget import expected_epochs
 from hwtune.search.objectives import ACCURACY, check_objectives
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
@@ -55,13 +56,20 @@ class Settings:
             "disk_limit": self.disk_limit,
         }
 
-    @property
-    def kept_one_in(self) -> int | None:
-        """Return one in how many trials goes on at a rung, None where none is stopped early.
+    def expected_epochs(self, epochs: int) -> float:
+        """Return how many epochs a trial of this length trains on average.
 
-        The median rule is counted as if it stopped as many.
+        The median rule is counted as if it stopped as many as ASHA.
         """
-        return None if self.scheduler == "none" else self.reduction_factor
+        match self.rule(epochs=epochs):
+            case None:
+                return float(epochs)
+            case Brackets(ladders=ladders, shares=shares):
+                graces = [ladder.descending[-1].epoch for ladder in ladders]
+            case _:
+                graces, shares = [GRACE_PERIOD], [1.0]
+        each = (expected_epochs(epochs, grace=g, factor=self.reduction_factor) for g in graces)
+        return float(sum(share * mean for share, mean in zip(shares, each, strict=True)))
 
     def check_length(self, *, epochs: int) -> None:
         """Check that trials of at most `epochs` have a rung for each bracket.

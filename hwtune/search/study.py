@@ -27,7 +27,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
-from hwtune.search.checkpoints import Retention
+from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.feasible import cost_of, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import (
@@ -35,7 +35,7 @@ from hwtune.search.journal import (
     open_optuna_study,
     share_distributions,
 )
-from hwtune.search.ledger import COST, Ledger, settle
+from hwtune.search.ledger import CONTINUES, COST, Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
@@ -46,7 +46,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
-from hwtune.space import SearchSpace
+from hwtune.space import SearchSpace, size_of
 from hwtune.study_folder import StudyFolder
 
 
@@ -93,8 +93,8 @@ def run_search(
     for epoch in recorded:
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
     pace = Pace(
-        budget, clock, cost, ledger, typical=costs, images=images, epochs=epochs,
-        factor=settings.kept_one_in,
+        budget, clock, cost, ledger, typical=costs, images=images, points=size_of(space),
+        expected=settings.expected_epochs(epochs),
     )  # fmt: skip
     stopping = stopping_of(settings.rule(epochs=epochs), ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
@@ -173,9 +173,13 @@ def restored(
     told = study.get_trials(deepcopy=False)
     for trial in told:
         share_distributions(trial, space)
-    recorded = folder.forget_unknown({t.number for t in told if COST in t.user_attrs})
+    kept = {t.number for t in told if {COST, CONTINUES} & t.user_attrs.keys()}
+    recorded = folder.forget_unknown(kept)
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
+    for trial in study.get_trials(deepcopy=False):
+        if (before := trial.user_attrs.get(CONTINUES)) is not None:
+            hand_over(folder.checkpoints, trial.number, before)
     return ledger, recorded
 
 

@@ -3,11 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from hwtune.data import add_data, load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError
-from hwtune.pipeline.warm_start import BEST, with_starts_from
+from hwtune.pipeline.warm_start import BEST, in_words, with_starts_from
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, space_from_json, uniform
@@ -153,6 +155,30 @@ def test_a_study_that_knows_the_images_that_are_tested_is_refused(tmp_path):
         with_starts_from(SPACE, [second], images("old"), other)
     with pytest.raises(OptionError, match="other images that are called old, too"):
         with_starts_from(SPACE, [first], images("old", 2), PLAIN)
+
+
+def test_a_study_of_data_that_share_images_with_what_is_tested_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    for name, count in (("letters", 60), ("letters2", 80)):
+        for seed in range(count):
+            folder = tmp_path / name / "ab"[seed % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(seed).integers(0, 256, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{seed}.png")
+        add_data(name, tmp_path / name)
+    first = study(tmp_path, data=load_data("letters"))
+    with pytest.raises(OptionError, match=r"searched letters, which shares \d of the images that"):
+        with_starts_from(SPACE, [first], load_data("letters2"), PLAIN)
+    _, (origin,) = with_starts_from(SPACE, [first], load_data("digits"), PLAIN)
+    assert origin["not_compared"] == []
+
+
+def test_data_that_are_gone_cannot_be_compared_which_is_said(tmp_path):
+    _, origins = with_starts_from(SPACE, [study(tmp_path)], images("new", 1), PLAIN)
+    assert in_words(origins) == (
+        "Starts from first (trials 1, 3, 2). Not at hand, so that nobody looked for images tested "
+        "here: old."
+    )
 
 
 def test_a_point_that_knows_the_images_that_are_tested_does_not_come_by_way_of_other_data(tmp_path):

@@ -98,9 +98,9 @@ def test_what_decides_the_accuracy_is_the_most_important():
 
 def test_gains_are_those_of_the_configuration_that_was_tested():
     order = [
-        TrialRecord(2, val_accuracy=1.0, best_epoch=1),
-        TrialRecord(1, val_accuracy=0.99, best_epoch=1),
-        TrialRecord(0, "known", val_accuracy=0.9, best_epoch=1),
+        TrialRecord(2, val_accuracy=1.0, best_epoch=1, config={"lr": 2}),
+        TrialRecord(1, val_accuracy=0.99, best_epoch=1, config={"lr": 1}),
+        TrialRecord(0, "known", val_accuracy=0.9, best_epoch=1, config={"lr": 0}),
     ]
 
     def content(trials, *tested):
@@ -112,7 +112,7 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert gains(content([])) == []
     first = TrialRecord(3, "known", state="stopped", epochs=1, val_accuracy=0.95, best_epoch=1)
     again = TrialRecord(4, "known", state="complete", epochs=3, val_accuracy=0.94, best_epoch=1)
-    other = TrialRecord(5, "other", epochs=1, val_accuracy=0.93, best_epoch=1)
+    other = TrialRecord(5, "other", epochs=1, val_accuracy=0.93, best_epoch=1, config={"lr": 5})
     rows = gains(content([order[0], first, again, other]))
     assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 

@@ -35,11 +35,10 @@ def test_stopping_early_saves_epochs():
     assert expected_epochs(1, grace=1, factor=3) == 1
     assert 2 < expected_epochs(12, grace=1, factor=3) < 6
     assert expected_epochs(12, grace=12, factor=3) == 12
-    assert expected_epochs(12, grace=1, factor=None) == 12
 
 
 def trial(number, accuracies, *, baseline="", seconds=10.0, state="complete"):
-    record = TrialRecord(number, baseline, state=state)
+    record = TrialRecord(number, baseline, state=state, config={"lr": number})
     for epoch, accuracy in enumerate(accuracies, 1):
         record.add(EpochRecord(number, epoch, 0, 0, accuracy, 0, seconds))
     return record
@@ -97,12 +96,13 @@ def test_without_a_time_budget_there_is_always_time(tmp_path):
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, factor=3, spent=0.0):
+    def __init__(self, path, budget, points=math.inf, expected=3.0, spent=0.0):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
             budget, replace(clock(), started=time.monotonic() - spent), self.cost, self.ledger,
-            typical=[Cost(1000, 10**7)], images=1000, epochs=9, factor=factor,
+            typical=[Cost(1000, 10**7)], images=1000, points=points,
+            expected=expected,
         )  # fmt: skip
 
     def train(self, number, seconds):
@@ -209,7 +209,10 @@ def outlook(budget, slots=2, **changes):
     cost = CostModel()
     cost.observe(macs=10**7, images=1000, seconds=1.0)
     quick = Cost(1000, 10**7)
-    given = {"baselines": {}, "starts": {}, "good": [], "factor": None, "learns": False, **changes}
+    given = {
+        "baselines": {}, "starts": {}, "good": [], "points": math.inf, "expected": float,
+        "learns": False, **changes,
+    }  # fmt: skip
     return Outlook(
         cost=cost, budget=budget, clock=clock(slots, slots), typical=[quick], images=1000,
         epochs=10, retrained=0, **given,
@@ -278,10 +281,29 @@ def test_the_forecast_counts_the_known_points_at_their_own_cost():
 def test_the_forecast_lets_starts_run_their_full_length():
     known = {"a": BASELINES["b"]}
     usual, with_start = (
-        outlook(Budget(trials=4), starts=each, factor=3).forecast() for each in ({}, known)
+        outlook(Budget(trials=4), starts=each, expected=lambda epochs: epochs / 2).forecast()
+        for each in ({}, known)
     )
     assert usual.trials == with_start.trials == 4
-    assert with_start.epochs - usual.epochs > 10 / 2
+    assert (usual.epochs, with_start.epochs) == (20, 25)
+
+
+def test_the_forecast_knows_how_many_points_a_space_has():
+    expected = outlook(Budget(trials=50, seconds=900.0), points=3).forecast()
+    assert (expected.trials, expected.epochs) == (3, 30)
+
+
+def test_the_forecast_of_a_billion_trials_is_made_at_once():
+    known = outlook(Budget(trials=10**9), baselines={"b": BASELINES["b"]}).forecast()
+    assert (known.trials, known.epochs) == (10**9, 10**10)
+    assert known.seconds == pytest.approx(10**10 / 2, rel=0.01)
+
+
+def test_no_more_is_retrained_than_was_tried():
+    plan = Retraining(top=200, finalists=100)
+    few = outlook(Budget(trials=3, seconds=900.0))
+    many = replace(few, clock=replace(few.clock, retraining=plan))
+    assert many.closing(1) < 6 * few.closing(1)
 
 
 def test_the_longest_trial_is_found_wherever_the_space_says_it():
@@ -302,10 +324,3 @@ def test_a_limit_of_steps_bounds_the_epochs():
     assert longest(space, images=209) == 3  # of 20 steps each
     assert longest(space, images=50) == 9
     assert longest(space, images=3) == 9
-
-
-def test_without_a_scheduler_a_trial_is_expected_to_take_its_full_length(tmp_path):
-    whole = Running(tmp_path / "a", Budget(trials=2), factor=None).pace
-    stopped = Running(tmp_path / "b", Budget(trials=2)).pace
-    assert whole.mean_trial == 9 * whole.mean_epoch
-    assert stopped.mean_trial < 5 * stopped.mean_epoch

@@ -316,6 +316,7 @@ def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(
     assert known_points(proposed(again.folder)) == {"old": True, "one": False, "vgg": False}
     for trial, baseline in ((3, "one"), (4, "")):
         config = again.begin()
+        assert again.study.trials[trial].user_attrs["continues"] == trial - 2
         assert (config["trial"], config["baseline"], config["known"]) == (trial, baseline, True)
         again.epoch(1, 0.5)
         again.end(full_length=True)

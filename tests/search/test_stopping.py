@@ -18,6 +18,7 @@ RULES = {
     "asha, two brackets": settings(brackets=2),
     "median": settings("median"),
     "asha, two objectives": settings(objectives=["val_accuracy", "parameters"]),
+    "asha, one objective, by its name": settings(objectives="val_accuracy"),
 }
 
 
@@ -103,7 +104,12 @@ def test_a_trial_that_lost_its_process_is_not_stopped_for_what_it_reports_again(
 
 def test_no_scheduler_is_no_rule():
     assert settings("none").rule(epochs=EPOCHS) is None
-    assert settings("none").kept_one_in is None
+    assert settings("none").expected_epochs(EPOCHS) == EPOCHS
+
+
+def test_brackets_with_longer_grace_periods_train_more_epochs():
+    one, three = (settings(brackets=each).expected_epochs(16) for each in (1, 3))
+    assert (one, three) == pytest.approx((5.5, 7.5), abs=0.05)
 
 
 def test_a_study_that_was_begun_keeps_its_rungs():
