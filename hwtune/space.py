@@ -184,13 +184,14 @@ class SearchSpace:
         """Return the points that were found on another split of these data, by name."""
         return found_elsewhere(self.found_on, split) if data == self.data else []
 
-    def without_starts(self, names: Sequence[str]) -> SearchSpace:
-        """Return the space without some of its starts."""
+    def without(self, names: Sequence[str]) -> SearchSpace:
+        """Return the space without some of its baselines and starts."""
 
         def left(points: Mapping[str, Any]) -> dict[str, Any]:
             return {name: each for name, each in points.items() if name not in names}
 
-        return replace(self, starts=left(self.starts), found_on=left(self.found_on))
+        kept = ("baselines", "published", "starts", "found_on")
+        return replace(self, **{each: left(getattr(self, each)) for each in kept})
 
     def with_epochs(self, epochs: int) -> SearchSpace:
         """Return the space with this length for every trial."""

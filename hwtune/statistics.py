@@ -36,7 +36,8 @@ def independent_images(
     number is divided by how much more the mean varies, seen between the writers, and by what
     Student's t adds for so few of them (Korn and Graubard, Confidence intervals for proportions
     with small expected number of positive counts estimated from survey data, 1998). Where the
-    writers do not differ all images count; of a single one, however many, they tell as one does.
+    writers do not differ only the second counts; of a single one, however many, they tell as one
+    does.
 
     Args:
         right: the share of networks that read an image (N,), in [0, 1].
@@ -50,11 +51,10 @@ def independent_images(
     if (many := len(off)) < 2:
         return 1.0
     variance = many / (many - 1) * float(off @ off) / images**2  # of the mean
-    if variance == 0:
-        return images
+    alone = min(images, mean * (1 - mean) / variance) if variance else images
     quantile = (1 + confidence) / 2
     fewer = (NormalDist().inv_cdf(quantile) / float(stdtrit(many - 1, quantile))) ** 2
-    return max(1.0, min(images, fewer * mean * (1 - mean) / variance))
+    return max(1.0, fewer * alone)
 
 
 def welch_interval(
@@ -84,16 +84,22 @@ def scores(
 
 def class_scores(
     *, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
-) -> dict[str, dict[str, float]]:
-    """Return precision, recall and F1 of each class, by name, each in [0, 1]."""
+) -> dict[str, dict[str, float | None]]:
+    """Return precision, recall and F1 of each class, by name, each in [0, 1].
+
+    None where there is none: of a class that no image is of, or that none was taken for.
+    """
     from sklearn.metrics import precision_recall_fscore_support  # a second, in each process
 
     found = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=0
+        labels, predicted, labels=range(len(classes)), zero_division=np.nan
     )
     names = ("precision", "recall", "f1")
     return {
-        cls: {name: float(found[i][index]) for i, name in enumerate(names)}
+        cls: {
+            name: None if np.isnan(found[i][index]) else float(found[i][index])
+            for i, name in enumerate(names)
+        }
         for index, cls in enumerate(classes)
     }
 

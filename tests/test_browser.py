@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import sync_playwright
 
-from hwtune.report.compare import describe, write_comparison
+from hwtune.report.compare import write_comparison
 from hwtune.report.report import write_report
 from hwtune.study_folder import StudyFolder
 from tests.conftest import keep_picture
@@ -234,7 +234,7 @@ def test_the_page_of_a_reference_study_draws_every_curve(browser, tmp_path):
 def test_the_page_of_several_studies_is_whole_on_any_screen(browser, tmp_path, width):
     names = ("chinese_cnn-hour", "chinese_cnn-random")
     folders = [StudyFolder(ROOT / "results" / name) for name in names]
-    write_comparison(tmp_path / "page.html", folders, [describe(each) for each in folders])
+    write_comparison(tmp_path / "page.html", folders, described(folders))
     with opened(browser, (tmp_path / "page.html").as_uri()) as page:
         page.set_viewport_size({"width": width, "height": 900})
         page.locator("#progress .main-svg").first.wait_for()

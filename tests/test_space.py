@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hwtune.data import DATASETS
 from hwtune.data.splits import Part
 from hwtune.errors import MisfitError, SpaceError
-from hwtune.search.feasible import cost_of, survey, too_large
+from hwtune.search.feasible import cost_of, misfits, survey, too_large
 from hwtune.space import (
     SearchSpace,
     choice,
@@ -177,6 +177,16 @@ def test_a_space_that_leaves_no_pixel_is_refused():
     space = tiny(fixed={"filters": "8-8-8-8"}, search={"pool": choice("max", "avg")})
     with pytest.raises(SpaceError, match="no point that can be trained.*no pixel"):
         survey(space, classes=10, side=8)
+
+
+def test_known_points_for_which_images_are_too_small_are_named_and_can_be_left_out():
+    space = load_space("mnist_cnn")
+    assert misfits(space, classes=10, side=28) == []
+    small = misfits(space, classes=10, side=8)
+    assert "ahed9x_128" in small
+    left = space.without(small)
+    assert not left.points.keys() & set(small)
+    assert survey(left, classes=10, side=8)
 
 
 def test_with_epochs_sets_the_length_of_every_trial():

@@ -35,7 +35,18 @@ def test_images_of_few_writers_tell_as_much_as_fewer_of_strangers():
     chance = (rng.random(10_000) < 0.9).astype(float)
     assert independent_images(chance, many) == pytest.approx(10_000, rel=0.1)
     assert independent_images(np.ones(50), writers[:50]) == 1, "one writer tells nothing of others"
-    assert independent_images(np.ones(1000), writers) == 1000
+    whole = independent_images(np.ones(1000), writers)
+    assert whole == pytest.approx(1000 * (1.96 / 2.262) ** 2, rel=1e-3)
+
+
+def test_an_image_more_that_is_misread_does_not_make_writers_tell_more():
+    writers, right = np.repeat([0, 1], 150), np.ones(300)
+    one, both = right.copy(), right.copy()
+    one[0] = both[0] = both[-1] = 0
+    none, single, double = (independent_images(each, writers) for each in (right, one, both))
+    assert none == pytest.approx(300 * (1.96 / 12.706) ** 2, rel=1e-3)
+    assert single == pytest.approx(none, rel=0.01)
+    assert double == pytest.approx(none, rel=0.01), "although both were read alike"
 
 
 def test_welchs_interval_of_a_difference():
@@ -53,7 +64,9 @@ def test_scores_by_class():
     scores = class_scores(labels=LABELS, predicted=PREDICTED, classes=("a", "b", "c"))
     assert scores["a"] == pytest.approx({"precision": 1, "recall": 0.5, "f1": 2 / 3})
     assert scores["b"] == pytest.approx({"precision": 1 / 3, "recall": 1, "f1": 0.5})
-    assert scores["c"] == {"precision": 0, "recall": 0, "f1": 0}
+    assert scores["c"] == {"precision": None, "recall": 0, "f1": 0}
+    absent = class_scores(labels=LABELS, predicted=PREDICTED, classes=tuple("abcd"))["d"]
+    assert set(absent.values()) == {None}
 
 
 def test_the_confusion_is_a_matrix_of_true_by_predicted():

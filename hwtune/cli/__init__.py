@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Annotated, NoReturn
@@ -11,6 +12,8 @@ import typer
 from hwtune import __version__
 from hwtune.cli import data, studies, views
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
+
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 app = typer.Typer(
     name="hwtune",
@@ -52,6 +55,10 @@ def main() -> None:
         fail(error, MISTAKEN)
     except HwtuneFailure as error:
         fail(error, FAILED)
+    except OSError as error:
+        if error.errno not in UNREACHABLE or error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)
     except (KeyboardInterrupt, typer.Abort):
         fail("Interrupted.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

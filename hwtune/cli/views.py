@@ -88,7 +88,7 @@ def compare(
     """
     from hwtune.errors import OptionError
     from hwtune.files import dump
-    from hwtune.report.compare import BASIS, describe, rows, verdicts, write_comparison
+    from hwtune.report.compare import basis, described, rows, verdicts, write_comparison
     from hwtune.results import find_study
 
     if len(studies) < 2:
@@ -96,27 +96,25 @@ def compare(
     folders = [find_study(results.absolute(), name) for name in studies]
     if len({folder.path for folder in folders}) < len(folders):
         raise OptionError(f"compare was given a study twice: {' '.join(studies)}; name each once.")
-    described = [describe(folder) for folder in folders]
+    compared = described(folders)
     if page:
         try:
-            write_comparison(page, folders, described)
+            write_comparison(page, folders, compared)
         except (OSError, ValueError) as error:  # "." has no name to write to
             why = getattr(error, "strerror", None) or error
             raise OptionError(f"--page {page} cannot be written ({why}).") from None
     if as_json:
-        print(dump({"studies": described, "verdicts": verdicts(described)}), end="")
+        print(dump({"studies": compared, "verdicts": verdicts(compared)}), end="")
         return
-    titles = ["", *(each["study"] for each in described)]
-    lines = [[title, *cells] for title, cells in rows(described)]
+    titles = ["", *(each["study"] for each in compared)]
+    lines = [[title, *cells] for title, cells in rows(compared)]
     if as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *lines])
         return
     show_table(titles, lines)
-    found = verdicts(described)
-    for words in found:
-        print(words)
-    if found:
-        print(BASIS)
+    for words in (*verdicts(compared), basis(compared)):
+        if words:
+            print(words)
 
 
 def dashboard(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -196,6 +196,15 @@ def load_data(name: str) -> Dataset:
             f"{name}', or 'python -m hwtune data add {name} PATH' if you have it."
         )
     return cached(name, found, partial(source.read, found or Path()))
+
+
+def find_again(known: Mapping[str, Any]) -> Dataset | None:
+    """Return the data set that a study describes, None where it is not at hand or is another."""
+    try:
+        dataset = load_data(known["name"]) if is_at_hand(known["name"]) else None
+    except DataError:
+        return None
+    return dataset if dataset and dataset.sha256 == known["sha256"] else None
 
 
 def get_data(name: str) -> None:

@@ -67,6 +67,11 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
+        if (folder / each).is_symlink():
+            raise DataError(
+                f"{for_people(folder / each)} is a link, and links to folders are not followed; "
+                "put the folder itself there."
+            )
         if counts[each] < MIN_IMAGES:
             raise DataError(
                 f"{for_people(folder / each)} holds {counts[each]} pictures "

@@ -29,17 +29,21 @@ def read_image(path: Path, side: int) -> Bytes:
         DataError: when there is no such file, or it is no picture.
     """
     with opened(path) as picture:
-        upright = eight_bits(path, ImageOps.exif_transpose(picture)).convert("RGBA")
-        paper = Image.new("RGBA", upright.size, paper_of(upright))
-        grey = Image.alpha_composite(paper, upright).convert("L")
+        upright = eight_bits(path, ImageOps.exif_transpose(picture))
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            paper = Image.new("RGBA", upright.size, paper_of(upright))
+            upright = Image.alpha_composite(paper, upright)
+        grey = upright.convert("RGB").convert("L")
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = int(np.median(border))
+    ink = np.arange(256)  # of each grey
     if 2 * background > int(pixels.min()) + int(pixels.max()):
-        pixels, background = 255 - pixels, 255 - background
+        ink, background = 255 - ink, 255 - background
     if background:
-        above = (np.maximum(pixels, background) - background).astype(np.float64)
-        pixels = (above * 255 / max(1, 255 - background)).round().astype(np.uint8)
+        ink = (np.maximum(ink, background) - background) * 255 / max(1, 255 - background)
+    pixels = ink.round().astype(np.uint8)[pixels]
     if grey.size == (side, side):
         return pixels
     width, height = grey.size

@@ -34,15 +34,24 @@ MAX_BYTES = 50_000_000  # the largest file unpacks to 47,040,016
 def find_torchvision(kind: str, folder: Path) -> Path | None:
     """Return the folder with the four files of `kind`, packed or not, or None."""
     raw = folder / kind / "raw"
-    there = all((raw / file).is_file() or (raw / f"{file}.gz").is_file() for file in FILES)
-    return raw if there else None
+    return None if lacking(raw) else raw
+
+
+def packed_or_not(raw: Path, file: str) -> tuple[Path, Path]:
+    """Return where a file may lie: as it is, or packed."""
+    return raw / file, raw / f"{file}.gz"
+
+
+def lacking(raw: Path) -> list[str]:
+    """Return which of the four files a folder has neither packed nor unpacked."""
+    return [file for file in FILES if not any(p.is_file() for p in packed_or_not(raw, file))]
 
 
 def copy_torchvision(raw: Path, target: Path) -> None:
     """Copy the four files of a set, packed or not, and nothing that lies beside them."""
     target.mkdir(parents=True)
     for file in FILES:
-        for each in (raw / file, raw / f"{file}.gz"):
+        for each in packed_or_not(raw, file):
             if each.is_file():
                 shutil.copyfile(each, target / each.name)
 
@@ -51,8 +60,13 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
     """Return train and test images in one array; `test_from` says where the test part begins.
 
     Raises:
-        DataError: when a file is damaged.
+        DataError: when a file is absent or damaged.
     """
+    if absent := lacking(raw):
+        raise DataError(
+            f"{raw} holds no {kind}: it lacks {', '.join(absent)}; give the folder with the four "
+            "files, packed (.gz) or not."
+        )
     with tempfile.TemporaryDirectory() as name:
         target = Path(name) / kind / "raw"  # the data folder may be read-only: unpack elsewhere
         target.mkdir(parents=True)
@@ -69,14 +83,15 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
 
 def _unpack(raw: Path, file: str, target: Path) -> None:
     """Put one file, unpacked, into `target`."""
-    plain = raw / file
+    plain, packed = packed_or_not(raw, file)
+    there = plain if plain.is_file() else packed
     try:
-        with plain.open("rb") if plain.is_file() else gzip.open(raw / f"{file}.gz") as source:
+        with plain.open("rb") if there is plain else gzip.open(packed) as source:
             content = source.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{raw / file}.gz is damaged ({error}); get the data set again.") from None
+        raise DataError(f"{there} is damaged ({error}); get the data set again.") from None
     if len(content) > MAX_BYTES:
-        raise DataError(f"{raw / file}.gz unpacks to more than {MAX_BYTES:,} bytes; do not use it.")
+        raise DataError(f"{there} unpacks to more than {MAX_BYTES:,} bytes; do not use it.")
     (target / file).write_bytes(content)
 
 

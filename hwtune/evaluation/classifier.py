@@ -58,14 +58,14 @@ class Classifier:
                 f"The model reads images of shape (N, {self.side}, {self.side}) and type uint8, "
                 f"not {images.shape} and {images.dtype}; read() takes files of any size."
             )
+        if not len(images):
+            return torch.empty(0, len(self.classes))
         part = Part(images, np.zeros(len(images), np.int64))
         fast = choose_device(gpu=False)
         return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
 
     def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
         """Return the class of each image (N, side, side); N may be 0."""
-        if not len(images):
-            return []
         probabilities = self.logits(images).softmax(1)
         best = probabilities.max(1)
         return [

@@ -102,11 +102,14 @@ def retrain(
         return list(kept.values())
     console.print(f"Retraining with {counted(len(seeds), 'seed')}, then testing once.")
     nets: dict[tuple[int, int], Trained] = {}
+    failed: dict[int, dict[int, str]] = {}  # by candidate, then seed
     for done, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
+        index, seed = jobs[done]
         if isinstance(outcome, str):
             console.print(f"Retraining {done.title} failed: {outcome}")
+            failed.setdefault(index, {})[seed] = outcome
             continue
-        nets[jobs[done]] = outcome
+        nets[index, seed] = outcome
         console.print(f"retrained {done.title} ({len(nets)} of {len(jobs)})")
     if 0 not in kept and not any(index == 0 for index, _ in nets):
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
@@ -128,12 +131,11 @@ def retrain(
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
         scored = score(labels=part.labels, predicted=read[0], classes=dataset.classes, slots=slots)
         strangers = dataset.writers if spec.kind == "writer" else None
-        entries.append(
-            _tested(
-                each, own, dataset, predicted=read, labels=part.labels, images=images,
-                writers=None if strangers is None else strangers[images], scored=scored,
-            )
+        entry = _tested(
+            each, own, dataset, predicted=read, labels=part.labels, images=images,
+            writers=None if strangers is None else strangers[images], scored=scored,
         )  # fmt: skip
+        entries.append({**entry, "failed": failed.get(index, {})})
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             first = next(iter(own.values()))

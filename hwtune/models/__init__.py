@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, Callable[..., list[Layer]]] = {"cnn": cnn_layers, "resnet": resnet_layers}
-SHRINKING = ("filters", "kernel", "pool", "strides", "stem_kernel", "stem_stride")
+SHRINKING = ("filters", "kernel", "padding", "pool", "strides", "stem_kernel", "stem_stride")
 
 
 def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:
@@ -37,7 +37,8 @@ def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:
     except NoPixelError:
         shown = ", ".join(f"{name}={values[name]}" for name in SHRINKING if name in values)
         raise NoPixelError(
-            f"{shown} leave no pixel of a {side}x{side} image; use fewer stages or poolings."
+            f"{shown} leave no pixel of a {side}x{side} image; use fewer stages or poolings, or "
+            "larger images."
         ) from None
 
 

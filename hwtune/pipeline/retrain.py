@@ -143,6 +143,9 @@ def retrain_best(
         chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,
         again=again, command=command.text, console=console,
     )  # fmt: skip
+    record = folder.read_retrain()
+    record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more
+    folder.write_retrain(record)
     say_tested(entries, console)
 
 
@@ -151,8 +154,9 @@ def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
     for entry in entries:
         accuracy = entry["test_accuracy"]
         spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""
+        lost = "".join(f"; seed {seed} failed" for seed in entry.get("failed", {}))
         console.print(
             f"Test: {entry['name']} {accuracy['mean']:.2%} (95 % interval {accuracy['low']:.2%} "
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
-            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread})"
+            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )

@@ -37,7 +37,7 @@ from hwtune.pipeline.warm_start import in_words, with_starts_from
 from hwtune.records import ranked
 from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
-from hwtune.search.feasible import longest, survey
+from hwtune.search.feasible import longest, misfits, survey
 from hwtune.search.journal import begun_trials
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace
@@ -78,7 +78,7 @@ def search(
         check_folds(dataset, split, retraining.folds)
     elsewhere = space.found_elsewhere(dataset.name, split.to_dict())
     if known := [name for name in elsewhere if name in space.starts]:
-        space = space.without_starts(known)
+        space = space.without(known)
         command.console.print(
             f"Left out, for a search on another split of these images found it: {', '.join(known)}."
         )
@@ -86,6 +86,7 @@ def search(
     space, origins = with_starts_from(space, earlier, dataset, split)
     if origins:
         command.console.print(in_words(origins))
+    shape = {"classes": len(dataset.classes), "side": dataset.side}
     epochs = longest(space, images=len(split_indices(dataset, split).train))
     if budget.epochs is not None and epochs < budget.epochs:
         raise OptionError(
@@ -95,7 +96,13 @@ def search(
     settings.check_length(epochs=epochs)
     steps = space.config(space.corner(largest=True)).max_steps
     searched = {"epochs", "max_steps"} & space.search.keys()
-    survey(space, classes=len(dataset.classes), side=dataset.side)
+    if dataset.name != space.data and (unfit := misfits(space, **shape)):
+        space = space.without(unfit)
+        command.console.print(
+            f"Left out, for images of {dataset.side}x{dataset.side} pixels are too small for: "
+            f"{', '.join(unfit)}."
+        )
+    survey(space, **shape)
     if mirror is not None:
         open_uri(mirror)
     folder, about = new_study(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from hwtune.config import Hyperparameters
-from hwtune.data import load_data
+from hwtune.data import find_again
 from hwtune.data.images import Bytes, Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import contains, nearest
-from hwtune.errors import DataError, OptionError, SpaceError
+from hwtune.errors import OptionError, SpaceError
 from hwtune.records import ranked
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.space import SearchSpace, found_elsewhere, space_from_json
@@ -146,7 +146,7 @@ def refuse_leaks(
                 f"{where} searched other images that are called {dataset.name}, too, perhaps some "
                 "that are tested here; leave it out."
             )
-        elif (other := at_hand(known)) is None:
+        elif (other := find_again(known)) is None:
             missing.add(known["name"])
         else:
             seen = split_indices(other, SplitSpec(**drawn)).outside_test
@@ -164,15 +164,6 @@ def refuse_leaks(
                 "with images that are tested here; leave it out."
             )
     return sorted(missing)
-
-
-def at_hand(known: Mapping[str, Any]) -> Dataset | None:
-    """Return the data set that a study searched, None where it cannot be loaded any more."""
-    try:
-        dataset = load_data(known["name"])
-    except DataError:
-        return None
-    return dataset if dataset.sha256 == known["sha256"] else None
 
 
 def prints(images: Bytes) -> set[bytes]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
+from hwtune.files import for_people
 from hwtune.records import ranked
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
@@ -23,6 +25,20 @@ BASIS = (
     "images."
 )
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
+
+
+def described(folders: Sequence[StudyFolder]) -> list[dict[str, Any]]:
+    """Return what is compared of each study, called by its path where several have its name.
+
+    Raises:
+        StudyError: when the files of one do not read.
+    """
+    studies = [describe(folder) for folder in folders]
+    names = [folder.name for folder in folders]
+    for study, folder in zip(studies, folders, strict=True):
+        if names.count(folder.name) > 1:
+            study["study"] = for_people(folder.path)
+    return studies
 
 
 def describe(folder: StudyFolder) -> dict[str, Any]:
@@ -67,15 +83,23 @@ def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
 
 def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
     """Return in words how the studies that were tested differ from the best of them."""
+    return [verdict(best, other) for best, other in pairs(studies)]
+
+
+def basis(studies: Sequence[dict[str, Any]]) -> str:
+    """Return what the verdicts rest on, "" where none could be given."""
+    return "" if all(obstacle(*pair) for pair in pairs(studies)) else BASIS
+
+
+def pairs(studies: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the best of the studies that were tested, beside each other of them."""
     tested = [s for s in studies if s["test_accuracy"] is not None]
-    if len(tested) < 2:
-        return []
-    best = max(tested, key=lambda s: s["test_accuracy"])
-    return [verdict(best, other) for other in tested if other is not best]
+    best = max(tested, key=lambda s: s["test_accuracy"], default=None)
+    return [(best, other) for other in tested if best is not None and other is not best]
 
 
-def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return in words how a study differs from the best."""
+def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return why two studies cannot be judged, or ""."""
     names = f"{best['study']} and {other['study']}"
     if best["test_part"] != other["test_part"]:
         return f"{names} were tested on different images; their accuracies do not compare."
@@ -83,10 +107,18 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
         return f"{names} need two seeds or more each to be told apart: retrain with --seeds 5."
     if alike := [each["study"] for each in (best, other) if len({*each["per_seed"]}) == 1]:
         vary = "does not vary over its" if len(alike) == 1 else "do not vary over their"
+        gain = 100 * (best["test_accuracy"] - other["test_accuracy"])
         return (
-            f"{names} cannot be told apart: {' and '.join(alike)} {vary} seeds, which therefore "
-            "tell nothing of chance; retrain with more."
+            f"{names} differ by {gain:.2f} points, which cannot be judged: {' and '.join(alike)} "
+            f"{vary} seeds, which therefore tell nothing of chance; retrain with more."
         )
+    return ""
+
+
+def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return in words how a study differs from the best."""
+    if why := obstacle(best, other):
+        return why
     gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"])
     size = other["parameters"] / best["parameters"]
     times = f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
@@ -94,7 +126,7 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
     if low > 0:
         words = f"{best['study']} is better than {other['study']} by {difference}"
     else:
-        words = f"{names} cannot be told apart: {difference}"
+        words = f"{best['study']} and {other['study']} cannot be told apart: {difference}"
     return f"{words}; {other['study']} has {times} times the parameters."
 
 
@@ -130,22 +162,23 @@ def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 def write_comparison(
     path: Path, folders: Sequence[StudyFolder], studies: Sequence[dict[str, Any]]
 ) -> None:
-    """Write the page of several studies, `studies` being what `describe` says of each.
+    """Write the page of several studies, `studies` being what `described` says of them.
 
     Raises:
         StudyError: when the files of one do not read.
     """
-    figures = {"progress": progress(folders), "seeds": seeds(studies)}
+    names = [each["study"] for each in studies]
+    figures = {"progress": progress(folders, names), "seeds": seeds(studies)}
     write_page(
         path, "compare.html", figures,
-        studies=studies, rows=rows(studies), verdicts=verdicts(studies), basis=BASIS,
+        studies=studies, rows=rows(studies), verdicts=verdicts(studies), basis=basis(studies),
     )  # fmt: skip
 
 
-def progress(folders: Sequence[StudyFolder]) -> go.Figure:
+def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
     """Return the lowest validation error so far of each study against its time of training."""
     figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
-    for folder, colour in zip(folders, itertools.cycle(STUDIES)):
+    for folder, name, colour in zip(folders, names, itertools.cycle(STUDIES)):
         epochs = folder.read_epochs()
         slots = trials_at_once(folder.read_study(), len(epochs))
         minutes, lowest = lowest_errors(epochs, slots)
@@ -154,8 +187,8 @@ def progress(folders: Sequence[StudyFolder]) -> go.Figure:
             y=lowest,
             mode="lines",
             line={"shape": "hv", "color": colour},
-            name=folder.name,
-            hovertemplate=f"{folder.name}: error %{{y:.2%}}<extra></extra>",
+            name=escape(name),
+            hovertemplate=f"{escape(name)}: error %{{y:.2%}}<extra></extra>",
         )
     figure.update_layout(legend={"y": 1.12})
     figure.update_xaxes(title="minutes of training", rangemode="tozero")
@@ -169,7 +202,7 @@ def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
     for study, colour in zip(studies, itertools.cycle(STUDIES)):
         figure.add_scatter(
             x=study["per_seed"],
-            y=[study["study"]] * len(study["per_seed"]),
+            y=[escape(study["study"])] * len(study["per_seed"]),
             mode="markers",
             marker={"color": colour, "size": 10, "opacity": 0.7},
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",

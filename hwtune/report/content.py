@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hwtune.files import counted
 from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
 from hwtune.report.words import percent
 from hwtune.space import space_from_json
@@ -64,21 +65,39 @@ def answer(content: Content) -> str:
     if winner is None:
         return "No configuration was retrained and tested yet."
     test = winner["test_accuracy"]
+    trained, since = len(once_each(ranked(content.trials))), ""
     if published := about["baseline"]:
-        title = (
-            f"{winner['name']}, trained {'by hwtune' if published['honest'] else 'as published'}"
-        )
+        title = f"{winner['name']}, trained {how_trained(about)}"
     else:
-        title = (
-            f"The best of {len(ranked(content.trials))} trained configurations, {winner['name']}"
-        )
+        among = winner.get("chosen_among", trained)
+        title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}"
+        if more := max(0, trained - among):
+            since = f" {counted(more, 'configuration')} trained since took no part in that choice."
+    failed = winner.get("failed", {})
+    lost = f" ({len(failed)} more failed)" if failed else ""
+    trainings = counted(len(winner["seeds"]), "training")
     return (
         f"{title}, reads "
         f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
-        f"{about['data']['name']} correctly: the mean of {len(winner['seeds'])} trainings, 95 % "
-        f"interval {percent(test['low'])} to {percent(test['high'])}, with "
-        f"{winner['parameters']:,} parameters.{reported_by(published)}"
+        f"{about['data']['name']} correctly: the mean of {trainings}"
+        f"{lost}, 95 % interval {percent(test['low'])} to {percent(test['high'])}, with "
+        f"{winner['parameters']:,} parameters.{since}{reported_by(published)}"
     )
+
+
+def how_trained(about: dict[str, Any]) -> str:
+    """Return how a baseline was trained, and what was not as its authors did it."""
+    published = about["baseline"]
+    if published["honest"]:
+        return "by hwtune"
+    space, name = space_from_json(about["space"]), published["name"]
+    usual = space.config({**space.points[name], **space.published[name].values}).epochs
+    changes = []
+    if published["epochs"] != usual:
+        changes.append(f"for {published['epochs']} instead of {usual} epochs")
+    if about["data"]["name"] != space.data:
+        changes.append(f"on {about['data']['name']} instead of {space.data}")
+    return "as published" + (f", but {' and '.join(changes)}" if changes else "")
 
 
 def reported_by(published: dict[str, Any] | None) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from hwtune.data import is_at_hand, load_data
+from hwtune.data import find_again
 from hwtune.data.images import Bytes, Dataset
-from hwtune.errors import DataError
 
 MOST = 1000  # pictures of a page
 
@@ -28,19 +27,9 @@ class Misread:
     writer: int | None
 
 
-def data_of(about: dict[str, Any]) -> Dataset | None:
-    """Return the data set of a study, None where it is not at hand or is another by now."""
-    name = about["data"]["name"]
-    try:
-        dataset = load_data(name) if is_at_hand(name) else None
-    except DataError:
-        return None
-    return dataset if dataset and dataset.sha256 == about["data"]["sha256"] else None
-
-
 def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> list[Misread]:
     """Return the pictures of a study's misread images, none where its data is not at hand."""
-    dataset = data_of(about) if misread else None
+    dataset = find_again(about["data"]) if misread else None
     return gallery(dataset, misread) if dataset else []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -21,6 +22,8 @@ ERRORS: dict[str, Any] = {
     "dtick": "D2",
     "range": [math.log10(0.8 * FLOOR), 0.1],
 }
+CELL = 14  # pixels of a row of a confusion matrix, at least
+MANY_LETTERS = 120  # of all class names, which a row does not hold
 LINES = "rgba(128, 136, 150, 0.2)"  # of the grid, on light and dark paper
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -144,8 +147,13 @@ def tradeoff(
     *,
     cost: Callable[[TrialRecord], float],
     title: str,
+    form: str,
 ) -> go.Figure:
-    """Return validation error against what a trial cost; the Pareto front is a line."""
+    """Return validation error against what a trial cost; the Pareto front is a line.
+
+    Args:
+        form: of costs on the axis, in d3's notation.
+    """
     figure = go.Figure(layout=titled(data))
     seen = {t.trial: t for t in trials if t.best_epoch and t.state != "failed"}
     best = sorted((seen[number] for number in front), key=cost)
@@ -162,9 +170,9 @@ def tradeoff(
                 "line": {"width": 0},
             },
             text=[t.name for t in group],
-            hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4~s}} {title}<extra></extra>",
+            hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4{form}}} {title}<extra></extra>",
         )
-    figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")
+    figure.update_xaxes(title=title, type="log", dtick="D2", tickformat=form)
     figure.update_yaxes(**ERRORS)
     return figure
 
@@ -180,10 +188,13 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         [None if row == column else count for column, count in enumerate(counts)]
         for row, counts in enumerate(matrix)
     ]
-    names = list(classes)
+    names = [escape(name) for name in classes]
+    most = max((count for counts in errors for count in counts if count), default=1)
     figure = go.Figure(
         go.Heatmap(
             z=errors,
+            zmin=0,
+            zmax=most,
             x=names,
             y=names,
             colorscale=[[0, "rgba(194,69,61,0)"], [1, "#c2453d"]],
@@ -192,7 +203,7 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
             showscale=False,
             hovertemplate="%{y} read as %{x}: %{text}<extra></extra>",
         ),
-        layout={**titled(data), "height": 560},
+        layout={**titled(data), "height": max(560, CELL * len(names))},
     )
     figure.add_scatter(
         x=names,
@@ -201,8 +212,11 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         text=[counts[row] for row, counts in enumerate(matrix)],
         hoverinfo="skip",
     )
-    figure.update_xaxes(title="read as", type="category", tickangle=0)
-    figure.update_yaxes(title="written", type="category", autorange="reversed", tickangle=0)
+    angle = 0 if sum(map(len, classes)) < MANY_LETTERS else -90
+    figure.update_xaxes(title="read as", type="category", tickangle=angle)
+    figure.update_yaxes(
+        title="written", type="category", autorange="reversed", tickangle=0, automargin=True
+    )
     return figure
 
 
@@ -210,11 +224,12 @@ def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go
     """Return a bar a class, as high as it has images."""
     figure = go.Figure(layout={**titled(data), "height": 240})
     figure.add_bar(
-        x=list(classes),
+        x=[escape(name) for name in classes],
         y=list(counts),
         marker={"color": BASELINE, "line": {"width": 0}},
         hovertemplate="%{x}: %{y:,} images<extra></extra>",
     )
-    figure.update_xaxes(type="category", tickangle=0)
+    angle = 0 if sum(map(len, classes)) < MANY_LETTERS else -90
+    figure.update_xaxes(type="category", tickangle=angle)
     figure.update_yaxes(title="images")
     return figure

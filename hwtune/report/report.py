@@ -77,9 +77,16 @@ def plots(content: Content) -> dict[str, Figure]:
         figures |= {
             "curves": learning_curves(trials, epochs, data, rungs=rungs(about)),
             "progress": best_so_far(trials, epochs, data, slots=trials_at_once(about, len(epochs))),
-            "size": tradeoff(trials, small, data, cost=lambda t: t.parameters, title="parameters"),
+            "size": tradeoff(
+                trials, small, data, cost=lambda t: t.parameters, title="parameters", form="~s"
+            ),
             "time": tradeoff(
-                trials, quick, data, cost=lambda t: t.seconds / t.epochs, title="seconds an epoch"
+                trials,
+                quick,
+                data,
+                cost=lambda t: t.seconds / t.epochs,
+                title="seconds an epoch",
+                form="~g",
             ),
         }
     if shares := importances(space, trials):

@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 
 from hwtune.config import Hyperparameters
-from hwtune.errors import MisfitError, SpaceError
+from hwtune.errors import MisfitError, NoPixelError, SpaceError
 from hwtune.models import measure_cost
 from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
@@ -34,6 +34,17 @@ def too_large(space: SearchSpace, cost: Cost) -> str:
     if cost.macs > space.max_macs:
         return f"{cost.macs:,} multiply-accumulates an image, at most {space.max_macs:,}"
     return ""
+
+
+def misfits(space: SearchSpace, *, classes: int, side: int) -> list[str]:
+    """Return the baselines and starts for which images of `side` pixels are too small, by name."""
+    names = []
+    for name, values in space.points.items():
+        try:
+            cost_of(space, values, classes=classes, side=side)
+        except NoPixelError:
+            names.append(name)
+    return names
 
 
 def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:

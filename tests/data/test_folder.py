@@ -106,6 +106,9 @@ def test_links_are_neither_followed_nor_in_the_way(tmp_path):
     (mine / "9" / "gone.png").symlink_to(tmp_path / "gone.png")
     add_data("letters", mine)
     assert len(load_data("letters").images) == 30
+    (mine / "linked").symlink_to(mine / "9", target_is_directory=True)
+    with pytest.raises(DataError, match="mine/linked is a link, .* not followed"):
+        add_data("others", mine)
 
 
 def test_the_data_folder_may_be_the_folder_itself(tmp_path, monkeypatch):

@@ -3,10 +3,14 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
+from hwtune.files import for_people
 from hwtune.report.compare import (
+    basis,
     describe,
+    described,
     images_tested,
     seeds,
     verdict,
@@ -84,12 +88,29 @@ def test_how_many_images_validate_does_not_change_the_test_part():
 def test_seeds_that_do_not_vary_tell_nothing_apart():
     alike = winner_of("b", [0.98, 0.98])
     assert "a and b do not vary over their seeds" in verdict(winner_of("a", [0.99, 0.99]), alike)
-    assert "apart: b does not vary" in verdict(winner_of("a", [0.99, 0.991]), alike)
+    words = verdict(winner_of("a", [0.99, 0.991]), alike)
+    assert words.startswith(
+        "a and b differ by 1.05 points, which cannot be judged: b does not vary"
+    )
+
+
+def test_what_verdicts_rest_on_is_said_where_there_are_any():
+    alike, other = winner_of("a", [0.98, 0.98]), winner_of("b", [0.97, 0.98])
+    assert basis([alike, other]) == basis([other]) == ""
+    assert "the same test images" in basis([alike, other, winner_of("c", [0.99, 0.98])])
+
+
+def test_studies_of_one_name_are_called_by_their_paths(tmp_path):
+    folders = [StudyFolder(RESULTS / NAMES[0]), StudyFolder(tmp_path / NAMES[0])]
+    shutil.copytree(*(folder.path for folder in folders))
+    names = [each["study"] for each in described(folders)]
+    assert names == [for_people(folder.path) for folder in folders]
+    assert [each["study"] for each in described(folders[:1])] == [NAMES[0]]
 
 
 def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
     folders = [StudyFolder(RESULTS / name) for name in NAMES]
-    studies = [describe(each) for each in folders]
+    studies = described(folders)
     write_comparison(tmp_path / "c.html", folders, studies)
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     assert all(f"<th>{name}</th>" in page for name in NAMES)

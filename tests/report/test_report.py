@@ -14,12 +14,21 @@ from PIL import Image
 
 from hwtune.data import load_data
 from hwtune.records import TrialRecord
-from hwtune.report.content import Content, gains, left_out, other_split, trials_at_once
+from hwtune.report.content import (
+    Content,
+    answer,
+    gains,
+    how_trained,
+    left_out,
+    other_split,
+    trials_at_once,
+)
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
+from hwtune.report.plots import confusion_map
 from hwtune.report.report import rungs, write_report
 from hwtune.report.words import short
-from hwtune.space import SearchSpace, choice, log_uniform
+from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from hwtune.study_folder import StudyFolder
 
 REFERENCE = Path(__file__).parents[2] / "results" / "chinese_cnn-hour"
@@ -117,6 +126,50 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 
 
+def answered(among, trials, **winner):
+    """Return the answer of a study with so many trials, whose winner was one of the first."""
+    order = [
+        TrialRecord(number, val_accuracy=0.9, best_epoch=1, config={"lr": number})
+        for number in range(trials)
+    ]
+    test = {"mean": 0.98, "low": 0.97, "high": 0.99}
+    entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
+             "parameters": 10, "chosen_among": among, **winner}  # fmt: skip
+    about = {"baseline": None, "data": {"name": "digits"}}
+    return answer(Content(about, order, [], {"configurations": [entry]}))
+
+
+def test_the_answer_counts_what_the_winner_was_chosen_among():
+    assert answered(3, 3).startswith("The best of 3 trained configurations, trial 0, reads 98.00%")
+    assert "since" not in answered(3, 3)
+    extended = answered(1, 3)
+    assert extended.startswith("The best of 1 trained configuration, trial 0, reads")
+    assert "2 configurations trained since took no part in that choice." in extended
+
+
+def test_the_answer_names_trainings_that_failed():
+    assert "the mean of 2 trainings (1 more failed), 95 %" in answered(3, 3, failed={"2": "NaN"})
+
+
+def test_what_was_not_as_published_is_said():
+    space = load_space("chinese_cnn")
+
+    def how(epochs, data="chinese_mnist", honest=False):
+        baseline = {"name": "oafarih", "honest": honest, "epochs": epochs}
+        return how_trained({"baseline": baseline, "space": space.to_json(), "data": {"name": data}})
+
+    assert how(80) == "as published"
+    assert how(1) == "as published, but for 1 instead of 80 epochs"
+    assert how(80, "letters") == "as published, but on letters instead of chinese_mnist"
+    assert how(1, honest=True) == "by hwtune"
+
+
+def test_a_perfect_confusion_is_not_painted():
+    figure = confusion_map([[5, 0], [0, 5]], ["a", "<b>"], "digits")
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, 1)
+    assert figure.data[0].x == ("a", "&lt;b&gt;")
+
+
 def test_baselines_left_out_are_those_without_an_epoch():
     trials = [TrialRecord(0, "a", epochs=1, best_epoch=1, val_accuracy=0.5), TrialRecord(1)]
     assert left_out(Content({"left_out": ["a", "b"]}, trials, [], {})) == ["b"]
@@ -143,7 +196,7 @@ def test_points_that_were_found_on_another_split_are_told():
     assert told() == told("mnist", kind="writer") == told(space=SPACE, kind="writer") == ""
     assert told(kind="writer").endswith("that are tested here: s.")
     assert told(seed=1) == told(kind="writer")
-    assert space.without_starts(["s"]) == SPACE
+    assert space.without(["s"]) == SPACE
     about = {"space": space.to_json(), "data": {"name": "digits"}, "split": {**found, "seed": 1}}
     assert other_split({**about, "baseline": {"name": "another"}}) == ""
     assert other_split({**about, "baseline": {"name": "s"}}) == told(seed=1)
