@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import sync_playwright
 
-from hwtune.report.compare import write_comparison
+from hwtune.report.compare import described, write_comparison
 from hwtune.report.report import write_report
 from hwtune.study_folder import StudyFolder
 from tests.conftest import keep_picture
