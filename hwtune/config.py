@@ -123,7 +123,8 @@ def check_value(name: str, value: object, hint: Any) -> None:
         return
     allowed = (int, float) if hint is float else hint
     if not isinstance(value, allowed) or (hint is not bool and isinstance(value, bool)):
-        raise SpaceError(f"{name}={value!r} must be of type {hint.__name__}.")
+        text = f': write "{value}"' if hint is str else ""
+        raise SpaceError(f"{name}={value!r} must be of type {hint.__name__}{text}.")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = LOWEST.get(name, 0), HIGHEST.get(name, float("inf"))
         if not (math.isfinite(value) and low <= value < high):

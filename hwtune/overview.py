@@ -16,6 +16,7 @@ from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError
+from hwtune.files import counted
 from hwtune.search.feasible import cost_of, survey, too_large
 from hwtune.space import SearchSpace, load_space, space_files
 
@@ -87,7 +88,9 @@ def describe_data(name: str) -> dict[str, Any]:
     return {
         **described,
         "source": str(found or "built in"),
-        "images_per_class": f"{counts.min():,} to {counts.max():,}",
+        "images_per_class": " to ".join(
+            f"{n:,}" for n in dict.fromkeys([counts.min(), counts.max()])
+        ),
         "identical_images": len(dataset.images) - len(distinct),
     }
 
@@ -108,6 +111,9 @@ def describe_own(name: str, folder: Path) -> list[str]:
     ]
     if others := left_out(folder):
         endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
-        lines.append(f"Left out, being no pictures: {len(others):,} files ({endings}).")
-    lines.append(f"Search them: python -m hwtune search chinese_cnn --data {name}{by_writer}")
+        lines.append(f"Left out, being no pictures: {counted(len(others), 'file')} ({endings}).")
+    lines.append(
+        f"Search them: python -m hwtune search chinese_cnn --data {name}{by_writer}, or a space of "
+        "your own (docs/spaces.md)."
+    )
     return lines

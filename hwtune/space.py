@@ -150,7 +150,8 @@ class SearchSpace:
                 raise SpaceError(f"{title} sets {key!r}, which the space does not search.")
             if not contains(self.search[key], value):
                 raise SpaceError(
-                    f"{title} lies outside its space: {key}={value!r} is not in {self.search[key]}."
+                    f"{title} lies outside its space: {key}={value!r} is none of "
+                    f"{in_words(self.search[key])}."
                 )
 
     def config(self, values: Hyperparameters) -> TrialConfig:
@@ -190,8 +191,13 @@ class SearchSpace:
         def left(points: Mapping[str, Any]) -> dict[str, Any]:
             return {name: each for name, each in points.items() if name not in names}
 
-        kept = ("baselines", "published", "starts", "found_on")
-        return replace(self, **{each: left(getattr(self, each)) for each in kept})
+        return replace(
+            self,
+            baselines=left(self.baselines),
+            published=left(self.published),
+            starts=left(self.starts),
+            found_on=left(self.found_on),
+        )
 
     def with_epochs(self, epochs: int) -> SearchSpace:
         """Return the space with this length for every trial."""
@@ -299,10 +305,12 @@ def space_file(name_or_path: str) -> Path:
     """
     files = space_files()
     path = files.get(name_or_path, Path(name_or_path))
-    if path.suffix != ".py" or not os.path.isfile(path):  # Path's fails on names too long
-        raise SpaceError(
-            f"Unknown space {name_or_path!r}; known are {', '.join(files)}, or give a .py file."
-        )
+    there = os.path.isfile(path)  # Path's own fails on names that are too long
+    if path.suffix != ".py" or not there:
+        what = f"{path} is no .py file" if there else f"Unknown space {name_or_path!r}"
+        if path.suffix == ".py":
+            what = f"There is no file {path}"
+        raise SpaceError(f"{what}; known are {', '.join(files)}, or give a .py file.")
     return path
 
 

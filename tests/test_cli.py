@@ -67,6 +67,10 @@ def study_of(space):
         (("trials", "absent"), ("Unknown study 'absent'",)),
         (("predict", "absent", "a.jpg"), ("Unknown study 'absent'",)),
         (("export", "absent"), ("Unknown study 'absent'",)),
+        (("trials", "absent", "--json", "--csv"), ("--json and --csv are two formats",)),
+        (("search", "digits_cnn", "--folds", "4"), ("--folds 4 belongs to --finalists",)),
+        (("spaces", "absent.py"), ("There is no file absent.py",)),
+        (("spaces", "README.md"), ("README.md is no .py file",)),
         (("export", "absent", "--format", "pickle"), ("'pickle'", "'onnx'")),
         (("spaces", "absent"), ("Unknown space 'absent'",)),
         (("data", "get", "emoji"), ("Unknown data set 'emoji'",)),
@@ -212,7 +216,7 @@ def test_pictures_of_ones_own_are_added_with_a_word_on_what_was_taken(
     (tmp_path / "mine" / "a" / "film.mov").write_text("")
     said = hwtune("data", "add", "letters", tmp_path / "mine").stdout
     assert "24 images 8x8 by 6 writers, 2 classes: a, b" in said
-    assert "Left out, being no pictures: 1 files (.mov)." in said
+    assert "Left out, being no pictures: 1 file (.mov)." in said
     assert "hwtune search chinese_cnn --data letters --split writer" in said
     listed = json.loads(hwtune("data", "list", "--json").stdout)
     assert {row["name"]: row["at_hand"] for row in listed}["letters"]

@@ -230,6 +230,26 @@ def test_predict_reads_images_of_the_data_set(study, tmp_path):
     assert f"{paths[0]}: {answers[0]['label']} (" in text
 
 
+def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("1.png", "3.png"):
+        Image.new("L", (8, 8)).save(folder / name)
+    (folder / "2.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("no picture by its name")
+    done = run(["predict", study[0], folder], tmp_path)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        str(folder / "1.png"), str(folder / "3.png"),
+    ]  # fmt: skip
+    assert_refused(done, "2.png is no picture that can be read")
+    rows = json.loads(run(["predict", study[0], folder, "--json"], tmp_path).stdout)
+    assert [sorted(row) for row in rows] == [
+        ["image", "label", "probability"], ["error", "image"], ["image", "label", "probability"],
+    ]  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    assert_refused(run(["predict", study[0], tmp_path / "empty"], tmp_path), "holds no picture")
+
+
 def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, tmp_path):
     shutil.copytree(study[0], tmp_path / "s")
     words = ["retrain", "s", "--seeds", "6"]

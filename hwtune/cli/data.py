@@ -99,4 +99,5 @@ def check(
         print(dump(shown), end="")
         return
     for key, value in shown.items():
-        print(f"{key}: {value}")
+        words = "-" if value is None else value
+        print(f"{key}: {', '.join(value) if isinstance(value, list) else words}")

@@ -50,7 +50,9 @@ def trials(
     from hwtune.results import find_study
     from hwtune.space import space_from_json
 
-    content = read_content(find_study(results.absolute(), study))
+    one_format(as_json, as_csv)
+    folder = find_study(results.absolute(), study)
+    content = read_content(folder)
     if as_json:
         space = space_from_json(content.about["space"])
         rows = [{**vars(t), "config": space.parse(t.config)} for t in content.trials]
@@ -71,6 +73,8 @@ def trials(
         )  # fmt: skip
         print("Accuracy is that of a trial's best epoch on validation.")
     print(answer(content))
+    if content.about["status"] in ("interrupted", "failed"):
+        print(f"The study was cut off; python -m hwtune resume {folder.called} goes on.")
 
 
 def compare(
@@ -91,6 +95,7 @@ def compare(
     from hwtune.report.compare import basis, described, rows, verdicts, write_comparison
     from hwtune.results import find_study
 
+    one_format(as_json, as_csv)
     if len(studies) < 2:
         raise OptionError(f"compare takes two studies or more, not {studies[0]!r} alone.")
     folders = [find_study(results.absolute(), name) for name in studies]
@@ -156,14 +161,18 @@ def dashboard(
 
 def predict(
     study: Study,
-    images: Annotated[list[Path], typer.Argument(help="Pictures of one character each.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Pictures of one character each, or folders of such.")
+    ],
     as_json: Json = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Read pictures with the model of a study.
+    """Read pictures with the model of a study; what is no picture is named at the end.
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
+    from hwtune.data.folder import pictures_of
+    from hwtune.errors import MISTAKEN, DataError
     from hwtune.files import dump
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
@@ -171,13 +180,21 @@ def predict(
     folder = find_study(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import load_classifier
-    answers = load_classifier(folder.model).read(images)
+    files = [file for each in images for file in pictures_of(each)]
+    answers = list(zip(files, load_classifier(folder.model).read_each(files), strict=True))
     if as_json:
-        rows = [{"image": str(p), **vars(a)} for p, a in zip(images, answers, strict=True)]
+        rows = [
+            {"image": str(file), **({"error": str(a)} if isinstance(a, DataError) else vars(a))}
+            for file, a in answers
+        ]
         print(dump(rows), end="")
-        return
-    for path, answer in zip(images, answers, strict=True):
-        print(f"{path}: {answer.label} ({answer.probability:.1%})")
+    for file, answer in answers:
+        if isinstance(answer, DataError):
+            print(f"hwtune: {answer}", file=sys.stderr)
+        elif not as_json:
+            print(f"{file}: {answer.label} ({answer.probability:.1%})")
+    if any(isinstance(answer, DataError) for _, answer in answers):
+        raise typer.Exit(MISTAKEN)
 
 
 def export(
@@ -228,6 +245,14 @@ def spaces(
             for p in shown["points"]
         ),
     )
+
+
+def one_format(as_json: bool, as_csv: bool) -> None:
+    """Refuse two formats at once."""
+    from hwtune.errors import OptionError
+
+    if as_json and as_csv:
+        raise OptionError("--json and --csv are two formats; give one.")
 
 
 def amount(number: int | None) -> str:

@@ -215,7 +215,12 @@ def get_data(name: str) -> None:
     """
     source = source_of(name)
     if not is_at_hand(name) and source.download is not None:
-        source.download(data_folder())
+        try:
+            source.download(data_folder())
+        except DataError as error:
+            raise DataError(
+                f"{str(error).rstrip('.')}; if you have it: python -m hwtune data add {name} PATH"
+            ) from None
 
 
 def add_data(name: str, path: Path) -> Path:
@@ -260,7 +265,9 @@ def check_own(name: str, path: Path) -> None:
             f"Unknown data set {name!r}; known are {', '.join(DATASETS)}. One of your own is a "
             f"folder of pictures for each class, all in one folder, which {path} is not."
         )
-    if not re.fullmatch(r"[\w-]+", name) or name == "auto":
+    if name == "auto":
+        raise DataError(f"{name!r} stands for a space's own data set; give another name.")
+    if not re.fullmatch(r"\w[\w-]*", name):
         raise DataError(f"{name!r} names no data set; use letters, digits, _ and -.")
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from hwtune.data.images import Dataset, Integers, progress
+from hwtune.data.images import Bytes, Dataset, Integers, progress
 from hwtune.data.photos import ENDINGS, longer_side, read_image
 from hwtune.errors import DataError
-from hwtune.files import for_people
+from hwtune.files import counted, for_people
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
 MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
+SHOWN = 5  # pictures that do not read
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
@@ -38,14 +41,45 @@ def read_folder(name: str, folder: Path) -> Dataset:
     if len(first.parts) != len(last.parts) or len(parts[0]) > 3:
         shown = " and ".join(for_people(path) for path in sorted({first, last}))
         raise DataError(f"{shown}: {LAYOUT}.")
-    side = min(MAX_SIDE, max(longer_side(path) for path in pictures))
-    images = np.empty((len(pictures), side, side), np.uint8)
-    for index, path in enumerate(progress(pictures, f"Decoding {name}")):
-        images[index] = read_image(path, side)
+    images = decoded(name, pictures)
     label = {each: place for place, each in enumerate(classes)}
     labels = np.array([label[each[0]] for each in parts], np.int64)
     writers = numbered([each[1] for each in parts]) if len(parts[0]) == 3 else None
     return Dataset(name, images, labels, tuple(classes), writers)
+
+
+def decoded(name: str, pictures: list[Path]) -> Bytes:
+    """Return pictures as grey images (N, S, S), S as large as `read_folder` says.
+
+    Raises:
+        DataError: when some do not read; names them.
+    """
+    bad: dict[Path, str] = {}
+    sides = [0]
+    for path in pictures:
+        with noted(bad, path):
+            sides.append(longer_side(path))
+    side = min(MAX_SIDE, max(sides))
+    images = np.empty((len(pictures), side, side), np.uint8)
+    for index, path in enumerate(progress(pictures, f"Decoding {name}")):
+        with noted(bad, path):
+            images[index] = read_image(path, side)
+    if bad:
+        named = ", ".join(list(bad.values())[:SHOWN])
+        more = f" (and {len(bad) - SHOWN} more)" if len(bad) > SHOWN else ""
+        raise DataError(
+            f"{counted(len(bad), 'picture')} cannot be taken: {named}{more}; repair or remove them."
+        )
+    return images
+
+
+@contextmanager
+def noted(bad: dict[Path, str], path: Path) -> Iterator[None]:
+    """Note, once, why a picture does not read, without the remedy."""
+    try:
+        yield
+    except DataError as error:
+        bad.setdefault(path, str(error).rpartition("; ")[0])
 
 
 def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> None:
@@ -74,7 +108,7 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
             )
         if counts[each] < MIN_IMAGES:
             raise DataError(
-                f"{for_people(folder / each)} holds {counts[each]} pictures "
+                f"{for_people(folder / each)} holds {counted(counts[each], 'picture')} "
                 f"({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or take the "
                 "folder away."
             )
@@ -103,6 +137,19 @@ def files_in(folder: Path) -> list[Path]:
 def pictures_in(folder: Path) -> list[Path]:
     """Return the files below a folder that are pictures by their names."""
     return [path for path in files_in(folder) if path.suffix.lower() in ENDINGS]
+
+
+def pictures_of(path: Path) -> list[Path]:
+    """Return a file as it is, of a folder the pictures below it.
+
+    Raises:
+        DataError: when a folder has none.
+    """
+    if not path.is_dir():
+        return [path]
+    if found := pictures_in(path):
+        return found
+    raise DataError(f"{for_people(path)} holds no picture ({', '.join(ENDINGS)}).")
 
 
 def left_out(folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ def read_image(path: Path, side: int) -> Bytes:
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = int(np.median(border))
-    ink = np.arange(256)  # of each grey
+    ink = np.arange(256.0)  # of each grey
     if 2 * background > int(pixels.min()) + int(pixels.max()):
         ink, background = 255 - ink, 255 - background
     if background:
@@ -116,5 +116,6 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # what is damaged may fail in any way
         raise DataError(
-            f"{for_people(path)} is no picture that can be read ({error}); give a PNG or JPEG."
+            f"{for_people(path)} is no picture that can be read ({error}); give a PNG, JPEG, BMP, "
+            "WebP or TIFF that is whole."
         ) from None

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hwtune.config import TrialConfig, trial_config
+from hwtune.data.images import Bytes
 from hwtune.data.photos import read_image
 from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
@@ -80,8 +81,27 @@ class Classifier:
             DataError: when a file is no picture.
         """
         files = [pictures] if isinstance(pictures, (str, Path)) else pictures
-        images = [read_image(Path(each), self.side) for each in files]
-        return self.predict(np.stack(images)) if images else []
+        answers = self.read_each(files)
+        for each in answers:
+            if isinstance(each, DataError):
+                raise each
+        return [each for each in answers if isinstance(each, Prediction)]
+
+    def read_each(self, pictures: Iterable[str | Path]) -> list[Prediction | DataError]:
+        """Return the class of each picture file, or why it is no picture."""
+        read: list[Bytes | DataError] = []
+        for each in pictures:
+            try:
+                read.append(read_image(Path(each), self.side))
+            except DataError as error:
+                read.append(error)
+        images = [each for each in read if not isinstance(each, DataError)]
+        answers = iter(self.predict(np.stack(images)) if images else [])
+        return [each if isinstance(each, DataError) else next(answers) for each in read]
+
+    def __repr__(self) -> str:
+        """Return what a console shows."""
+        return f"<Classifier: {self.config.model}, {len(self.classes)} classes>"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

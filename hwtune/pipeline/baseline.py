@@ -15,6 +15,7 @@ from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
 from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
+from hwtune.files import counted
 from hwtune.models import measure_cost
 from hwtune.pipeline.retrain import say_tested
 from hwtune.pipeline.session import (
@@ -198,5 +199,5 @@ def introduction(about: dict[str, Any], config: TrialConfig) -> str:
         f"{about['study']}: {cost.parameters:,} parameters; {data['name']}, "
         f"{counts['train']:,} train, {counts['validation']:,} validation and {counts['test']:,} "
         f"test images (split {about['split']['kind']}); at most "
-        f"{about['baseline']['epochs']} epochs."
+        f"{counted(about['baseline']['epochs'], 'epoch')}."
     )

@@ -13,9 +13,10 @@ from hwtune import cluster
 from hwtune.cluster import Slots
 from hwtune.data.images import Dataset
 from hwtune.data.splits import search_split
-from hwtune.errors import StudyError
+from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
+from hwtune.files import counted
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import (
     Command,
@@ -48,6 +49,10 @@ def retraining_of(
         "seeds": (positive, seeds),
     }  # fmt: skip
     whole = {name: checked(name, *parsed) for name, parsed in values.items()}
+    if folds != Retraining.folds and finalists == 1:
+        raise OptionError(
+            f"--folds {folds} belongs to --finalists N, with N above 1; add it, or leave it out."
+        )
     return Retraining(**whole, baselines=baselines)
 
 
@@ -131,13 +136,15 @@ def retrain_best(
             order[:count], dataset, split, data, folder, folds=retraining.folds, slots=slots,
             console=console,
         )  # fmt: skip
+    if retraining.top > len(order):
+        console.print(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     chosen = order[: retraining.top]
     if retraining.baselines:
         chosen += [each for each in order[retraining.top :] if each.baseline]
     winner = tried[chosen[0]]
     console.print(
         f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
-        f"{winner.best_epoch} epochs, {winner.parameters:,} parameters."
+        f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
     )
     entries = retrain(
         chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,

@@ -33,7 +33,7 @@ from hwtune.pipeline.session import (
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
-from hwtune.pipeline.warm_start import in_words, with_starts_from
+from hwtune.pipeline.warm_start import told, with_starts_from
 from hwtune.records import ranked
 from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
@@ -85,7 +85,7 @@ def search(
     earlier = [find_study(results, each) for each in starts_from]
     space, origins = with_starts_from(space, earlier, dataset, split)
     if origins:
-        command.console.print(in_words(origins))
+        command.console.print(told(origins))
     shape = {"classes": len(dataset.classes), "side": dataset.side}
     epochs = longest(space, images=len(split_indices(dataset, split).train))
     if budget.epochs is not None and epochs < budget.epochs:

@@ -27,6 +27,8 @@ from hwtune.space import size_of, space_from_json
 from hwtune.states import start_store
 from hwtune.study_folder import StudyFolder
 
+TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
+
 
 class Search:
     """The search of a study in a running Ray cluster: measured first, then forecast and run."""
@@ -179,11 +181,16 @@ class Search:
         ).forecast()
         self.about["runs"][-1]["forecast"] = expected.describe()
         self.folder.write_study(self.about)
+        asked = self.budget.seconds
         say(
             f"Forecast: about {counted(expected.trials, 'trial')}, "
             f"{counted(expected.epochs, 'epoch')}, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
+        if asked is not None and expected.seconds > asked + TOLERATED * (asked - self.spent):
+            say(
+                "That is more than was asked for: nothing less can be trained, tested and reported."
+            )
 
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""
@@ -197,4 +204,4 @@ def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]
 
 def in_words(seconds: float) -> str:
     """Return a time for people."""
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return counted(round(seconds), "second") if seconds < 100 else f"{seconds / 60:.0f} minutes"

@@ -29,6 +29,5 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
             console.print(f"{error}", style="yellow")
             banner = "NOT REAL HANDWRITING: using chinese_strokes, characters drawn by hwtune"
             console.rule(Text(banner, "bold red"))
-            console.print("For the real data: python -m hwtune data add chinese_mnist PATH_TO_ZIP")
             return load_data("chinese_strokes")
     return load_data(space.data)

@@ -14,7 +14,7 @@ from hwtune.config import Hyperparameters
 from hwtune.data import find_again
 from hwtune.data.images import Bytes, Dataset
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.distributions import contains, nearest
+from hwtune.distributions import contains, in_words, nearest
 from hwtune.errors import OptionError, SpaceError
 from hwtune.records import ranked
 from hwtune.search.feasible import cost_of, too_large
@@ -114,7 +114,7 @@ def point_of(space: SearchSpace, config: Mapping[str, Any], *, side: int) -> Hyp
         off = name in OFF and not (value or contains(each, value))
         values[name] = None if off else nearest(each, value)
         if values[name] is None:
-            raise SpaceError(f"{name}={value!r} is not in {each}")
+            raise SpaceError(f"{name}={value!r} is none of {in_words(each)}")
     return values
 
 
@@ -184,7 +184,7 @@ def free_name(wanted: str, taken: Container[str]) -> str:
     return next(name for name in itertools.chain([wanted], others) if name not in taken)
 
 
-def in_words(origins: Sequence[Mapping[str, Any]]) -> str:
+def told(origins: Sequence[Mapping[str, Any]]) -> str:
     """Return where a search begins, as a sentence."""
     each = (f"{o['study']} (trials {', '.join(map(str, o['trials']))})" for o in origins)
     missing = {name for o in origins for name in o["not_compared"]}

@@ -115,11 +115,14 @@ def axis(space: SearchSpace, name: str, values: Sequence[Any]) -> dict[str, Any]
         }
     if isinstance(distribution, FloatDistribution) and distribution.log:
         first, last = (math.log10(each) for each in (distribution.low, distribution.high))
-        powers = range(math.floor(first), math.ceil(last) + 1)
+        ticks = [float(each) for each in range(math.ceil(first), math.floor(last) + 1)]
+        ticks = ticks if len(ticks) > 1 else [first, last]
+        room = 0.03 * (last - first) or 0.5
         return {
             "label": name,
             "values": [math.log10(value) for value in values],
-            "tickvals": list(powers),
-            "ticktext": [f"{10.0**power:g}" for power in powers],
+            "tickvals": ticks,
+            "ticktext": [f"{10**tick:.2g}" for tick in ticks],
+            "range": [first - room, last + room],
         }
     return {"label": name, "values": list(values)}

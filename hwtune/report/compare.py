@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -61,6 +62,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "scheduler": about.get("scheduler", {}).get("name"),
         "status": about["status"],
         "trials": len(trials),
+        "trained": len(order),
         "epochs": len(epochs),
         "minutes": (about["seconds"] or 0) / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
@@ -82,8 +84,22 @@ def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
 
 
 def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
-    """Return in words how the studies that were tested differ from the best of them."""
-    return [verdict(best, other) for best, other in pairs(studies)]
+    """Return in words how the studies that were tested differ from the best on the same images."""
+    groups = alike_tested(studies)
+    words = [verdict(best, other) for best, other in pairs(studies)]
+    if len(groups) > 1:
+        names = "; ".join(", ".join(each["study"] for each in group) for group in groups)
+        words.append(f"Tested on different images, so that they do not compare: {names}.")
+    return words
+
+
+def alike_tested(studies: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the studies that were tested, those on the same images together."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for study in studies:
+        if study["test_accuracy"] is not None:
+            groups.setdefault(json.dumps(study["test_part"]), []).append(study)
+    return list(groups.values())
 
 
 def basis(studies: Sequence[dict[str, Any]]) -> str:
@@ -92,19 +108,20 @@ def basis(studies: Sequence[dict[str, Any]]) -> str:
 
 
 def pairs(studies: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the best of the studies that were tested, beside each other of them."""
-    tested = [s for s in studies if s["test_accuracy"] is not None]
-    best = max(tested, key=lambda s: s["test_accuracy"], default=None)
-    return [(best, other) for other in tested if best is not None and other is not best]
+    """Return of studies tested on the same images the best, beside each other of them."""
+    bests = [(max(g, key=lambda s: s["test_accuracy"]), g) for g in alike_tested(studies)]
+    return [(best, other) for best, group in bests for other in group if other is not best]
 
 
 def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     """Return why two studies cannot be judged, or ""."""
     names = f"{best['study']} and {other['study']}"
-    if best["test_part"] != other["test_part"]:
-        return f"{names} were tested on different images; their accuracies do not compare."
-    if min(len(best["per_seed"]), len(other["per_seed"])) < 2:
-        return f"{names} need two seeds or more each to be told apart: retrain with --seeds 5."
+    few = [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]
+    if few:
+        return (
+            f"To tell {names} apart {' and '.join(few)} needs two seeds or more: retrain with "
+            "--seeds 5."
+        )
     if alike := [each["study"] for each in (best, other) if len({*each["per_seed"]}) == 1]:
         vary = "does not vary over its" if len(alike) == 1 else "do not vary over their"
         gain = 100 * (best["test_accuracy"] - other["test_accuracy"])
@@ -120,14 +137,15 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
     if why := obstacle(best, other):
         return why
     gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"])
-    size = other["parameters"] / best["parameters"]
-    times = f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
+    ratio = other["parameters"] / best["parameters"]
+    times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+    size = "as many" if times == "1" else f"{times} times the"
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
         words = f"{best['study']} is better than {other['study']} by {difference}"
     else:
         words = f"{best['study']} and {other['study']} cannot be told apart: {difference}"
-    return f"{words}; {other['study']} has {times} times the parameters."
+    return f"{words}; {other['study']} has {size} parameters."
 
 
 def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -148,6 +166,7 @@ def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
         line("scheduler", "scheduler"),
         line("status", "status"),
         line("trials", "trials"),
+        line("trained", "trained"),
         line("epochs", "epochs", ","),
         line("minutes", "minutes", ".1f"),
         line("best on validation", "val_accuracy", ".2%"),

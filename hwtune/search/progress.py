@@ -11,6 +11,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
 from hwtune.board import TensorBoard
+from hwtune.files import counted
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
@@ -126,8 +127,7 @@ class StudyCallback(TrialProgressCallback):
         reason = f": {record.reason}" if record.reason else ""
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
-        epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
         self._say(
-            f"{name_of(record)} {record.state} after {epochs}, "
+            f"{name_of(record)} {record.state} after {counted(record.epochs, 'epoch')}, "
             f"{accuracy_of(record)}{reason}{leader}"
         )

@@ -67,7 +67,8 @@ class OptunaSearcher(Searcher):
 
     Attributes:
         check: called before each proposal; raises where the user wants the search to end.
-        barren: whether it finished because too many points in a row cannot be trained.
+        barren, exhausted: whether it finished because too many points in a row cannot be trained,
+            or because there is none that was not proposed.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class OptunaSearcher(Searcher):
         self.too_large, self.too_slow = too_large, too_slow
         self.reasons, self.gpu_slots = reasons, gpu_slots
         self.check: Callable[[], None] = lambda: None
-        self.barren = False
+        self.barren = self.exhausted = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
@@ -125,11 +126,15 @@ class OptunaSearcher(Searcher):
             begun = bool(self.left_running) and COST in self.left_running[0].user_attrs
             if self.left_running:
                 trial = self._taken_up(self.left_running.pop(0))
-            elif self.finished() or len(self.seen) >= size_of(self.space):
+            elif self.finished():
+                break
+            elif len(self.seen) >= size_of(self.space):
+                self.exhausted = True
                 break
             else:
                 if repeats >= MAX_REPEATS_IN_A_ROW:
                     if (unseen := self._unseen()) is None:
+                        self.exhausted = True
                         break
                     self.study.enqueue_trial(unseen)
                 self.study.sampler = self.sampler(self._next_number(), self.pardoned)

@@ -156,6 +156,10 @@ def run_search(
             ledger.write(now=True)
             raise
         halting(ledger.write)(now=True)
+    if searcher.exhausted and not pace.finished():
+        console.print(
+            f"The search ended: the space has no point that was not tried ({len(searcher.seen):,})."
+        )
     if searcher.barren:
         console.print(
             f"The search ended: {MAX_REJECTED_IN_A_ROW:,} points in a row cannot be trained; "

@@ -177,10 +177,28 @@ def test_a_folder_that_is_no_data_set_is_refused_and_not_copied(tmp_path, spoil,
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["../letters", "my letters", "", "auto", ".x"])
+@pytest.mark.parametrize("name", ["../letters", "my letters", "", "-x", ".x"])
 def test_a_name_that_is_no_name_is_refused(tmp_path, name):
     with pytest.raises(DataError, match="names no data set"):
         add_data(name, letters(tmp_path / "mine"))
+
+
+def test_the_word_for_a_spaces_own_data_is_no_name(tmp_path):
+    with pytest.raises(DataError, match="'auto' stands for"):
+        add_data("auto", letters(tmp_path / "mine"))
+
+
+def test_all_pictures_that_do_not_read_are_named_at_once(tmp_path):
+    mine = letters(tmp_path / "mine", each=20)
+    whole = (mine / "9" / "0.png").read_bytes()
+    for number in range(3):
+        (mine / "9" / f"{number}.png").write_bytes(whole[:-30] if number else b"")
+    with pytest.raises(DataError, match=r"^3 pictures .*9/0.png .*9/1.png .*9/2.png"):
+        add_data("letters", mine)
+    for number in range(3, 9):
+        (mine / "9" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^9 pictures .* \(and 4 more\); repair"):
+        add_data("letters", mine)
 
 
 def test_a_file_is_no_folder_of_images(tmp_path):

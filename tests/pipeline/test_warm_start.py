@@ -9,7 +9,7 @@ from hwtune.data import add_data, load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError
-from hwtune.pipeline.warm_start import BEST, in_words, with_starts_from
+from hwtune.pipeline.warm_start import BEST, told, with_starts_from
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, integer, log_uniform, space_from_json, uniform
@@ -115,7 +115,7 @@ def test_a_side_of_zero_stays_or_is_that_of_the_old_images(tmp_path):
 
 def test_no_number_is_near_to_what_is_switched_off(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "max_steps": integer(100, 1000)})
-    with pytest.raises(OptionError, match="max_steps=0 is not in"):
+    with pytest.raises(OptionError, match="max_steps=0 is none of"):
         starts(tmp_path, space)
 
 
@@ -130,7 +130,7 @@ def test_a_network_that_the_space_does_not_train_is_passed_over(tmp_path):
 
 def test_a_study_without_a_point_of_the_space_is_refused(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "filters": choice("32")})
-    with pytest.raises(OptionError, match=r"first: none of its trials .*filters='16' is not in"):
+    with pytest.raises(OptionError, match=r"first: none of its trials .*filters='16' is none of"):
         starts(tmp_path, space)
     resnet = replace(
         SPACE, model="resnet", search={"lr": SPACE.search["lr"]},
@@ -175,7 +175,7 @@ def test_a_study_of_data_that_share_images_with_what_is_tested_is_refused(tmp_pa
 
 def test_data_that_are_gone_cannot_be_compared_which_is_said(tmp_path):
     _, origins = with_starts_from(SPACE, [study(tmp_path)], images("new", 1), PLAIN)
-    assert in_words(origins) == (
+    assert told(origins) == (
         "Starts from first (trials 1, 3, 2). Not at hand, so that nobody looked for images tested "
         "here: old."
     )

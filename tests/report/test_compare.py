@@ -63,10 +63,22 @@ def test_what_may_be_chance_is_not_called_better():
 def test_other_test_images_and_single_seeds_do_not_compare():
     one = winner_of("a", [0.9, 0.9])
     other = winner_of("b", [0.8, 0.8], part=["hash", ["writer", 0, 0.1]])
-    assert "different images" in verdict(one, other)
-    assert "two seeds or more" in verdict(one, winner_of("b", [0.8]))
+    assert verdicts([one, other]) == [
+        "Tested on different images, so that they do not compare: a; b."
+    ]
+    assert "apart b needs two seeds or more" in verdict(one, winner_of("b", [0.8]))
     untested = {**one, "test_accuracy": None}
     assert verdicts([one, untested]) == []
+
+
+def test_studies_on_the_same_images_are_judged_also_beside_others():
+    one, two = winner_of("a", [0.90, 0.91]), winner_of("b", [0.80, 0.81])
+    best = winner_of("c", [0.98, 0.99], part=["hash", ["writer", 0, 0.1]])
+    first, last = verdicts([one, two, best])
+    assert (
+        first == "a is better than b by 10.00 points (+6.96 to +13.04); b has as many parameters."
+    )
+    assert last.endswith("a, b; c.")
 
 
 def test_a_data_set_with_a_test_part_of_its_own_is_one_test_under_every_split_that_keeps_it():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hwtune.data import load_data
 from hwtune.records import TrialRecord
+from hwtune.report.choices import axis
 from hwtune.report.content import (
     Content,
     answer,
@@ -162,6 +163,15 @@ def test_what_was_not_as_published_is_said():
     assert how(1) == "as published, but for 1 instead of 80 epochs"
     assert how(80, "letters") == "as published, but on letters instead of chinese_mnist"
     assert how(1, honest=True) == "by hwtune"
+
+
+def test_a_logarithmic_axis_stays_within_the_plot():
+    for low, high, shown in ((1e-5, 1e-1, 5), (2e-4, 8e-4, 2), (1e-3, 1e-3, 2)):
+        space = replace(SPACE, search={**SPACE.search, "lr": log_uniform(low, high)})
+        drawn = axis(space, "lr", [low, high])
+        first, last = drawn["range"]
+        assert all(first < each < last for each in (*drawn["tickvals"], *drawn["values"]))
+        assert len(drawn["tickvals"]) == shown
 
 
 def test_a_perfect_confusion_is_not_painted():

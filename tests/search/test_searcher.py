@@ -190,7 +190,7 @@ def test_what_cannot_be_built_or_is_too_large_is_told_and_not_trained(tmp_path):
     failed = [t for t in bridge.ledger.trials.values() if t.state == "failed"]
     assert {t.config["filters"] for t in failed} == {"4-4-4-4", "256-256"}
     assert {t.config["filters"]: t.reason.split()[-1] for t in failed} == {
-        "4-4-4-4": "poolings.",
+        "4-4-4-4": "images.",
         "256-256": "100,000",
     }
     for record in failed:
@@ -540,6 +540,7 @@ def test_a_configuration_is_trained_once_and_an_exhausted_space_ends_the_study(t
         )
         bridge.epoch(1, 0.5)
         bridge.end(full_length=True)
+    assert bridge.searcher.exhausted
     assert len(tried) == len(set(tried)) == bridge.ledger.trained == 12
     repeats = [t for t in bridge.study.trials if "same_as" in t.user_attrs]
     assert repeats[0].user_attrs["same_as"] == 0  # the start is the baseline
