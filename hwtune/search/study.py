@@ -24,6 +24,7 @@ from rich.console import Console
 from hwtune.board import TensorBoard
 from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
+from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
@@ -164,6 +165,11 @@ def run_search(
         console.print(
             f"The search ended: {MAX_REJECTED_IN_A_ROW:,} points in a row cannot be trained; "
             "trials.csv says why."
+        )
+    elif ledger.rejected:
+        console.print(
+            f"{counted(len(ledger.rejected), 'configuration')} not trained, being too large, too "
+            f"slow or impossible: python -m hwtune trials {folder.called}"
         )
     return ledger
 
