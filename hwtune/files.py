@@ -11,9 +11,9 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
 
@@ -66,19 +66,26 @@ def cut_to_last_newline(path: Path) -> None:
     """
     if not path.exists():
         return
-    changed = path.stat()
+    before = path.stat()
     with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        whole = 0  # bytes up to the last newline
-        while end and not whole:
-            start = max(0, end - 65536)
-            file.seek(start)
-            whole = file.read(end - start).rfind(b"\n") + 1
-            whole, end = whole and start + whole, start
-        if whole == changed.st_size:
+        whole = whole_lines(file)
+        if whole == before.st_size:
             return
         file.truncate(whole)
-    os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    with suppress(PermissionError):  # the file of somebody else, who lets others write
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def whole_lines(file: BinaryIO) -> int:
+    """Return how many bytes a file has up to its last newline."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 65536)
+        file.seek(start)
+        if (cut := file.read(end - start).rfind(b"\n")) >= 0:
+            return start + cut + 1
+        end = start
+    return 0
 
 
 def dump(content: Any) -> str:

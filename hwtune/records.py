@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hwtune.config import Hyperparameters
@@ -92,6 +93,24 @@ def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [t for t in trials if longest[frozenset(t.config.items())] is t]
 
 
+def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> dict[int, int]:
+    """Return, by trial, how many of its first epochs another had trained, with which it went on."""
+    curves: dict[int, list[EpochRecord]] = {}
+    for epoch in epochs:
+        curves.setdefault(epoch.trial, []).append(epoch)
+    before: dict[frozenset[tuple[str, Any]], int] = {}
+    taken = {}
+    for trial in sorted(trials, key=lambda each: each.trial):
+        key = frozenset(trial.config.items())
+        own, others = curves.get(trial.trial, []), curves.get(before.get(key, -1), [])
+        pairs = zip(own, others, strict=False)
+        same = itertools.takewhile(lambda two: replace(two[0], trial=two[1].trial) == two[1], pairs)
+        if count := len(list(same)):
+            taken[trial.trial] = count
+        before[key] = trial.trial
+    return taken
+
+
 def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> list[int]:
     """Return the numbers of the trials that no other beats in every objective, by accuracy.
 
@@ -108,7 +127,7 @@ def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> li
         }
         return tuple(values[name] for name in objectives)
 
-    every = [(trial.trial, scores(trial)) for trial in ranked(trials)]
+    every = [(trial.trial, scores(trial)) for trial in once_each(ranked(trials))]
     return [
         number
         for number, mine in every

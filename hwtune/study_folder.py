@@ -186,17 +186,21 @@ class StudyFolder:
         written = [self.path / "epochs.csv", *self.retraining.glob("*.pt")]
         return max(path.stat().st_mtime for path in written)
 
-    def forget_unknown(self, known: set[int]) -> list[EpochRecord]:
-        """Drop epochs and states of trials that the journal lacks; return the epochs that stay.
+    def forget_unknown(self, begun: set[int], waiting: set[int]) -> list[EpochRecord]:
+        """Drop what the journal does not know of; return the epochs that stay.
 
         The numbers of those trials will be given again. A study of one machine has none; a mirror
         is copied file by file, the journal first.
+
+        Args:
+            begun: trials whose states and epochs stay.
+            waiting: those that have a state to go on from, and no epoch yet.
         """
         for path in self.checkpoints.glob("[0-9]*.pt"):
-            if int(path.stem) not in known:
+            if int(path.stem) not in begun | waiting:
                 path.unlink()
         epochs = self.read_epochs()
-        kept = [epoch for epoch in epochs if epoch.trial in known]
+        kept = [epoch for epoch in epochs if epoch.trial in begun]
         if len(kept) < len(epochs):
             write_atomic(self.path / "epochs.csv", epochs_csv(kept))
         return kept

@@ -241,6 +241,12 @@ def test_a_picture_of_the_wrong_kind_is_refused(hwtune, tmp_path):
     assert_refused(hwtune("predict", tmp_path, tmp_path / "a.png"), "Unknown study")
 
 
+def test_baselines_for_which_other_images_are_too_small_are_left_out(hwtune):
+    done = hwtune("search", "mnist_cnn", "--data", "digits", "--mirror", "nowhere:there")
+    assert "Left out, for images of 8x8 pixels are too small for: ahed9x" in done.stdout
+    assert_refused(done, "nowhere:there")  # what comes next
+
+
 def test_a_reference_study_without_its_journal_cannot_go_on_and_is_left_as_it_is(hwtune, tmp_path):
     study = tmp_path / "results" / "chinese_cnn-random"
     shutil.copytree(ROOT / "results" / "chinese_cnn-random", study)

@@ -384,6 +384,8 @@ def test_what_diverges_or_does_not_fit_is_recorded_and_the_search_goes_on(tmp_pa
     trials = rows((tmp_path / "s", done), "trials.csv")
     reasons = " ".join(row["reason"] for row in trials if row["state"] == "failed")
     assert "diverged at epoch 1" in reasons
+    assert "The search ended: the space has no point that was not tried (4)." in done.stdout
+    assert "2 configurations not trained, being too large, too slow or impossible" in done.stdout
     loaded = optuna_trials((tmp_path / "s", done))
     assert not [t for t in loaded.trials if t.state == TrialState.RUNNING]
     diverged = [t for t in loaded.trials if "diverged" in t.constraints]

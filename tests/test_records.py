@@ -1,4 +1,4 @@
-from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
+from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked, taken_over
 
 
 def epoch(trial, number, accuracy, loss=0.5):
@@ -23,6 +23,15 @@ def test_of_a_configuration_that_was_gone_on_with_the_longer_training_counts():
          trained(3, 0.1, 3, 0.6), trained(4, 0.4, 1, 0.5)]
     )  # fmt: skip
     assert [each.trial for each in once_each(order)] == [1, 2, 3, 4]
+
+
+def test_epochs_that_a_trial_took_over_are_told_from_those_that_it_trained():
+    trials = [TrialRecord(number, config={"lr": rate}) for number, rate in enumerate([1, 2, 1, 1])]
+    curves = {0: [0.5, 0.6], 1: [0.5, 0.6], 2: [0.5, 0.6, 0.7], 3: [0.4, 0.6, 0.7, 0.8]}
+    epochs = [epoch(n, place, a) for n, c in curves.items() for place, a in enumerate(c, 1)]
+    assert taken_over(trials, epochs) == {2: 2}, "1 is another configuration, 3 was trained anew"
+    front = [trial(0, 0.9), trial(1, 0.9)]
+    assert pareto_front(front, ("val_accuracy",)) == [0], "one configuration"
 
 
 def test_a_trial_keeps_its_best_epoch_by_accuracy_then_loss():
@@ -51,7 +60,7 @@ def test_the_pareto_front_is_what_no_trial_beats():
     for number, (accuracy, parameters) in enumerate(
         [(0.9, 100), (0.8, 10), (0.85, 100), (0.7, 10)]
     ):
-        trials.append(TrialRecord(number, parameters=parameters))
+        trials.append(TrialRecord(number, parameters=parameters, config={"lr": number}))
         trials[-1].add(EpochRecord(number, 1, 0.1, 0.2, accuracy, 0.1, 1.0))
     assert pareto_front(trials, ("val_accuracy", "parameters")) == [0, 1]
     assert pareto_front(trials, ("val_accuracy",)) == [0]

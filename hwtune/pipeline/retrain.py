@@ -79,8 +79,6 @@ def retrain_study(
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
         if retraining.finalists > 1:
             check_folds(dataset, split_of(about), retraining.folds)
-        close_last_run(folder, about)  # before the states of this retraining look like its own
-        folder.write_study(about)
         with (
             mirrored(folder, about.get("mirror"), command.console) as changed,
             writable(folder, command.text),
@@ -88,6 +86,8 @@ def retrain_study(
             repeatable(command),
             cluster.started(place.address),
         ):
+            close_last_run(folder, about)  # before states of this retraining look like its own
+            folder.write_study(about)
             changed()
             slots = planned_slots(place, about)
             data = ray.put(search_split(dataset, split_of(about)))

@@ -188,9 +188,7 @@ class Search:
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
         if asked is not None and expected.seconds > asked + TOLERATED * (asked - self.spent):
-            say(
-                "That is more than was asked for: nothing less can be trained, tested and reported."
-            )
+            say("That is more than was asked for, so that the search will be cut short.")
 
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""

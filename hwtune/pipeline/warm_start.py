@@ -187,6 +187,6 @@ def free_name(wanted: str, taken: Container[str]) -> str:
 def told(origins: Sequence[Mapping[str, Any]]) -> str:
     """Return where a search begins, as a sentence."""
     each = (f"{o['study']} (trials {', '.join(map(str, o['trials']))})" for o in origins)
-    missing = {name for o in origins for name in o["not_compared"]}
+    missing = sorted({name for o in origins for name in o["not_compared"]})
     beware = f" Not at hand, so that nobody looked for images tested here: {', '.join(missing)}."
     return f"Starts from {'; '.join(each)}." + beware * bool(missing)

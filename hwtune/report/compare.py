@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from hwtune.files import for_people
-from hwtune.records import ranked
+from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
@@ -50,7 +50,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
     """
     about, tested = folder.read_study(), folder.read_retrain()["configurations"]
     trials, epochs = folder.read_trials(), folder.read_epochs()
-    order = ranked(trials)
+    order = once_each(ranked(trials))
     winner = tested[0] if tested else None
     test = winner["test_accuracy"] if winner else {}
     return {
@@ -63,7 +63,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "status": about["status"],
         "trials": len(trials),
         "trained": len(order),
-        "epochs": len(epochs),
+        "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),
         "minutes": (about["seconds"] or 0) / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
         "winner": winner and winner["name"],
@@ -119,7 +119,7 @@ def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     few = [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]
     if few:
         return (
-            f"To tell {names} apart {' and '.join(few)} needs two seeds or more: retrain with "
+            f"{names} cannot be told apart by a single seed of {' and '.join(few)}: retrain with "
             "--seeds 5."
         )
     if alike := [each["study"] for each in (best, other) if len({*each["per_seed"]}) == 1]:
@@ -200,14 +200,14 @@ def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
     for folder, name, colour in zip(folders, names, itertools.cycle(STUDIES)):
         epochs = folder.read_epochs()
         slots = trials_at_once(folder.read_study(), len(epochs))
-        minutes, lowest = lowest_errors(epochs, slots)
+        minutes, lowest = lowest_errors(folder.read_trials(), epochs, slots)
         figure.add_scatter(
             x=minutes,
             y=lowest,
             mode="lines",
             line={"shape": "hv", "color": colour},
-            name=escape(name),
-            hovertemplate=f"{escape(name)}: error %{{y:.2%}}<extra></extra>",
+            name=escape(name, quote=False),
+            hovertemplate=f"{escape(name, quote=False)}: error %{{y:.2%}}<extra></extra>",
         )
     figure.update_layout(legend={"y": 1.12})
     figure.update_xaxes(title="minutes of training", rangemode="tozero")
@@ -221,7 +221,7 @@ def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
     for study, colour in zip(studies, itertools.cycle(STUDIES)):
         figure.add_scatter(
             x=study["per_seed"],
-            y=[escape(study["study"])] * len(study["per_seed"]),
+            y=[escape(study["study"], quote=False)] * len(study["per_seed"]),
             mode="markers",
             marker={"color": colour, "size": 10, "opacity": 0.7},
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",

@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hwtune.records import EpochRecord, TrialRecord
+from hwtune.records import EpochRecord, TrialRecord, taken_over
 
 COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "running": "#d9a441"}
 BASELINE = "#3b5bdb"
@@ -106,7 +106,7 @@ def best_so_far(
         slots: how many trials trained at once, epoch by epoch.
     """
     figure = go.Figure(layout=titled(data))
-    minutes, lowest = lowest_errors(epochs, slots)
+    minutes, lowest = lowest_errors(trials, epochs, slots)
     ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
     seen = [t for t in trials if t.best_epoch]
     figure.add_scatter(
@@ -131,10 +131,17 @@ def best_so_far(
 
 
 def lowest_errors(
-    epochs: Sequence[EpochRecord], slots: Sequence[int]
+    trials: Sequence[TrialRecord], epochs: Sequence[EpochRecord], slots: Sequence[int]
 ) -> tuple[list[float], list[float]]:
-    """Return, epoch by epoch as recorded, the minutes of training and the lowest error so far."""
-    each = (epoch.seconds / 60 / at_once for epoch, at_once in zip(epochs, slots, strict=True))
+    """Return, epoch by epoch as recorded, the minutes of training and the lowest error so far.
+
+    An epoch that a trial took over from another took no time.
+    """
+    taken = taken_over(trials, epochs)
+    each = (
+        epoch.seconds / 60 / at_once if epoch.epoch > taken.get(epoch.trial, 0) else 0.0
+        for epoch, at_once in zip(epochs, slots, strict=True)
+    )
     minutes = list(itertools.accumulate(each))
     errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
     return minutes, list(itertools.accumulate(errors, min))
@@ -188,7 +195,7 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         [None if row == column else count for column, count in enumerate(counts)]
         for row, counts in enumerate(matrix)
     ]
-    names = [escape(name) for name in classes]
+    names = [escape(name, quote=False) for name in classes]
     most = max((count for counts in errors for count in counts if count), default=1)
     figure = go.Figure(
         go.Heatmap(
@@ -224,7 +231,7 @@ def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go
     """Return a bar a class, as high as it has images."""
     figure = go.Figure(layout={**titled(data), "height": 240})
     figure.add_bar(
-        x=[escape(name) for name in classes],
+        x=[escape(name, quote=False) for name in classes],
         y=list(counts),
         marker={"color": BASELINE, "line": {"width": 0}},
         hovertemplate="%{x}: %{y:,} images<extra></extra>",

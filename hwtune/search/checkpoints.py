@@ -10,9 +10,11 @@ from hwtune.states import state_file
 
 
 def hand_over(folder: Path, trial: int, other: int) -> None:
-    """Let a trial go on from the state of an `other` that was cut off, where that was kept."""
-    with suppress(FileNotFoundError):
-        state_file(folder, other).rename(state_file(folder, trial))
+    """Let a trial without a state go on from that of an `other`, where it was kept."""
+    own = state_file(folder, trial)
+    if not own.exists():
+        with suppress(FileNotFoundError):
+            state_file(folder, other).rename(own)
 
 
 class Retention:

@@ -70,8 +70,13 @@ class Outlook:
 
     @property
     def limit(self) -> float:
-        """Return how many trials the study has at most."""
-        return min(self.points, math.inf if self.budget.trials is None else self.budget.trials)
+        """Return how many configurations the study trains at most."""
+        return min(self.points, self.trials)
+
+    @property
+    def trials(self) -> float:
+        """Return how many trials the budget allows."""
+        return math.inf if self.budget.trials is None else self.budget.trials
 
     def closing(self, epochs: int) -> float:
         """Return the seconds of what follows a search whose best is retrained for so long."""
@@ -140,18 +145,18 @@ class Outlook:
         known = [*self.baselines.values(), *self.starts.values()]
         plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
         plan += [(each, random)] * max(0, STARTUP_TRIALS - self.done - len(plan))
-        left = max(0.0, self.limit - self.done)
+        points = max(self.points - self.done, len(known))  # what was cut off is tried again
+        left = max(0.0, min(self.trials - self.done, points))
         slots_time = (self.searching - STARTUP_SECONDS) * self.clock.parallel
-        trials, trained, busy = 0, 0.0, 0.0
-        for length, epoch_seconds in plan:
-            seconds = busy + length * epoch_seconds
-            if trials >= left or (trials and seconds > slots_time):
-                left = trials
-                break
-            trials, trained, busy = trials + 1, trained + length, seconds
-        fitting = (slots_time - busy) / (each * learned)
-        more = int(min(left - trials, max(fitting, 0 if trials else 1)))  # one in any case
-        trials, trained, busy = trials + more, trained + more * each, busy + more * each * learned
+        sums = [0.0, *itertools.accumulate(length * seconds for length, seconds in plan)]
+        fitting = max(1, sum(spent <= slots_time for spent in sums[1:]))  # one in any case
+        trials = int(min(left, fitting, len(plan)))
+        trained, busy = sum(length for length, _ in plan[:trials]), sums[trials]
+        if trials == len(plan):
+            more = max((slots_time - busy) / (each * learned), 0 if trials else 1)
+            usual = int(min(left - trials, more))
+            trials += usual
+            trained, busy = trained + usual * each, busy + usual * each * learned
         searching = STARTUP_SECONDS + busy / min(self.clock.parallel, max(trials, 1))
         return Forecast(
             trials=trials,

@@ -98,11 +98,12 @@ def enqueue_known_points(
     """
     trials = study.get_trials(deepcopy=False)
     there = known_points(trials)
-    cut = {t.user_attrs.get(BASELINE) or t.user_attrs[START]: t for t in filter(cut_off, trials)}
+    cut = {frozenset(t.params.items()): t.number for t in trials if cut_off(t)}
     for kind, points in ((BASELINE, space.baselines), (START, space.starts)):
         for name, values in points.items():
             if name not in there and not (kind == BASELINE and name in left_out):
-                begun = {CONTINUES: cut[name].number} if name in cut else {}
+                earlier = cut.get(frozenset(values.items()))
+                begun = {} if earlier is None else {CONTINUES: earlier}
                 study.enqueue_trial(values, user_attrs={kind: name, **begun})
 
 

@@ -183,8 +183,8 @@ def restored(
     told = study.get_trials(deepcopy=False)
     for trial in told:
         share_distributions(trial, space)
-    kept = {t.number for t in told if {COST, CONTINUES} & t.user_attrs.keys()}
-    recorded = folder.forget_unknown(kept)
+    begun, waiting = ({t.number for t in told if e in t.user_attrs} for e in (COST, CONTINUES))
+    recorded = folder.forget_unknown(begun, waiting)
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
     for trial in study.get_trials(deepcopy=False):

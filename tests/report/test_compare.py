@@ -66,7 +66,7 @@ def test_other_test_images_and_single_seeds_do_not_compare():
     assert verdicts([one, other]) == [
         "Tested on different images, so that they do not compare: a; b."
     ]
-    assert "apart b needs two seeds or more" in verdict(one, winner_of("b", [0.8]))
+    assert "by a single seed of b: retrain" in verdict(one, winner_of("b", [0.8]))
     untested = {**one, "test_accuracy": None}
     assert verdicts([one, untested]) == []
 

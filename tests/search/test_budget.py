@@ -293,6 +293,11 @@ def test_the_forecast_knows_how_many_points_a_space_has():
     assert (expected.trials, expected.epochs) == (3, 30)
 
 
+def test_the_forecast_counts_what_was_cut_off_and_is_tried_again():
+    again = outlook(Budget(trials=50), points=3, done=3, starts={"a": BASELINES["b"]}).forecast()
+    assert (again.trials, again.epochs) == (1, 10)
+
+
 def test_the_forecast_of_a_billion_trials_is_made_at_once():
     known = outlook(Budget(trials=10**9), baselines={"b": BASELINES["b"]}).forecast()
     assert (known.trials, known.epochs) == (10**9, 10**10)

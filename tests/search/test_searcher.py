@@ -17,6 +17,7 @@ from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.study import restored
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.study_folder import StudyFolder
 
@@ -322,6 +323,33 @@ def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(
         again.end(full_length=True)
     assert known_points(proposed(again.folder)) == {"old": True, "one": True, "vgg": True}
     assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
+
+
+def reopened(folder):
+    """Return what an earlier run recorded, as a new process finds it."""
+    study = open_optuna_study(folder, Objectives(("val_accuracy",), images=100))
+    return restored(study, KNOWN, folder, ())
+
+
+def test_a_copy_whose_journal_is_older_than_a_trial_that_went_on_with_another_is_mended(tmp_path):
+    first = Bridge(tmp_path, KNOWN)
+    first.begin()
+    first.epoch(1, 0.5)
+    first.end(full_length=False)
+    states = first.folder.checkpoints
+    (states / "0.pt").write_text("one epoch")
+    _, recorded = reopened(first.folder)
+    assert [epoch.trial for epoch in recorded] == [0]
+    (again,) = [t.number for t in proposed(first.folder) if "continues" in t.user_attrs]
+    assert [path.name for path in states.iterdir()] == [f"{again}.pt"]
+    # Now a copy has its first epochs, and a journal of before it began.
+    first.folder.append_epoch(EpochRecord(again, 1, 0.1, 0.2, 0.5, 0.1, 1.0))
+    (states / f"{again}.pt").write_text("two epochs")
+    (states / "0.pt").write_text("one epoch")
+    ledger, recorded = reopened(first.folder)
+    assert [epoch.trial for epoch in recorded] == [0]
+    assert list(ledger.trials) == [0]
+    assert (states / f"{again}.pt").read_text() == "two epochs"
 
 
 def test_a_renamed_folder_goes_on(tmp_path):
