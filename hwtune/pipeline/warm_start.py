@@ -128,42 +128,52 @@ def refuse_leaks(
     Raises:
         OptionError: when one chose by such images, or by others of their name.
     """
-    tested = split_indices(dataset, split).test
     missing = set()
     for each in lineage(origin):
-        known, drawn = each["data"], each["split"]
-        where = f"--starts-from {study.called}: study {each['study']}"
-        if known["sha256"] == dataset.sha256:
-            seen = split_indices(dataset, SplitSpec(**drawn)).outside_test
-            if np.isin(tested, seen).any():
-                raise OptionError(
-                    f"{where} searched another split of {dataset.name}, with images that are "
-                    f"tested here; take its split (--split {drawn['kind']} --split-seed "
-                    f"{drawn['seed']}), or leave it out."
-                )
-        elif known["name"] == dataset.name:
-            raise OptionError(
-                f"{where} searched other images that are called {dataset.name}, too, perhaps some "
-                "that are tested here; leave it out."
-            )
-        elif (other := find_again(known)) is None:
-            missing.add(known["name"])
-        else:
-            seen = split_indices(other, SplitSpec(**drawn)).outside_test
-            both = prints(dataset.images[tested]) & prints(other.images[seen])
-            if both:
-                raise OptionError(
-                    f"{where} searched {other.name}, which shares {len(both)} of the images that "
-                    "are tested here; leave it out."
-                )
-        tried = each["space"]
-        names = found_elsewhere(tried["found_on"], split.to_dict())
-        if tried["data"] == dataset.name and names:
-            raise OptionError(
-                f"{where} tried {names[0]}, which was found on another split of {dataset.name}, "
-                "with images that are tested here; leave it out."
-            )
+        same = each["data"]["sha256"] == dataset.sha256
+        searched = dataset if same else find_again(each["data"])
+        if why := leak(each, searched, dataset, split):
+            raise OptionError(f"--starts-from {study.called}: study {each['study']} {why}")
+        if searched is None:
+            missing.add(each["data"]["name"])
     return sorted(missing)
+
+
+def leak(
+    origin: Mapping[str, Any], searched: Dataset | None, dataset: Dataset, split: SplitSpec
+) -> str:
+    """Return what a study knows of images that are tested now, and the remedy, or "".
+
+    Args:
+        searched: its data, `dataset` itself where they are the same; None where they are gone.
+    """
+    name, drawn, tried = dataset.name, origin["split"], origin["space"]
+    if searched is None and origin["data"]["name"] == name:
+        return (
+            f"searched other images that are called {name}, too, perhaps some that are tested "
+            "here; leave it out."
+        )
+    if searched is not None:
+        tested = split_indices(dataset, split).test
+        seen = split_indices(searched, SplitSpec(**drawn)).outside_test
+        if searched is not dataset:
+            if both := prints(dataset.images[tested]) & prints(searched.images[seen]):
+                return (
+                    f"searched {searched.name}, which shares {len(both)} of the images that are "
+                    "tested here; leave it out."
+                )
+        elif np.isin(tested, seen).any():
+            return (
+                f"searched another split of {name}, with images that are tested here; take its "
+                f"split (--split {drawn['kind']} --split-seed {drawn['seed']}), or leave it out."
+            )
+    names = found_elsewhere(tried["found_on"], split.to_dict())
+    if tried["data"] == name and names:
+        return (
+            f"tried {names[0]}, which was found on another split of {name}, with images that are "
+            "tested here; leave it out."
+        )
+    return ""
 
 
 def prints(images: Bytes) -> set[bytes]:

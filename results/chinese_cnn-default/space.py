@@ -166,6 +166,7 @@ SPACE = SearchSpace(
             "lr": 8.1e-3,
         },
     },
+    found_on={"vgg_faint": {"kind": "random", "seed": 0}},
     max_parameters=5_000_000,
     max_macs=100_000_000,
 )

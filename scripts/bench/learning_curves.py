@@ -62,7 +62,13 @@ def points() -> list[dict[str, Any]]:
 
 def config_of(point: dict[str, Any]) -> dict[str, Any]:
     """Return the full point of chinese_cnn."""
-    return {**load_space("chinese_cnn").starts["vgg"], **REST, **point}
+    return {**known_point(), **REST, **point}
+
+
+@functools.cache
+def known_point() -> dict[str, Any]:
+    """Return the point that the grid varies."""
+    return dict(load_space("chinese_cnn").starts["vgg"])
 
 
 def curve(name: str, point: dict[str, Any]) -> list[tuple[Any, ...]]:

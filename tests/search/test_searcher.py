@@ -207,7 +207,8 @@ def test_trials_that_fail_before_their_first_epoch_count(tmp_path):
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
 
 
-def test_a_space_with_nothing_left_ends_the_study(tmp_path):
+def test_a_space_with_nothing_left_ends_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr("hwtune.search.searcher.MAX_REJECTED_IN_A_ROW", 100)
     space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
     bridge = Bridge(tmp_path, space, too_slow=lambda cost, config: "too much")
     assert bridge.searcher.suggest("t") == Searcher.FINISHED
