@@ -181,6 +181,10 @@ class SearchSpace:
         """Return the points that have a name: the baselines, then the starts."""
         return {**self.baselines, **self.starts}
 
+    def name_of(self, values: Hyperparameters) -> str:
+        """Return the name of a point, "" for one that has none."""
+        return next((name for name, each in self.points.items() if each == values), "")
+
     def found_elsewhere(self, data: str, split: Mapping[str, Any]) -> list[str]:
         """Return the points that were found on another split of these data, by name."""
         return found_elsewhere(self.found_on, split) if data == self.data else []

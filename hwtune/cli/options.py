@@ -127,7 +127,11 @@ Target = Annotated[
     ),
 ]
 Data = Annotated[
-    str, typer.Option(help="A data set, or auto: the space's own, else drawn characters.")
+    str,
+    typer.Option(
+        help="A data set, or auto: the space's own, downloaded if need be; drawn characters where "
+        "Chinese MNIST cannot be had."
+    ),
 ]
 Kind = Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")]
 SplitSeed = Annotated[
@@ -158,7 +162,9 @@ Trials = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        parser=option(positive), metavar="N", help="Length of every trial; default: the space's."
+        parser=option(positive),
+        metavar="N",
+        help="Length of every trial; default: the space's, less where time is short.",
     ),
 ]
 TimeBudget = Annotated[
@@ -222,7 +228,8 @@ Baseline = Annotated[
     typer.Option(help="Train this baseline or start of a space; a baseline as published."),
 ]
 Honest = Annotated[
-    bool, typer.Option("--honest", help="A baseline on the split of hwtune's own studies.")
+    bool,
+    typer.Option("--honest", help="By the authors' recipe on hwtune's split; a start needs it."),
 ]
 BaselineEpochs = Annotated[
     int | None,

@@ -65,12 +65,17 @@ def trials(
         show_table(
             ("trial", "epochs", "accuracy", "parameters", "state, and why"),
             (
-                (f"{t.trial} {t.baseline}", t.epochs, f"{t.val_accuracy:.2%}" if t.epochs else "-",
-                 f"{t.parameters:,}", f"{t.state}: {t.reason}".removesuffix(": "))
+                (
+                    f"{t.trial} {content.names.get(t.trial, '')}",
+                    t.epochs,
+                    f"{t.val_accuracy:.2%}" if t.epochs else "-",
+                    f"{t.parameters:,}",
+                    f"{t.state}: {t.reason}".removesuffix(": "),
+                )
                 for t in content.trials
             ),
             whole=4,
-        )  # fmt: skip
+        )
         print("Accuracy is that of a trial's best epoch on validation.")
     print(answer(content))
     if content.about["status"] in ("interrupted", "failed"):
@@ -167,7 +172,7 @@ def predict(
     as_json: Json = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Read pictures with the model of a study; what is no picture is named at the end.
+    """Read pictures with the model of a study; what is no picture is named on the standard error.
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """

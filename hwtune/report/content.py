@@ -28,6 +28,13 @@ class Content:
     epochs: list[EpochRecord]
     tested: dict[str, Any]
 
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Return what the space calls the points of trials, by number: its baselines and starts."""
+        space = space_from_json(self.about["space"])
+        named = {t.trial: space.name_of(space.parse(t.config)) for t in self.trials}
+        return {trial: name for trial, name in named.items() if name}
+
     @property
     def winner(self) -> dict[str, Any] | None:
         """Return what was tested first, None before that."""
@@ -70,7 +77,10 @@ def answer(content: Content) -> str:
         title = f"{winner['name']}, trained {how_trained(about)}"
     else:
         among = winner.get("chosen_among", trained)
-        title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}"
+        known = {t.name: content.names[t.trial] for t in content.trials if t.trial in content.names}
+        name = known.get(winner["name"], winner["name"])
+        also = f" ({name}, which the space names)" if name != winner["name"] else ""
+        title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}{also}"
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
     failed = winner.get("failed", {})

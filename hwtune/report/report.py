@@ -55,6 +55,7 @@ def write_report(folder: StudyFolder) -> None:
         winner=winner,
         misread=misread,
         trials=content.trials,
+        names=content.names,
         front=content.front,
         objectives=content.objectives,
         space={name: in_words(d) for name, d in space_from_json(about["space"]).search.items()},

@@ -127,16 +127,18 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 
 
-def answered(among, trials, **winner):
+def answered(among, trials, space=SPACE, **winner):
     """Return the answer of a study with so many trials, whose winner was one of the first."""
     order = [
-        TrialRecord(number, val_accuracy=0.9, best_epoch=1, config={"lr": number})
-        for number in range(trials)
+        TrialRecord(number, val_accuracy=0.9, best_epoch=1, config=point)
+        for number, point in enumerate(
+            {"lr": 10.0**-n, "pool": "max"} for n in range(1, 1 + trials)
+        )
     ]
     test = {"mean": 0.98, "low": 0.97, "high": 0.99}
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
              "parameters": 10, "chosen_among": among, **winner}  # fmt: skip
-    about = {"baseline": None, "data": {"name": "digits"}}
+    about = {"baseline": None, "data": {"name": "digits"}, "space": space.to_json()}
     return answer(Content(about, order, [], {"configurations": [entry]}))
 
 
@@ -146,6 +148,11 @@ def test_the_answer_counts_what_the_winner_was_chosen_among():
     extended = answered(1, 3)
     assert extended.startswith("The best of 1 trained configuration, trial 0, reads")
     assert "2 configurations trained since took no part in that choice." in extended
+
+
+def test_the_answer_says_that_the_winner_is_a_start():
+    known = replace(SPACE, starts={"vgg": {"lr": 0.1, "pool": "max"}})
+    assert "trial 0 (vgg, which the space names), reads" in answered(3, 3, space=known)
 
 
 def test_the_answer_names_trainings_that_failed():
