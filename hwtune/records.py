@@ -56,6 +56,11 @@ class TrialRecord:
         """Return what the records of a test and the plots call the trial."""
         return self.baseline or f"trial {self.trial}"
 
+    @property
+    def point(self) -> frozenset[tuple[str, Any]]:
+        """Return what is equal for trials of one configuration."""
+        return frozenset(self.config.items())
+
     def add(self, epoch: EpochRecord) -> None:
         """Take one more epoch into account."""
         self.epochs = epoch.epoch
@@ -88,9 +93,10 @@ def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
     trials = list(order)
     longest: dict[frozenset[tuple[str, Any]], TrialRecord] = {}
     for trial in trials:
-        key = frozenset(trial.config.items())
-        longest[key] = max(longest.get(key, trial), trial, key=lambda each: each.epochs)
-    return [t for t in trials if longest[frozenset(t.config.items())] is t]
+        longest[trial.point] = max(
+            longest.get(trial.point, trial), trial, key=lambda each: each.epochs
+        )
+    return [t for t in trials if longest[t.point] is t]
 
 
 def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> dict[int, int]:
@@ -101,13 +107,12 @@ def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> 
     before: dict[frozenset[tuple[str, Any]], int] = {}
     taken = {}
     for trial in sorted(trials, key=lambda each: each.trial):
-        key = frozenset(trial.config.items())
-        own, others = curves.get(trial.trial, []), curves.get(before.get(key, -1), [])
+        own, others = curves.get(trial.trial, []), curves.get(before.get(trial.point, -1), [])
         pairs = zip(own, others, strict=False)
         same = itertools.takewhile(lambda two: replace(two[0], trial=two[1].trial) == two[1], pairs)
         if count := len(list(same)):
             taken[trial.trial] = count
-        before[key] = trial.trial
+        before[trial.point] = trial.trial
     return taken
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
-from hwtune.report.words import percent
+from hwtune.report.words import literal, percent
 from hwtune.statistics import welch_interval
 from hwtune.study_folder import StudyFolder
 
@@ -186,7 +185,7 @@ def write_comparison(
     Raises:
         StudyError: when the files of one do not read.
     """
-    names = [each["study"] for each in studies]
+    names = literal(each["study"] for each in studies)
     figures = {"progress": progress(folders, names), "seeds": seeds(studies)}
     write_page(
         path, "compare.html", figures,
@@ -206,8 +205,8 @@ def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
             y=lowest,
             mode="lines",
             line={"shape": "hv", "color": colour},
-            name=escape(name, quote=False),
-            hovertemplate=f"{escape(name, quote=False)}: error %{{y:.2%}}<extra></extra>",
+            name=name,
+            hovertemplate=f"{name}: error %{{y:.2%}}<extra></extra>",
         )
     figure.update_layout(legend={"y": 1.12})
     figure.update_xaxes(title="minutes of training", rangemode="tozero")
@@ -221,7 +220,7 @@ def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
     for study, colour in zip(studies, itertools.cycle(STUDIES)):
         figure.add_scatter(
             x=study["per_seed"],
-            y=[escape(study["study"], quote=False)] * len(study["per_seed"]),
+            y=literal([study["study"]]) * len(study["per_seed"]),
             mode="markers",
             marker={"color": colour, "size": 10, "opacity": 0.7},
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",

@@ -41,6 +41,13 @@ class Content:
         return next(iter(self.tested["configurations"]), None)
 
     @property
+    def winner_known_as(self) -> str:
+        """Return what the space calls the winner, "" where it is called so, or has no name."""
+        winner = self.winner["name"] if self.winner else ""
+        known = next((self.names.get(t.trial, "") for t in self.trials if t.name == winner), "")
+        return "" if known == winner else known
+
+    @property
     def objectives(self) -> list[str]:
         """Return what the Pareto front is drawn by."""
         several = self.about.get("objectives", [])
@@ -77,9 +84,8 @@ def answer(content: Content) -> str:
         title = f"{winner['name']}, trained {how_trained(about)}"
     else:
         among = winner.get("chosen_among", trained)
-        known = {t.name: content.names[t.trial] for t in content.trials if t.trial in content.names}
-        name = known.get(winner["name"], winner["name"])
-        also = f" ({name}, which the space names)" if name != winner["name"] else ""
+        known = content.winner_known_as
+        also = f" ({known}, which the space names)" if known else ""
         title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}{also}"
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 
 from hwtune.records import EpochRecord, TrialRecord, taken_over
+from hwtune.report.words import literal
 
 COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "running": "#d9a441"}
 BASELINE = "#3b5bdb"
@@ -195,7 +195,7 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         [None if row == column else count for column, count in enumerate(counts)]
         for row, counts in enumerate(matrix)
     ]
-    names = [escape(name, quote=False) for name in classes]
+    names = literal(classes)
     most = max((count for counts in errors for count in counts if count), default=1)
     figure = go.Figure(
         go.Heatmap(
@@ -219,24 +219,27 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
         text=[counts[row] for row, counts in enumerate(matrix)],
         hoverinfo="skip",
     )
-    angle = 0 if sum(map(len, classes)) < MANY_LETTERS else -90
-    figure.update_xaxes(title="read as", type="category", tickangle=angle)
+    figure.update_xaxes(title="read as", type="category", tickangle=angle_of(classes))
     figure.update_yaxes(
         title="written", type="category", autorange="reversed", tickangle=0, automargin=True
     )
     return figure
 
 
+def angle_of(classes: Sequence[str]) -> int:
+    """Return how the names of classes are turned below an axis, in degrees."""
+    return 0 if sum(map(len, classes)) < MANY_LETTERS else -90
+
+
 def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go.Figure:
     """Return a bar a class, as high as it has images."""
     figure = go.Figure(layout={**titled(data), "height": 240})
     figure.add_bar(
-        x=[escape(name, quote=False) for name in classes],
+        x=literal(classes),
         y=list(counts),
         marker={"color": BASELINE, "line": {"width": 0}},
         hovertemplate="%{x}: %{y:,} images<extra></extra>",
     )
-    angle = 0 if sum(map(len, classes)) < MANY_LETTERS else -90
-    figure.update_xaxes(type="category", tickangle=angle)
+    figure.update_xaxes(type="category", tickangle=angle_of(classes))
     figure.update_yaxes(title="images")
     return figure

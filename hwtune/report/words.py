@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from html import escape
 
 
 def short(text: str) -> str:
@@ -12,6 +14,11 @@ def short(text: str) -> str:
     except ValueError:
         return text
     return text if len(text) <= 7 else f"{number:.4g}"
+
+
+def literal(names: Iterable[str]) -> list[str]:
+    """Return names that plotly does not take for mark-up."""
+    return [escape(name, quote=False) for name in names]
 
 
 def percent(value: float | None) -> str:
