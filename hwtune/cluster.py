@@ -261,6 +261,11 @@ def gpu_nodes() -> list[str]:
     return [name for name, resources in machines_alive().items() if resources["GPU"]]
 
 
+def gpu_types() -> list[str]:
+    """Return Ray's names of the kinds of GPU in the cluster."""
+    return sorted(name for name in ray.cluster_resources() if name.startswith("accelerator_type:"))
+
+
 def machines_alive() -> dict[str, Counter[str]]:
     """Return what each machine of the cluster has, by Ray's id."""
     return {node["NodeID"]: Counter(node["Resources"]) for node in ray.nodes() if node["Alive"]}

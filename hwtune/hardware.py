@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,14 @@ PACKAGES = ("hwtune", "torch", "torchvision", "ray", "optuna", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of what computes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Return the versions of Python and of what computes, "" of what is not installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
 
 
 def hardware() -> dict[str, Any]:

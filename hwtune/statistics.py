@@ -72,6 +72,15 @@ def welch_interval(
     return middle, float(interval.low), float(interval.high)
 
 
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean of two accuracies or more, within [0, 1]."""
+    from scipy.special import stdtrit  # a part of a second, in each process
+
+    many, mean = len(values), sum(values) / len(values)
+    margin = float(stdtrit(many - 1, (1 + confidence) / 2)) * np.std(values, ddof=1) / many**0.5
+    return max(0.0, float(mean - margin)), min(1.0, float(mean + margin))
+
+
 def scores(
     *, labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_regret_is_told_at_a_tenth_and_at_half_of_the_time():
     times = [float(time) for time in range(1, 101)]
     runs = [[(5.0, 0.5), (40.0, 0.8)], [(8.0, 0.7), (20.0, 0.8)]]
     found = np.array([regrets(run, 0.9, times) for run in runs])
-    row = summarise("a way", found, 0.15, times, 100.0)
+    row = summarise("a way", found, np.array([0.1, 0.2]), times, 100.0)
     assert row["regret_tenth"] == pytest.approx((0.4 + 0.2) / 2)
     assert row["regret_half"] == pytest.approx(0.1)
     assert row["speedup"] == pytest.approx(100 / 40)
@@ -269,10 +269,14 @@ def test_the_pages_of_throughput_memory_and_gpu():
     ]
     assert "| driver | 402 | 404 | 500 |" in memory.page(rows)
     network = {"network": "S0", "usual": 10.0, "hwtune": 50.0, "hwtune without graphs": 40.0}
-    studies = [{"study": title, "trials_an_hour": 60.0, "busy": 0.5} for title in gpu.SHARES]
-    page = gpu.page([{**network, "ratio": 5.0}], studies, "NVIDIA X")
+    rates = {"trials_an_hour": 60.0, "trials_an_hour_training": 90.0, "busy": 0.5}
+    studies = [{"study": title, **rates} for title in gpu.SHARES]
+    speeds = [{**network, "ratio": 5.0}]
+    page = gpu.page(speeds, studies, "NVIDIA X")
     assert "| S0 | 10 | 50 | 40 | 5.0 |" in page
-    assert "| by memory | 60 | 50% |" in page
+    assert "| by memory | 60 | 90 | 50% |" in page
+    parts = [gpu.page(speeds, [], "NVIDIA X"), gpu.page([], studies, "NVIDIA X")]
+    assert "\n\n".join(parts) == page
 
 
 @pytest.mark.parametrize(

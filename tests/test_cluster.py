@@ -19,8 +19,14 @@ from ray.cluster_utils import Cluster
 from hwtune import cluster
 from hwtune.addresses import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
+from hwtune.config import TrialConfig
+from hwtune.data.splits import SplitSpec, search_split
+from hwtune.evaluation.parallel import Job, train_all
+from hwtune.search.budget import CostModel
+from hwtune.search.probe import probe
 from hwtune.search.trial import TrialRunner
 from hwtune.search.worker import Worker
+from hwtune.space import load_space
 from scripts.bench.bare_search import bare_search
 
 
@@ -93,8 +99,10 @@ class PlacedWorker(Worker):
 
 
 @pytest.mark.cluster
-def test_a_cluster_of_cpus_and_gpus_trains_on_both(tmp_path, digits, monkeypatch):
-    """The GPU is one for Ray alone; training on it falls back to the CPU."""
+def test_a_cluster_of_cpus_and_gpus_trains_on_both(tmp_path, digits, monkeypatch, console):
+    """The GPU is one for Ray alone; training on it falls back to the CPU, which is said."""
+    split, said = search_split(digits, SplitSpec()), []
+    space = load_space("digits_cnn")
     notes = tmp_path / "notes"
     monkeypatch.setenv("HWTUNE_TEST_NOTES", str(notes))
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
@@ -106,8 +114,15 @@ def test_a_cluster_of_cpus_and_gpus_trains_on_both(tmp_path, digits, monkeypatch
             _, ledger = bare_search(
                 tmp_path, digits, runner=PlacedRunner, slots=slots, scheduler="none"
             )
+            data = ray.put(split)
+            assert probe(space, data, CostModel(), tell=said.append) is None
+            job = Job("a", TrialConfig(filters=str(10**12)), 0, data, slice(None))
+            ((_, broken),) = train_all([job], tmp_path / "states", slots=slots, console=console)
     finally:
         nodes.shutdown()
+    assert said[-1] == "torch cannot use the GPU that Ray has found, so that it trains on CPUs."
+    assert broken.startswith("it broke 3 times (")
+    assert "allocate" in broken
     assert all(t.state == "complete" for t in ledger.trials.values())
     seen = [json.loads(line) for line in notes.read_text().splitlines()]
     assert len(seen) == 6 * 3

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def train_all(
     """Yield each job with what it came to, or why it failed, as the trainings end.
 
     States of trainings that were cut off lie in `states`, and new ones are put there: one whose
-    process is lost goes on from its last. How far they are is shown on the console.
+    process is lost goes on from its last, and so does one that breaks on a GPU, which may have been
+    full of another's. How far they are is shown on the console.
     """
     states.mkdir(exist_ok=True)
     store = start_store(states)
@@ -123,26 +124,28 @@ def train_all(
                 look({**ray.get(watch.look.remote()), **over})
             for reference in done:
                 job, weights = running.pop(reference)
-                outcome = _outcome(weights, reference)
-                if isinstance(outcome, LOST):
+                outcome = _outcome(weights, reference, gpu=bool(slots.gpus))
+                if isinstance(outcome, Exception):
                     lost[job] += 1
                     if lost[job] <= MAX_LOST:
                         start(job)
                         continue
-                    words = f"its process was lost {lost[job]} times ({outcome})"
-                    outcome = words.splitlines()[0]
+                    words = "its process was lost" if isinstance(outcome, LOST) else "it broke"
+                    outcome = f"{words} {lost[job]} times ({outcome})".splitlines()[0]
                 over[job.title] = lengths[job.title]  # also where it stopped early
                 yield job, outcome
 
 
-def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef) -> Any:
-    """Return what a training came to, why it failed, or the error with which it was lost."""
+def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:
+    """Return what a training came to, why it failed, or an error that is worth another try."""
     try:
         return Trained(weights, ray.get(weights), *ray.get(measured))
     except LOST as error:
         return error
     except ray.exceptions.RayError as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if gpu and isinstance(cause, RuntimeError):  # as torch's errors of a GPU and its memory are
+            return cause
         return (str(cause) or repr(cause)).splitlines()[-1]
 
 
@@ -162,7 +165,7 @@ def score(
 
     In a task, whose scikit-learn would take some 70 MB of the driver.
     """
-    task = placed(scores, slots, retries=1)
+    task = placed(scores, replace(slots, gpus=0.0), retries=1)
     found: dict[str, Any] = ray.get(
         task.remote(labels=labels, predicted=predicted, classes=classes)
     )
@@ -172,7 +175,11 @@ def score(
 def placed(function: Callable[..., Any], slots: Slots, *, retries: int, returns: int = 1) -> Any:
     """Return a function as a Ray task that takes the place of one trial."""
     return ray.remote(
-        num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=retries, num_returns=returns
+        num_cpus=slots.cpus,
+        num_gpus=slots.gpus,
+        max_retries=retries,
+        retry_exceptions=bool(slots.gpus and retries),  # it may have been full of another's
+        num_returns=returns,
     )(function)
 
 

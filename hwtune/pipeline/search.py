@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 
+from hwtune.cluster import gpu_types
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
-from hwtune.hardware import hardware
 from hwtune.mirror import open_uri
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.retrain import retrain_best
@@ -203,7 +203,7 @@ def run(
         to_search = about.get("search_seconds") is None
         searching = Search(folder, about, data, retraining, command, done) if to_search else None
         if searching and searching.need:
-            about["gpu_need"] = {**asdict(searching.need), "gpus": hardware()["gpus"]}
+            about["gpu_need"] = {**asdict(searching.need), "gpus": gpu_types()}
         slots = planned_slots(place, about)
         about["hardware"]["parallel"] = slots.total
         introduce(folder, about, dashboard, command)

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.cluster import GpuNeed, Slots, plan_slots
+from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
@@ -72,7 +72,7 @@ class Command:
 def planned_slots(place: Place, about: dict[str, Any]) -> Slots:
     """Return where trainings of a study run, by what its probe saw one take of the same GPUs."""
     seen = about.get("gpu_need", {})
-    same = seen.get("gpus") == hardware()["gpus"]
+    same = seen.get("gpus") == gpu_types()
     need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
     return plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy import stats
 
 from hwtune.config import Hyperparameters
 from hwtune.records import TrialRecord
 from hwtune.space import SearchSpace
 
 FEWEST = 3  # trials that a value needs to be compared
-RESAMPLES = 100
-TREES = 10
-MAX_ASKED = 200  # trials for which the forest is asked
+TREES, LEAF = 100, 3  # of a forest
+LEAST_FREE = 0.5  # of a value: the sum of squares that no other hyperparameter foretells
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +29,8 @@ class Effect:
 
     Attributes:
         trials: in which the value was tried.
-        gain: by how much the expected validation accuracy in [0, 1], if every trial had had the
-            value, is above that with `against`.
+        gain: by how much the expected validation accuracy in [0, 1] is above that with `against`,
+            all other hyperparameters alike.
         low, high: the 95 % interval of the gain; 0 for `against` itself.
     """
 
@@ -46,37 +46,23 @@ class Effect:
 def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
     """Return the effects of all choices of which at least two values were tried often enough.
 
-    A search does not draw its trials at random: good values meet each other more often. So a random
-    forest learns the accuracy from all hyperparameters, and is asked for every trial with only this
-    one changed (partial dependence: Friedman, Greedy function approximation, 2001). The interval is
-    the bootstrap's, over trials. A trial counts with the best accuracy that it had, stopped or not.
+    A search does not draw its trials at random: good values meet each other more often. So what
+    the other hyperparameters explain is taken away from both sides first, by random forests
+    (Robinson, Root-N-consistent semiparametric regression, 1988; Chernozhukov and others,
+    Double/debiased machine learning, arXiv 1608.00060; by the trees that have not seen a trial:
+    Athey and others, Generalized random forests, arXiv 1610.01271). Trials count most where others
+    like them tried another value. Each counts with the best accuracy that it had, stopped or not.
     """
     tried = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
     points = [space.parse(t.config) for t in tried]
     accuracies = np.array([t.val_accuracy for t in tried])
     values = {name: common(name, points) for name, d in space.search.items() if is_choice(d)}
-    values = {name: counts for name, counts in values.items() if len(counts) > 1}
-    if not values:
-        return []
-    asked = [(name, value) for name, counts in values.items() for value in counts]
-    expected = resampled(space.search, points, accuracies, asked)  # (RESAMPLES, len(asked))
-    found = []
-    for column, (name, value) in enumerate(asked):
-        against = next(iter(values[name]))
-        gains = expected[:, column] - expected[:, asked.index((name, against))]
-        low, high = np.quantile(gains, (0.025, 0.975))
-        found.append(
-            Effect(
-                name=name,
-                value=value,
-                against=against,
-                trials=values[name][value],
-                gain=float(gains.mean()),
-                low=float(low),
-                high=float(high),
-            )
-        )
-    return found
+    return [
+        effect
+        for name, counts in values.items()
+        if len(counts) > 1
+        for effect in gains_of(name, counts, space.search, points, accuracies)
+    ]
 
 
 def is_choice(distribution: BaseDistribution) -> bool:
@@ -90,31 +76,73 @@ def common(name: str, points: Sequence[Hyperparameters]) -> Counter[bool | int |
     return Counter({value: n for value, n in counts.most_common() if n >= FEWEST})
 
 
-def resampled(
+def gains_of(
+    name: str,
+    counts: Counter[bool | int | float | str],
     search: Mapping[str, BaseDistribution],
     points: Sequence[Hyperparameters],
     accuracies: Floats,
-    asked: Sequence[tuple[str, bool | int | float | str]],
-) -> Floats:
-    """Return the expected accuracy of each changed hyperparameter, a row a bootstrap sample."""
+) -> list[Effect]:
+    """Return the effects of the values of one hyperparameter; none where others foretell them all.
+
+    Accuracy and value are each foretold from all other hyperparameters. What is left of the one is
+    regressed on what is left of the other.
+    """
+    against, *values = counts
+    among = [i for i, point in enumerate(points) if point[name] in counts]
+    others = {other: distribution for other, distribution in search.items() if other != name}
+    known = as_numbers(others, [points[i] for i in among])
+    chosen = [[float(points[i][name] == value) for value in values] for i in among]
+    both = np.column_stack([accuracies[among], chosen])
+    accuracy, free = np.split(both - foretold(known, both), [1], axis=1)
+    if min(np.square(free).sum(0)) < LEAST_FREE:
+        return []
+    gains, errors = regression(free, accuracy[:, 0])
+    margins = stats.t.ppf(0.975, len(among) - free.shape[1] - 1) * errors
+    nothing = [(against, 0.0, 0.0)]
+    return [
+        Effect(
+            name=name, value=value, against=against, trials=counts[value], gain=float(gain),
+            low=float(gain - margin), high=float(gain + margin),
+        )
+        for value, gain, margin in [*nothing, *zip(values, gains, margins, strict=True)]
+    ]  # fmt: skip
+
+
+def foretold(known: Floats, wanted: Floats) -> Floats:
+    """Return what is expected of each trial (N, K) by the trees of a forest that have not seen it.
+
+    Args:
+        known: (N, columns).
+        wanted: what one forest learns together, (N, K).
+    """
     from sklearn.ensemble import RandomForestRegressor  # two seconds
 
-    rng = np.random.default_rng(0)
-    some = [points[i] for i in rng.permutation(len(points))[:MAX_ASKED]]
-    changed = [as_numbers(search, [{**p, name: v} for p in some]) for name, v in asked]
-    known, questions = as_numbers(search, points), np.concatenate(changed)
-    rows = []
-    for sample in range(RESAMPLES):
-        chosen = rng.integers(len(points), size=len(points))
-        forest = RandomForestRegressor(TREES, random_state=sample)
-        forest.fit(known[chosen], accuracies[chosen])
-        rows.append(forest.predict(questions).reshape(len(asked), len(some)).mean(1))
-    return np.array(rows)
+    scale = wanted.std(0) + 1e-9
+    forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, oob_score=True, random_state=0)
+    return forest.fit(known, wanted / scale).oob_prediction_ * scale
+
+
+def regression(given: Floats, wanted: Floats) -> tuple[Floats, Floats]:
+    """Return the coefficients (K,) of least squares without a constant, and their errors.
+
+    The errors hold where trials scatter unevenly (HC3: MacKinnon and White, 1985).
+
+    Args:
+        given: (N, K).
+        wanted: (N,).
+    """
+    inverse = np.linalg.pinv(given.T @ given)
+    coefficients = inverse @ given.T @ wanted
+    leverage = np.einsum("ni,ij,nj->n", given, inverse, given)
+    left = (wanted - given @ coefficients) / (1 - leverage).clip(0.01)
+    covariance = inverse @ (given.T * left**2) @ given @ inverse
+    return coefficients, np.sqrt(np.diag(covariance))
 
 
 def as_numbers(search: Mapping[str, BaseDistribution], points: Sequence[Hyperparameters]) -> Floats:
     """Return points as rows (N, columns): a choice as one column a value, a range as one."""
-    columns = []
+    columns = [[0.0] * len(points)]  # a space may have nothing else
     for name, distribution in search.items():
         each = [point[name] for point in points]
         if isinstance(distribution, CategoricalDistribution):

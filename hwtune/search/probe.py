@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,10 +42,12 @@ class Probed:
     Attributes:
         epochs: (multiply-accumulates an image, images, seconds) of each configuration.
         need: of a GPU's memory, None on a CPU.
+        warnings: of torch, on its way to a GPU and there.
     """
 
     epochs: list[tuple[int, int, float]]
     need: GpuNeed | None
+    warnings: Sequence[str] = ()
 
 
 def probe(
@@ -86,8 +88,12 @@ def probe(
     ]
     for macs, images, seconds in itertools.chain.from_iterable(each.epochs for each in results):
         cost.observe(macs=macs, images=images, seconds=seconds)
+    for warning in results[0].warnings:
+        tell(warning)
     need = results[0].need
     if need is None:
+        if gpu and results[0].epochs:
+            tell("torch cannot use the GPU that Ray has found, so that it trains on CPUs.")
         return None
     return replace(need, memory=min([need.memory, *itertools.chain(*ray.get(others))]))
 
@@ -140,10 +146,18 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
 
     What other programs hold of the GPU is not counted.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        probed = trained(jobs, data)
+    said = {" ".join(str(each.message).split()): None for each in caught}
+    return replace(probed, warnings=list(said) if ray.get_gpu_ids() else [])
+
+
+def trained(jobs: Sequence[Job], data: SearchSplit) -> Probed:
+    """Do what `measure` says; torch may warn."""
     with lasting_imports():
         import torch
 
-        from hwtune.training.device import prepare_process
+        from hwtune.training.device import free_gpu_memory, prepare_process
         from hwtune.training.loop import evaluate, train_config
         from hwtune.training.state import GPU_BATCH, plain_batches, start_training
 
@@ -151,10 +165,11 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
     on_gpu = fast.device == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else 0
     deadline = time.monotonic() + SECONDS
-    epochs = []
+    epochs, side = [], data.side
     for values, macs in jobs:
         # Two short epochs, of which the first warms up, at a rate that lets nothing diverge.
         config = replace(trial_config(values), epochs=2, max_steps=0, early_stop=0, lr=TINY_RATE)
+        side = max(side, config.side)
         few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
         # What breaks here will do so in its trial, and be recorded there.
         with suppress(TrainingDiverged, RuntimeError, MemoryError):
@@ -166,14 +181,13 @@ def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
             if on_gpu:  # a batch of validation takes more of its memory than one of training
                 watched = plain_batches(data.part(slice(GPU_BATCH)), config, fast=fast)
                 evaluate(state.model, watched, fast=fast)
-        if on_gpu:
-            state = batches = watched = None  # type: ignore[assignment]  # as between two trials
-            gc.collect()
-            torch.cuda.empty_cache()
+        state = batches = watched = None  # type: ignore[assignment]  # as between two trials
+        with suppress(RuntimeError):  # an error of CUDA may last
+            free_gpu_memory()
         if time.monotonic() > deadline:
             break
     if not on_gpu:
         return Probed(epochs, None)
-    held = data.images.nbytes  # of the images that a trial keeps on its GPU
+    held = data.images.nbytes * side**2 // data.side**2  # of what a trial keeps on its GPU
     seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
     return Probed(epochs, GpuNeed(bytes=seen, memory=free + GPU_CONTEXT_BYTES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import TrainingDiverged
 from hwtune.search.trial import Report
-from hwtune.training.device import prepare_process
+from hwtune.training.device import free_gpu_memory, prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
 from hwtune.training.state import TrainState, start_training
 
@@ -44,9 +43,7 @@ class Worker:
         self.results: Iterator[EpochResult] = iter(())
         self.reports: list[Report] = []
         self.known: list[Report] = []  # of an earlier process: reported again, not trained again
-        if self.fast.device == "cuda":
-            gc.collect()  # a step and its graph hold what they read and write
-            torch.cuda.empty_cache()
+        free_gpu_memory()
 
     def step(self) -> Report:
         """Train one epoch; an expected failure is a result, since an exception costs the actor."""

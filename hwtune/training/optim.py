@@ -59,10 +59,16 @@ def build_optimizer(
     eps: float,
 ) -> Optimizer:
     """Return the optimiser; Adam and SGD take `weight_decay` as an L2 penalty, AdamW decoupled."""
-    parameters = model.parameters()
+    parameters = list(model.parameters())
     if optimizer == "sgd":
+        fused = parameters[0].is_cuda  # one pass over the weights instead of three
         return LeanSGD(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=True
+            parameters,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            foreach=not fused,
+            fused=fused,
         )
     kind = LeanAdamW if optimizer == "adamw" else LeanAdam
     return kind(parameters, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)

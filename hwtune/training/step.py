@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import nn
@@ -53,12 +54,18 @@ def graphed(step: Step, model: nn.Module) -> Step:
     return first_or_later
 
 
+@cache
+def rehearsal_stream() -> torch.cuda.Stream:
+    """Return the one stream of all rehearsals: cuBLAS keeps memory for each that it has seen."""
+    return torch.cuda.Stream()
+
+
 def record(step: Step, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Step:
     """Return the graph of a step; statistics and random state are afterwards what they were."""
     fixed = images.clone(), labels.clone()  # where the graph reads its batch
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     random = torch.cuda.get_rng_state()
-    beside, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    beside, graph = rehearsal_stream(), torch.cuda.CUDAGraph()
     try:
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):

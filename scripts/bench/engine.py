@@ -3,7 +3,7 @@
 The usual loop is that of PyTorch's own MNIST example: the same network as one writes it, in
 float32, a TensorDataset, a DataLoader, a Python step. Every figure comes from a process of its own,
 the ways taking turns; medians over the repetitions, of which each is compared with itself. Writes
-results/bench/engine.json and .md:
+results/bench/engine.json and .md, on a CPU with AMX engine-amx:
 
     python -m scripts.bench.engine
 """
@@ -23,6 +23,7 @@ import numpy as np
 
 from hwtune.config import TrialConfig
 from hwtune.data.splits import Part
+from hwtune.hardware import cpu_flags, hardware
 from hwtune.models import measure_cost
 from hwtune.space import load_space
 from scripts.bench.outcome import in_process, publish, table
@@ -224,7 +225,8 @@ def main() -> None:
         for network in NETWORKS
     ]
     highest = statistics.median(peaks)
-    publish("engine", page(rows, highest), rows, peak=highest, peaks=peaks)
+    name = "engine-amx" if "amx_bf16" in cpu_flags() else "engine"
+    publish(name, page(rows, highest), rows, peak=highest, peaks=peaks)
 
 
 def row_of(network: Network, speeds: dict[str, list[float]], peaks: list[float]) -> dict[str, Any]:
@@ -262,8 +264,8 @@ def page(rows: list[dict[str, Any]], peak: float) -> str:
     ]  # fmt: skip
     return (
         "Images a second on one core while training, batch sizes and optimisers as published; "
-        "medians, and the range of the ratio. A "
-        f"core multiplies matrices at {peak / 1e9:,.0f} GFLOP/s in its quicker precision.\n\n"
+        f"medians, and the range of the ratio. A core ({hardware()['processor']}) multiplies "
+        f"matrices at {peak / 1e9:,.0f} GFLOP/s in its quicker precision.\n\n"
         + table(columns, lines)
     )
 

@@ -6,6 +6,7 @@ functions (`tests/test_faults.py`); this writes the table results/faults.md:
     python -m scripts.bench.faults
 """
 
+import argparse
 import csv
 import os
 import random
@@ -380,6 +381,7 @@ FAULTS: list[Callable[[Path], Outcome]] = [
 
 def main() -> None:
     """Write the table."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     lines = [
         "# What was tried on running studies, and what was lost",
         "",

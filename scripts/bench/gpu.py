@@ -4,7 +4,8 @@ Without a GPU it says so and ends. The usual loop is that of `engine`, its batch
 one by one. Each speed comes from a process of its own. A study of random points without early
 stopping runs twice: one trial a GPU, and as many as its memory holds by hwtune's own probe; the
 share of the time in which the GPU computes is what NVIDIA's driver says twice a second from the
-first epoch on. Writes results/bench/gpu.json and .md:
+first epoch on. Writes results/bench/gpu.json and .md; with --only, which needs neither data nor Ray
+for the speeds, gpu-speeds or gpu-studies:
 
     python -m scripts.bench.gpu
 """
@@ -63,8 +64,11 @@ def speeds(network: Network, repetitions: int) -> dict[str, Any]:
 
 
 def busy() -> float:
-    """Return the share of the last moments in which the first GPU computed, in [0, 1]."""
-    words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+    """Return the share of the last moments in which the GPU computed, in [0, 1]."""
+    words = [
+        "nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits",
+        f"--id={os.environ['CUDA_VISIBLE_DEVICES']}",
+    ]  # fmt: skip
     return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 100
 
 
@@ -74,11 +78,11 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
         folder = StudyFolder(Path(name).resolve() / "study")
         source = folder.path.parent / "gpu_space.py"
         source.write_text("from scripts.bench.peers.task import SPACE as SPACE\n", encoding="utf-8")
-        shares: list[float] = []
+        looks: list[tuple[float, float]] = []  # when, and how busy the GPU was
 
         def look() -> None:
             if (folder.path / "epochs.csv").exists() and folder.read_epochs():
-                shares.append(busy())
+                looks.append((time.monotonic(), busy()))
 
         began = time.monotonic()
         ended = search(
@@ -93,42 +97,51 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
         trained = sum(each.epochs > 0 for each in folder.read_trials())
     row = {
         "study": title, "trials": trained, "trials_an_hour": trained / seconds * 3600,
-        "busy": statistics.fmean(shares),
+        "trials_an_hour_training": trained / (ended - looks[0][0]) * 3600,
+        "busy": statistics.fmean(share for _, share in looks),
     }  # fmt: skip
     print(json.dumps(row), flush=True)
     return row
 
 
 def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str) -> str:
-    """Return the tables for people."""
+    """Return the tables for people, of what was measured."""
 
     def middle(title: str, key: str) -> float:
         return statistics.median(row[key] for row in studies if row["study"] == title)
 
     lines = [
-        [
-            row["network"], *(f"{row[way]:,.0f}" for way in WAYS), f"{row['ratio']:.1f}",
-        ]
+        [row["network"], *(f"{row[way]:,.0f}" for way in WAYS), f"{row['ratio']:.1f}"]
         for row in networks
-    ]  # fmt: skip
-    searches = [
-        [title, f"{middle(title, 'trials_an_hour'):,.0f}", f"{middle(title, 'busy'):.0%}"]
-        for title in SHARES
     ]
-    return (
+    speed = (
         f"{gpu}: images a second while training, batch sizes and optimisers as published.\n\n"
         + table(["network", *WAYS, "times as fast"], lines)
-        + f"\n\nStudies of {TRIALS} trials of {EPOCHS} epochs, from the start of the command to "
-        "the end of the last trial; the GPU is looked at from the first epoch on. Medians of "
-        f"{len(studies) // len(SHARES)} repetitions.\n\n"
-        + table(["trials at once", "trials an hour", "time in which the GPU computes"], searches)
     )
+    if not studies:
+        return speed
+    columns = ["trials at once", "trials an hour", "from the first epoch on"]
+    searches = [
+        [
+            title, f"{middle(title, 'trials_an_hour'):,.0f}",
+            f"{middle(title, 'trials_an_hour_training'):,.0f}", f"{middle(title, 'busy'):.0%}",
+        ]
+        for title in SHARES
+    ]  # fmt: skip
+    study = (
+        f"{gpu}: studies of {TRIALS} trials of {EPOCHS} epochs, to the end of the last trial, from "
+        "the start of the command and from the first epoch on, since which the GPU is looked at. "
+        f"Medians of {len(studies) // len(SHARES)} repetitions.\n\n"
+        + table([*columns, "time in which the GPU computes"], searches)
+    )
+    return f"{speed}\n\n{study}" if networks else study
 
 
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--only", choices=("speeds", "studies"), help="half of it")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "WAY"), help="as the program does")
     options = parser.parse_args()
     if options.one:
@@ -138,12 +151,17 @@ def main() -> None:
     if not gpus:
         print("No GPU was found on this machine: nothing was measured.")
         return
-    os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # the one that is looked at
-    networks = [speeds(network, options.repetitions) for network in NETWORKS]
-    studies = [
-        study(title, words) for _ in range(options.repetitions) for title, words in SHARES.items()
-    ]
-    publish("gpu", page(networks, studies, gpus[0]), [*networks, *studies])
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
+    # The one that is looked at: the first that may be used.
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    turns = range(options.repetitions)
+    networks, studies = [], []
+    if options.only != "studies":
+        networks = [speeds(network, options.repetitions) for network in NETWORKS]
+    if options.only != "speeds":
+        studies = [study(title, words) for _ in turns for title, words in SHARES.items()]
+    name = f"gpu-{options.only}" if options.only else "gpu"
+    publish(name, page(networks, studies, gpus[0]), [*networks, *studies])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 
 
 def publish(name: str, text: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
-    """Print a page, and write it with its figures and their origin to `results/bench/NAME.*`."""
+    """Print a page, and write it with its figures and their origin to `results/bench/NAME.*`.
+
+    With `git checkout results/bench` what was committed is there again.
+    """
     print(text)
     about = {
         **more, "rows": list(rows), "hardware": hardware(), "versions": versions(),

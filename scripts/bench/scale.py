@@ -2,7 +2,7 @@
 
 Everything but training is hwtune's own. Writes results/bench/scale.json and .md:
 
-    python -m scripts.bench.scale --trials 1000
+    python -m scripts.bench.scale --samplers random tpe cmaes gp
 
 The table shows a study in quarters, from proposal to proposal: figures that do not grow from line
 to line do not grow with the number of trials. What the end of a study costs is no trial's share,
@@ -168,7 +168,8 @@ def main() -> None:
         f"{options.trials} trials of up to {EPOCHS} epochs of {SECONDS / EPOCHS:.2f} s, {SLOTS} "
         f"slots on {NODES} nodes of one machine with {os.cpu_count()} cores. Overhead is the "
         "driver's CPU time a trial outside the sampler; at the end, of all that comes after the "
-        "last proposal.\n\n"
+        "last proposal. Trials/s is what the cores do with the processes of all slots and nodes on "
+        "them: slots wait for the driver, and it for them.\n\n"
     )
     columns = [
         "sampler", "trials", "overhead, ms a trial", "sampler, ms a trial", "driver, MB",

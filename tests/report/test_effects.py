@@ -25,14 +25,14 @@ def record(number, values, accuracy):
     return trial
 
 
-def searched(count, *, pool_gain, seed=0):
+def searched(count, *, pool_gain, liking=0.8, seed=0):
     """A search that liked "none" more the better the rate is, which is what really counts."""
     rng = np.random.default_rng(seed)
     trials = []
     for number in range(count):
         lr = 10 ** rng.uniform(-4, -1)
         good = lr > 10**-2.5
-        pool = "none" if rng.random() < (0.8 if good else 0.2) else "max"
+        pool = "none" if rng.random() < (liking if good else 1 - liking) else "max"
         values = {"pool": pool, "hidden": rng.choice(["none", "64"]), "lr": lr}
         accuracy = 0.7 + 0.2 * good + pool_gain * (pool == "none") + rng.normal(0, 0.01)
         trials.append(record(number, values, accuracy))
@@ -57,6 +57,28 @@ def test_an_effect_is_found_though_the_search_mixed_it_with_another(gain):
     assert pool.low - 0.01 < sign * gain < pool.high + 0.01
     hidden = of(effects(SPACE, trials), "hidden")
     assert hidden.low < 0 < hidden.high
+
+
+@pytest.mark.parametrize("liking", [0.5, 0.8])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(liking):
+    """Also where values meet by chance alone, and there is nothing to take away."""
+    held, gains = 0, []
+    for seed in range(12):
+        pool = of(effects(SPACE, searched(60, pool_gain=0.05, liking=liking, seed=seed)), "pool")
+        sign = 1 if pool.value == "none" else -1
+        held += (
+            min(sign * pool.low, sign * pool.high) < 0.05 < max(sign * pool.low, sign * pool.high)
+        )
+        gains.append(sign * pool.gain)
+    assert held >= 10
+    assert np.mean(gains) == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_choice_that_others_foretell_is_left_out():
+    trials = searched(40, pool_gain=0.05)
+    for trial in trials:
+        trial.config["hidden"] = "64" if trial.config["pool"] == "none" else "none"
+    assert effects(SPACE, trials) == []
 
 
 def test_few_trials_say_little():

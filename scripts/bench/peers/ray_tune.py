@@ -40,7 +40,7 @@ def main() -> None:
         tune_config=tune.TuneConfig(
             metric="val_accuracy", mode="max", num_samples=-1,
             search_alg=OptunaSearch(seed=int(sys.argv[2])),
-            scheduler=ASHAScheduler(max_t=EPOCHS, grace_period=1, reduction_factor=3),
+            scheduler=ASHAScheduler(max_t=EPOCHS),
             max_concurrent_trials=WORKERS,
         ),
         run_config=tune.RunConfig(storage_path=str(FOLDER / "ray")),
