@@ -36,8 +36,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_names(folder: Path) -> None:
+    """Put the names in a folder on the disk; where the system cannot, it does so by itself."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def beside(path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hwtune.columns import epochs_csv
 from hwtune.errors import OptionError, StudyError
+from hwtune.files import flush_names
 from hwtune.study_folder import StudyFolder, not_writable
 
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
@@ -82,6 +83,7 @@ def _renamed(source: Path, target: Path) -> bool:
         if not target.exists():
             raise
         return False
+    flush_names(target.parent)
     return True
 
 

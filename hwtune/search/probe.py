@@ -141,18 +141,21 @@ def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[
     return found
 
 
-def measure(jobs: Sequence[Job], data: SearchSplit) -> Probed:
+def measure(jobs: Sequence[Job], data: SearchSplit, *, seconds: float = SECONDS) -> Probed:
     """Train a few batches of each configuration in this process; on a GPU validate, too.
 
     What other programs hold of the GPU is not counted.
+
+    Args:
+        seconds: after which no further configuration is begun.
     """
     with warnings.catch_warnings(record=True) as caught:
-        probed = trained(jobs, data)
+        probed = trained(jobs, data, seconds)
     said = {" ".join(str(each.message).split()): None for each in caught}
     return replace(probed, warnings=list(said) if ray.get_gpu_ids() else [])
 
 
-def trained(jobs: Sequence[Job], data: SearchSplit) -> Probed:
+def trained(jobs: Sequence[Job], data: SearchSplit, seconds: float) -> Probed:
     """Do what `measure` says; torch may warn."""
     with lasting_imports():
         import torch
@@ -164,7 +167,7 @@ def trained(jobs: Sequence[Job], data: SearchSplit) -> Probed:
     fast = prepare_process(gpu=bool(ray.get_gpu_ids()))  # as a trial
     on_gpu = fast.device == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else 0
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     epochs, side = [], data.side
     for values, macs in jobs:
         # Two short epochs, of which the first warms up, at a rate that lets nothing diverge.

@@ -21,8 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hwtune import cluster
 from hwtune.data import load_data
+from hwtune.study_folder import StudyFolder
 from scripts.bench.bare_search import bare_search
 from scripts.bench.faulty import FLAG, FaultyRunner
 
@@ -121,11 +124,19 @@ class Study:
                 seen, deadline = now, time.monotonic() + PATIENCE
 
     def look(self) -> None:
-        """Count what is gone since the last look."""
+        """Count what is gone since the last look, and recorded epochs that no state holds."""
         now = self.epochs()
-        self.lost += lost(self.before, now)
+        self.lost += lost(self.before, now) + self.without_state(now)
         self.recorded += len(now) - len(self.before)
         self.before = now
+
+    def without_state(self, epochs: Epochs) -> int:
+        """Return how many of the epochs would be trained again, the states being behind."""
+        states = {
+            int(path.stem): len(torch.load(path, weights_only=True)["reports"])
+            for path in StudyFolder(self.results / "s").checkpoints.glob("[0-9]*.pt")
+        }
+        return sum(epoch > states.get(trial, epoch) for trial, epoch in epochs)
 
     def outcome(self, fault: str, done: str) -> Outcome:
         """Return what became of the study."""

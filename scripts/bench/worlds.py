@@ -11,6 +11,7 @@ import functools
 import math
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from scripts.bench.wide_curves import ACCURACIES, NAMES, RANDOM, random_point, r
 Row = dict[str, Any]
 
 FRESH = 300  # points that tell what a random one costs in the model
+GOOD = 0.95  # an accuracy that few random points reach
 
 # The points of the grid nearest to what chinese_cnn knows.
 BASELINES = {
@@ -162,11 +164,26 @@ def encoded(point: Mapping[str, Any]) -> list[float]:
     return numbers
 
 
-def agreement(folds: int = 10) -> tuple[float, float]:
-    """Return Spearman's correlation of last accuracies, foretold by cross-validation, and real.
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How well the model foretells the last accuracy of points that it has not learned from.
 
-    Of all points, and of the neighbours of good ones alone.
+    Attributes:
+        rank: Spearman's correlation, of the random points; near: of the neighbours of good ones.
+        error: the mean distance, of the random points, in accuracy.
+        good, foretold_good: the share of random points that reach `GOOD`, really and foretold, the
+            latter of `FRESH` points that were never trained.
     """
+
+    rank: float
+    near: float
+    error: float
+    good: float
+    foretold_good: float
+
+
+def agreement(folds: int = 10) -> Agreement:
+    """Return how well the model foretells, by cross-validation."""
     from scipy.stats import spearmanr
 
     rows, foretold = read(), dict[int, float]()
@@ -174,9 +191,15 @@ def agreement(folds: int = 10) -> tuple[float, float]:
         model = Model([row for i, row in enumerate(rows) if i % folds != fold])
         foretold |= {i: model.curve(rows[i])[-1][0] for i in range(fold, len(rows), folds)}
 
-    def correlation(which: list[int]) -> float:
-        real = [rows[i][ACCURACIES[-1]] for i in which]
-        return float(spearmanr([foretold[i] for i in which], real).statistic)
-
-    near = [i for i, row in enumerate(rows) if row["number"] >= RANDOM]
-    return correlation(list(foretold)), correlation(near)
+    found = np.array([[foretold[i], row[ACCURACIES[-1]]] for i, row in enumerate(rows)])
+    near = np.array([row["number"] >= RANDOM for row in rows])
+    foretold_random, real_random = found[~near].T
+    whole = Model(rows)
+    fresh = [whole.curve(random_point((3, draw)))[-1][0] for draw in range(FRESH)]
+    return Agreement(
+        rank=float(spearmanr(*found[~near].T).statistic),
+        near=float(spearmanr(*found[near].T).statistic),
+        error=float(np.abs(foretold_random - real_random).mean()),
+        good=float((real_random >= GOOD).mean()),
+        foretold_good=float((np.array(fresh) >= GOOD).mean()),
+    )

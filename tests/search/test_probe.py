@@ -27,8 +27,8 @@ def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits):
         data = ray.put(search_split(digits, SplitSpec()))
         assert probe(SPACE, data, cost, tell=said.append) is None  # no GPU's memory
         jobs = [(config.to_dict(), each.macs) for config, each in probed_points(SPACE, **SHAPE)]
-        found = ray.get(ray.remote(measure).remote(jobs, data))
-    assert len(cost.ratios) == len(found.epochs) == len(jobs)
+        found = ray.get(ray.remote(measure).remote(jobs, data, seconds=600.0))
+    assert len(found.epochs) == len(jobs) >= len(cost.ratios) >= 2  # at least one a process
     assert said == []
     assert all(seconds > 0 for _, _, seconds in found.epochs)
     assert {images for _, images, _ in found.epochs} == {96}  # of three batches
