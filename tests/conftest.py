@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from hwtune.cli import main
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 
+if os.environ.get("CI"):  # the same draws each time
+    settings.register_profile("ci", derandomize=True)
+    settings.load_profile("ci")
 REAL_DATA = Path(os.environ["HWTUNE_DATA"]) if os.environ.get("HWTUNE_DATA") else None
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of a terminal, and its bold and plain
 Run = Callable[..., subprocess.CompletedProcess[str]]

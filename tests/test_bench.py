@@ -1,5 +1,6 @@
 """The programs under scripts/bench: their parts, and the tables of real curves."""
 
+import json
 import math
 import statistics
 import sys
@@ -14,7 +15,7 @@ from hwtune.pipeline.warm_start import BEST
 from hwtune.space import load_space
 from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput, wide_curves
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
-from scripts.bench.outcome import in_process
+from scripts.bench.outcome import RESULTS, in_process
 from scripts.bench.peers import __main__ as peers
 from scripts.bench.peers import page as peers_page
 from scripts.bench.peers import task
@@ -122,6 +123,14 @@ def test_regret_is_told_at_a_tenth_and_at_half_of_the_time():
     assert row["regret_half"] == pytest.approx(0.1)
     assert row["speedup"] == pytest.approx(100 / 40)
     assert row["reached"] == 0
+
+
+def test_the_committed_replays_have_twenty_seeds_and_every_method():
+    for name, compared in COMPARISONS.items():
+        seen = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        assert seen["seeds"] >= 20
+        assert [row["method"] for row in seen["rows"]] == [m.name for m in compared.methods]
+        assert all(row["interval_tenth"] >= 0 and row["speedup_interval"] for row in seen["rows"])
 
 
 def test_a_model_of_the_wide_table_gives_its_points_their_own_curves():

@@ -1,3 +1,4 @@
+import json
 import re
 import shlex
 import subprocess
@@ -34,6 +35,19 @@ def test_the_readme_documents_commands():
 def test_the_result_table_is_made_from_the_studies():
     script = [sys.executable, ROOT / "scripts" / "results_table", "--check"]
     assert subprocess.run(script).returncode == 0, "run scripts/results_table"
+
+
+def test_committed_searches_took_about_as_long_as_was_foreseen():
+    """Those that one command brought to their end: within 30 percent."""
+    told = [
+        (run["forecast"]["seconds"], run["seconds"])
+        for path in ROOT.glob("results/chinese_cnn-*/study.json")
+        for about in [json.loads(path.read_text(encoding="utf-8"))]
+        for run in about.get("runs", [])[:1]
+        if len(about["runs"]) == 1 and "forecast" in run
+    ]
+    assert len(told) >= 2
+    assert all(abs(foreseen / took - 1) <= 0.3 for foreseen, took in told), told
 
 
 def test_what_the_readme_says_of_few_pictures_is_computed():

@@ -55,6 +55,17 @@ def test_ties_are_broken_by_loss_then_parameters():
     assert [t.trial for t in order] == [3, 2, 1, 0]
 
 
+def test_the_front_of_speed_has_the_trial_whose_epochs_are_quick():
+    quick, slow = (
+        TrialRecord(
+            number, state="complete", epochs=epochs, val_accuracy=0.5, val_loss=0.0,
+            seconds=seconds, best_epoch=1, config={"lr": str(number)},
+        )
+        for number, epochs, seconds in ((0, 4, 4.0), (1, 1, 2.0))
+    )  # fmt: skip
+    assert pareto_front([quick, slow], ("val_accuracy", "seconds_per_image")) == [0]
+
+
 def test_the_pareto_front_is_what_no_trial_beats():
     trials = []
     for number, (accuracy, parameters) in enumerate(

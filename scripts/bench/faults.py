@@ -90,7 +90,7 @@ class Study:
     def finish(self, *more: Any) -> str:
         """Run the study to its end and return what it printed."""
         process = self.start(*more)
-        output, _ = process.communicate(timeout=PATIENCE)
+        output = ended(process)
         if process.returncode:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         self.look()
@@ -149,14 +149,24 @@ class Study:
         )  # fmt: skip
 
 
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait for a process and return what it printed; one that does not end is killed with all."""
+    try:
+        return process.communicate(timeout=PATIENCE)[0]
+    except subprocess.TimeoutExpired:
+        for pid in family(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        raise
+
+
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> str:
     """End the driver and return what it had printed; Ctrl-C reaches its whole process group."""
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output, _ = process.communicate(timeout=PATIENCE)
-    return output
+    return ended(process)
 
 
 def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
@@ -173,7 +183,9 @@ def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
         else:
             time.sleep(rng.uniform(0.5, 12))
         killed += process.poll() is None
-        kill(process)
+        output = kill(process)
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"exit code {process.returncode}: {output}")
         study.look()
     study.finish()
     calm = undisturbed(results.with_name("calm")).epochs()
@@ -228,8 +240,8 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
         for pid in trial_processes(process.pid)[:1]:
             os.kill(pid, signal.SIGKILL)
             killed += 1
-    output, _ = process.communicate(timeout=PATIENCE)
-    if process.returncode or not killed:
+    output = ended(process)
+    if process.returncode or killed < times:
         raise RuntimeError(f"{killed} killed, exit code {process.returncode}: {output}")
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
 
@@ -254,7 +266,7 @@ def all_killed(results: Path) -> Outcome:
     for pid in family(process.pid):
         with suppress(ProcessLookupError):  # some end as soon as another has gone
             os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
+    ended(process)
     study.look()
     study.finish()
     return study.outcome(
@@ -275,7 +287,7 @@ def node_lost(results: Path) -> Outcome:
         study.wait(process, 20)
         study.look()
         nodes.remove_node(victim, allow_graceful=False)
-        output, _ = process.communicate(timeout=PATIENCE)
+        output = ended(process)
         if process.returncode:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
     finally:
@@ -309,7 +321,7 @@ def disk_full(folder: Path) -> Outcome:
                     file.write(bytes(65536))
             except OSError:
                 pass
-        output, _ = process.communicate(timeout=PATIENCE)
+        output = ended(process)
         if process.returncode != 1 or "resume s" not in output:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         study.look()
@@ -341,6 +353,8 @@ def interrupt(study: Study, number: int, done: str, *, after: int) -> tuple[Outc
     seconds = time.monotonic() - began
     if process.returncode != 130 or "python -m hwtune resume s" not in output:
         raise RuntimeError(f"exit code {process.returncode}: {output}")
+    if any((study.results / "s" / name).exists() for name in ("retrain.json", "model")):
+        raise RuntimeError("half a search was retrained")
     study.look()
     study.finish()
     name = signal.Signals(number).name

@@ -617,8 +617,8 @@ def test_torn_last_lines_are_cut_off(tmp_path):
 
 
 def test_the_same_seed_proposes_the_same(tmp_path):
-    def proposals(path):
-        bridge = Bridge(path, seed=3)
+    def proposals(path, seed=3):
+        bridge = Bridge(path, seed=seed)
         seen = []
         for _ in range(20):
             config = bridge.begin()
@@ -627,7 +627,9 @@ def test_the_same_seed_proposes_the_same(tmp_path):
             bridge.end(full_length=True)
         return seen
 
-    assert proposals(tmp_path / "a") == proposals(tmp_path / "b")
+    first = proposals(tmp_path / "a")
+    assert first == proposals(tmp_path / "b")
+    assert first != proposals(tmp_path / "c", seed=4)
 
 
 def test_what_a_journal_says_is_read_again_after_many_lines(tmp_path):
