@@ -17,8 +17,10 @@ from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.study import restored
+from hwtune.search.settings import Settings
+from hwtune.search.study import rebuild, restored, retained
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
+from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder
 
 SPACE = SearchSpace(
@@ -614,6 +616,37 @@ def test_torn_last_lines_are_cut_off(tmp_path):
         first.folder.path / "epochs.csv"
     ]
     assert again.begin()["trial"] == 3
+
+
+def test_a_resumed_study_judges_as_if_nothing_had_happened(tmp_path):
+    """Also the last epoch of a running trial, which was recorded and not judged any more."""
+    accuracy, judge = Objectives(("val_accuracy",), images=1), Settings().rule(epochs=9)
+    first, reasons = Bridge(tmp_path), []
+    for value in (0.5, 0.6, 0.7, 0.8, 0.9):
+        number = first.begin()["trial"]
+        first.epoch(1, value)
+        reasons.append(judge.judge(number, 1, [value]))
+        first.end(full_length=False)
+    running = first.begin()["trial"]
+    first.epoch(1, 0.55)
+    again = Bridge(tmp_path, again=True)
+    rebuilt = Settings().rule(epochs=9)
+    decided = rebuild(rebuilt, again.ledger, again.folder.read_epochs(), accuracy)
+    assert decided == {(running, 1): judge.judge(running, 1, [0.55])}
+    assert "rank 5" in decided[running, 1]
+    assert rebuilt.judge(99, 1, [0.52]) == judge.judge(99, 1, [0.52])
+
+
+def test_a_resumed_study_knows_the_states_of_trials_that_ended(tmp_path):
+    first = Bridge(tmp_path)
+    run_trials(first, 3)
+    store = StateStore(str(first.folder.checkpoints))
+    for number in range(3):
+        store.save(number, bytes(100))
+    again = Bridge(tmp_path, again=True)
+    retained(again.folder, again.ledger, limit=150).trim([])
+    best = max(again.ledger.trials.values(), key=lambda trial: trial.val_accuracy)
+    assert [path.stem for path in again.folder.checkpoints.glob("*.pt")] == [str(best.trial)]
 
 
 def test_the_same_seed_proposes_the_same(tmp_path):
