@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush_names(folder: Path) -> None:
-    """Put the names in a folder on the disk; where the system cannot, it does so by itself."""
+    """Put the names in a folder on the disk, where the system lets one."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,7 +84,7 @@ def gains_of(
     points: Sequence[Hyperparameters],
     accuracies: Floats,
 ) -> list[Effect]:
-    """Return the effects of the values of one hyperparameter; none where others foretell them all.
+    """Return the effects of the values of one hyperparameter, but of those that others foretell.
 
     Accuracy and value are each foretold from all other hyperparameters. What is left of the one is
     regressed on what is left of the other.
@@ -95,7 +96,9 @@ def gains_of(
     chosen = [[float(points[i][name] == value) for value in values] for i in among]
     both = np.column_stack([accuracies[among], chosen])
     accuracy, free = np.split(both - foretold(known, both), [1], axis=1)
-    if min(np.square(free).sum(0)) < LEAST_FREE:
+    told = np.square(free).sum(0) >= LEAST_FREE
+    values, free = list(itertools.compress(values, told)), free[:, told]
+    if not values:
         return []
     gains, errors = regression(free, accuracy[:, 0])
     margins = stats.t.ppf(0.975, len(among) - free.shape[1] - 1) * errors
