@@ -153,20 +153,17 @@ SPACE = SearchSpace(
             "scaling": 0.18,
             "gamma": 0.5,
         },
-        # What an hour of searching found (results/chinese_cnn-hour, 20 epochs), its values rounded.
-        "vgg_faint": {
+        # What cross-validation chose of an hour's search (trial 35 of results/chinese_cnn-hour, 20
+        # epochs), its values rounded.
+        "vgg_shifted": {
             **VGG,
-            "pixel_scale": "root",
-            "rotation": 1.7,
-            "translation": 0.038,
-            "scaling": 0.092,
-            "gamma": 0.415,
-            "head": "flatten",
-            "hidden": "128",
-            "lr": 8.1e-3,
+            "rotation": 2.1,
+            "translation": 0.16,
+            "gamma": 0.12,
+            "lr": 3.3e-3,
         },
     },
-    found_on={"vgg_faint": {"kind": "random", "seed": 0}},
+    found_on={"vgg_shifted": {"kind": "random", "seed": 0}},
     max_parameters=5_000_000,
     max_macs=100_000_000,
 )
