@@ -40,11 +40,10 @@ def test_the_result_table_is_made_from_the_studies():
 def test_committed_searches_took_about_as_long_as_was_foreseen():
     """Those that one command brought to their end: within 30 percent."""
     told = [
-        (run["forecast"]["seconds"], run["seconds"])
+        (runs[0]["forecast"]["seconds"], runs[0]["seconds"])
         for path in ROOT.glob("results/chinese_cnn-*/study.json")
-        for about in [json.loads(path.read_text(encoding="utf-8"))]
-        for run in about.get("runs", [])[:1]
-        if len(about["runs"]) == 1 and "forecast" in run
+        for runs in [json.loads(path.read_text(encoding="utf-8")).get("runs", [])]
+        if len(runs) == 1 and "forecast" in runs[0]
     ]
     assert len(told) >= 2
     assert all(abs(foreseen / took - 1) <= 0.3 for foreseen, took in told), told

@@ -154,9 +154,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     try:
         return process.communicate(timeout=PATIENCE)[0]
     except subprocess.TimeoutExpired:
-        for pid in family(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_family(process.pid)
         raise
 
 
@@ -216,6 +214,13 @@ def family(driver: int) -> dict[int, str]:
     }
 
 
+def kill_family(driver: int) -> None:
+    """Kill a driver and all that it started."""
+    for pid in family(driver):
+        with suppress(ProcessLookupError):  # some end as soon as another has gone
+            os.kill(pid, signal.SIGKILL)
+
+
 def trial_processes(driver: int) -> list[int]:
     """Return the processes of a driver's trials, by either of the names that Ray gives them."""
     names = ("TrialRunner", "ResourceTrainable")
@@ -263,9 +268,7 @@ def all_killed(results: Path) -> Outcome:
     study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
     process = study.start()
     study.wait(process, 6)
-    for pid in family(process.pid):
-        with suppress(ProcessLookupError):  # some end as soon as another has gone
-            os.kill(pid, signal.SIGKILL)
+    kill_family(process.pid)
     ended(process)
     study.look()
     study.finish()

@@ -71,6 +71,11 @@ def search(words: Sequence[str], log: Path, look: Callable[[], object], *, every
         process.wait()
 
 
+def ratio_in_words(*values: float) -> str:
+    """Return how many times as fast a search was, with its interval; 0 stands for under twice."""
+    return "{} ({} to {})".format(*(f"{each:.1f}" if each else "< 2" for each in values))
+
+
 def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     rows = [columns, ["---"] * len(columns), *lines]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from hwtune.search.settings import SCHEDULERS
-from scripts.bench.outcome import RESULTS, publish, table
+from scripts.bench.outcome import RESULTS, publish, ratio_in_words, table
 from scripts.bench.replay import DRAWS, REFERENCE, Method, World, replay
 from scripts.bench.worlds import GOOD, agreement, grid, wide
 
@@ -260,15 +260,13 @@ def times_as_fast(row: dict[str, Any]) -> str:
     """Return a speedup with its interval, for people; the reference's is 1 by definition."""
     if row["method"] == REFERENCE.name:
         return "1"
-    return "{} ({} to {})".format(
-        *(f"{each:.1f}" if each else "< 2" for each in (row["speedup"], *row["speedup_interval"]))
-    )
+    return ratio_in_words(row["speedup"], *row["speedup_interval"])
 
 
 def main() -> None:
     """Replay in both worlds, or in one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, help="default: 240 on the grid, 60 in the model")
+    parser.add_argument("--seeds", type=int, help="of each method; default: each world's")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--worlds", nargs="+", choices=COMPARISONS, default=list(COMPARISONS))
     options = parser.parse_args()

@@ -110,17 +110,27 @@ def look_up(curves: Mapping[str, Curve], point: Hyperparameters) -> Curve:
 
 
 @functools.cache
+def whole_model() -> Model:
+    """Return the model that has learned from every point."""
+    return Model(read())
+
+
+@functools.cache
+def fresh_curves() -> list[Curve]:
+    """Return what the model foretells of `FRESH` random points that were never trained."""
+    return [whole_model().curve(random_point((3, draw))) for draw in range(FRESH)]
+
+
+@functools.cache
 def wide() -> World:
     """Return the world of the space of 22 hyperparameters, whose curves a model foretells."""
     rows = read()
-    model = Model(rows)
-    draws = [model.curve(random_point((3, draw))) for draw in range(FRESH)]
     return World(
         space=lambda method, seed: WIDE,
-        curve=model.curve,
+        curve=whole_model().curve,
         epochs=len(ACCURACIES),
         best=max(row[name] for row in rows for name in ACCURACIES),
-        epoch_seconds=statistics.fmean(curve[0][1] for curve in draws),
+        epoch_seconds=statistics.fmean(curve[0][1] for curve in fresh_curves()),
         curves=len(rows),
         title=f"real learning curves over {len(NAMES)} hyperparameters, which a model extends",
     )
@@ -194,12 +204,11 @@ def agreement(folds: int = 10) -> Agreement:
     found = np.array([[foretold[i], row[ACCURACIES[-1]]] for i, row in enumerate(rows)])
     near = np.array([row["number"] >= RANDOM for row in rows])
     foretold_random, real_random = found[~near].T
-    whole = Model(rows)
-    fresh = [whole.curve(random_point((3, draw)))[-1][0] for draw in range(FRESH)]
+    fresh = np.array([curve[-1][0] for curve in fresh_curves()])
     return Agreement(
         rank=float(spearmanr(*found[~near].T).statistic),
         near=float(spearmanr(*found[near].T).statistic),
         error=float(np.abs(foretold_random - real_random).mean()),
         good=float((real_random >= GOOD).mean()),
-        foretold_good=float((np.array(fresh) >= GOOD).mean()),
+        foretold_good=float((fresh >= GOOD).mean()),
     )

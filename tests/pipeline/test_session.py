@@ -11,7 +11,6 @@ from hwtune.records import EpochRecord
 from hwtune.report.report import write_report
 from hwtune.results import create_study
 from hwtune.search.budget import Budget
-from hwtune.search.objectives import Objectives
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
 
@@ -22,14 +21,6 @@ def test_what_a_resume_leaves_open_is_as_before():
     assert Place(parallel=2).or_as_before(about) == Place(parallel=2, gpu_share=0.25)
     assert Place(gpu_share=0.5).or_as_before(about) == Place(parallel=3, gpu_share=0.5)
     assert Place().or_as_before({}) == Place()
-
-
-def test_speed_is_an_objective_a_training_image():
-    result = {"val_accuracy": 0.9, "val_loss": 0.3, "seconds": 6.0}
-    speed = Objectives(("val_accuracy", "seconds_per_image"), images=3)
-    assert speed.directions == ["maximize", "minimize"]
-    assert speed.values(result, parameters=7) == [0.9, 2.0]
-    assert speed.scores(result, parameters=7) == [0.9, -2.0]
 
 
 @pytest.mark.parametrize(

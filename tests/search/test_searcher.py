@@ -618,14 +618,22 @@ def test_torn_last_lines_are_cut_off(tmp_path):
     assert again.begin()["trial"] == 3
 
 
+def test_speed_is_an_objective_a_training_image():
+    result = {"val_accuracy": 0.9, "val_loss": 0.3, "seconds": 6.0}
+    speed = Objectives(("val_accuracy", "seconds_per_image"), images=3)
+    assert speed.directions == ["maximize", "minimize"]
+    assert speed.values(result, parameters=7) == [0.9, 2.0]
+    assert speed.scores(result, parameters=7) == [0.9, -2.0]
+
+
 def test_a_resumed_study_judges_as_if_nothing_had_happened(tmp_path):
     """Also the last epoch of a running trial, which was recorded and not judged any more."""
     accuracy, judge = Objectives(("val_accuracy",), images=1), Settings().rule(epochs=9)
-    first, reasons = Bridge(tmp_path), []
+    first = Bridge(tmp_path)
     for value in (0.5, 0.6, 0.7, 0.8, 0.9):
         number = first.begin()["trial"]
         first.epoch(1, value)
-        reasons.append(judge.judge(number, 1, [value]))
+        judge.judge(number, 1, [value])
         first.end(full_length=False)
     running = first.begin()["trial"]
     first.epoch(1, 0.55)
