@@ -20,12 +20,13 @@ from hwtune.study_folder import StudyFolder, not_writable
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
-# A copy's journal is never newer than its epochs, or a trial that is over would lack some: it is
-# read before them and sent after them. The rest a resume mends: it forgets epochs and states of
-# trials that the journal lacks, takes from a state the epochs that the records lack, and trains on
-# from there. First comes what tells whose copy it is.
-JOURNAL = "optuna.journal"
-ORDER = ("study.json", "checkpoints", "epochs.csv", JOURNAL)
+# A copy's journal is never newer than its epochs, or a trial that is over would lack some, and its
+# epochs never newer than its states, or a resume would train some anew: the journal and then the
+# epochs are read before the states, and sent after them. The rest a resume mends: it forgets epochs
+# and states of trials that the journal lacks, takes from a state the epochs that the records lack,
+# and trains on from there. First comes what tells whose copy it is.
+READ_FIRST = ("optuna.journal", "epochs.csv")
+ORDER = ("study.json", "checkpoints", *reversed(READ_FIRST))
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
@@ -156,10 +157,11 @@ class Mirror:
         """
         if not self.adopted:
             self.adopt()
-        here = {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
-        journal = self._changed(JOURNAL)
+        before = self._names()
+        read = {name: self._changed(name) for name in READ_FIRST}
+        here = self._names()
         for name in sorted(here, key=_rank):
-            changed = journal if name == JOURNAL else self._changed(name)
+            changed = read[name] if name in read else self._changed(name)
             if changed is None:
                 continue
             content, stamp = changed
@@ -171,10 +173,13 @@ class Mirror:
             if on_disk:
                 self.system.move(target + PART, target)
             self.sent[name] = stamp
-        for name in self.sent.keys() - here:
+        for name in self.sent.keys() - before - here:  # gone before the journal was read
             with suppress(FileNotFoundError):  # someone else deleted it
                 self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
+
+    def _names(self) -> set[str]:
+        return {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
 
     def _changed(self, name: str) -> tuple[bytes, tuple[int, int]] | None:
         """Return a file's content, size and time of change, None unless it is to be sent."""

@@ -157,6 +157,28 @@ def test_a_copys_journal_is_never_newer_than_its_epochs(folder, tmp_path):
     assert (copy / "optuna.journal").read_text() == "{}\n"
 
 
+class Training(StudyFolder):
+    """A study whose trial 1 ends an epoch whenever its files are listed."""
+
+    epoch = 0
+
+    def lasting_files(self):
+        yield from list(super().lasting_files())
+        self.epoch += 1
+        (self.checkpoints / "1.pt").write_text(str(self.epoch))
+        self.append_epoch(EpochRecord(1, self.epoch, 0.1, 0.2, 0.9, 0.1, 1.0))
+
+
+def test_a_copys_epochs_are_never_newer_than_its_states(folder, tmp_path):
+    """Also of a trial that started while the files were listed: a resume trains none anew."""
+    mirror = Mirror(Training(folder.path), (tmp_path / "shared").as_uri(), tell=print)
+    copy = StudyFolder(tmp_path / "shared" / "s")
+    for _ in range(2):
+        mirror.upload()
+        recorded = max(e.epoch for e in copy.read_epochs() if e.trial == 1)
+        assert recorded <= int((copy.checkpoints / "1.pt").read_text())
+
+
 def test_a_mirror_is_left_alone_until_something_is_asked(folder, tmp_path):
     with Mirror(folder, (tmp_path / "shared").as_uri(), tell=print).running():
         pass
