@@ -45,12 +45,14 @@ class Published:
         really: what that figure is, in a line.
         values: hyperparameters of their run, above all its length.
         split: the fields of their split, as `hwtune.data.splits.SplitSpec` has them.
+        source: where they published it, a URL.
     """
 
     headline: float | None
     really: str
     values: Hyperparameters
     split: dict[str, Any]
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class SearchSpace:
         model: the architecture's name, "cnn" or "resnet".
         fixed: hyperparameters that all trials share.
         search: hyperparameters that vary, as Optuna's distributions.
-        baselines: published configurations, each a point of `search`; run first, never stopped.
+        baselines: what is to be beaten, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines, never stopped either.
         found_on: fields of the split of `data` on which a search found a point, by its name. On

@@ -126,6 +126,7 @@ SPACE = SearchSpace(
             really="1,492 of 1,500 test images, writers mixed across the splits",
             values={"epochs": 80},
             split={"kind": "random", "validation": 0.1, "test": 0.1},
+            source="https://github.com/oafarih/Chinese_Handwritten_Numbers_Classification",
         ),
         **{
             name: Published(
@@ -133,6 +134,7 @@ SPACE = SearchSpace(
                 really="1,500 images watched in each of 100 epochs, no validation set",
                 values={"epochs": 100},
                 split={"kind": "random", "validation": 0.0, "test": 0.1},
+                source="https://github.com/lazhili8/CNN-Model-for-MNIST-Chinese-Handwritten-Numerals-",
             )
             for name, best in (
                 ("lazhili8_cnn", 0.943),

@@ -29,6 +29,7 @@ LAZHILI8 = {
 WATCHED: dict[str, Any] = {
     "values": {"epochs": 10},
     "split": {"kind": "random", "validation": 0.0, "test": 0.1},
+    "source": "https://github.com/lazhili8/CNN-Model-for-MNIST-Chinese-Handwritten-Numerals-",
 }
 
 SPACE = SearchSpace(

@@ -1,7 +1,7 @@
 """MNIST within a thousand steps, by the networks of An et al. and their kin.
 
 An, Lee, Park, Yang, So, An Ensemble of Simple Convolutional Neural Network Models for MNIST Digit
-Recognition, arXiv 2008.10400.
+Recognition, arXiv 2008.10400; their code is https://github.com/ansh941/MnistSimpleCNN.
 """
 
 from hwtune.space import Published, SearchSpace, choice, log_uniform, uniform
@@ -98,18 +98,21 @@ SPACE = SearchSpace(
             really="one mini-batch of the training images; no test figure exists",
             values={},
             split=WHOLE,
+            source="https://arxiv.org/abs/2008.10400",
         ),
         "modelm5": Published(
             headline=None,
             really="the original reports ensembles",
             values=ORIGINAL,
             split=WHOLE,
+            source="https://arxiv.org/abs/2008.10400",
         ),
         "modelm7": Published(
             headline=None,
             really="the original reports ensembles",
             values=ORIGINAL,
             split=WHOLE,
+            source="https://arxiv.org/abs/2008.10400",
         ),
     },
     starts={"slim": SLIM},

@@ -17,7 +17,7 @@ UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 app = typer.Typer(
     name="hwtune",
-    help="Find the best classifier for a set of handwriting, and prove that it is the best.",
+    help="Search for the best classifier for a set of handwriting, and say how sure it is.",
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -34,7 +34,7 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Find the best classifier for a set of handwriting, and prove that it is the best."""
+    """Search for the best classifier for a set of handwriting, and say how sure it is."""
     if version:
         print(f"hwtune {__version__}")
     elif context.invoked_subcommand is None:

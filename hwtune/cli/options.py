@@ -83,7 +83,7 @@ Finalists = Annotated[
 ]
 Folds = Annotated[
     int,
-    typer.Option(parser=option(folds_of), metavar="N", help="Of that cross-validation, 2 or more."),
+    typer.Option(parser=option(folds_of), metavar="N", help="Folds of that cross-validation."),
 ]
 Top = Annotated[
     int,
@@ -107,7 +107,7 @@ Parallel = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Of a running Ray cluster: auto, or HOST:PORT; default: this machine alone."),
+    typer.Option(help="A running Ray cluster: auto, or HOST:PORT; default: this machine alone."),
 ]
 GpusPerTrial = Annotated[
     float | None,
@@ -172,7 +172,7 @@ TimeBudget = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="For the whole command, such as 30m; default: 15m unless --trials is given.",
+        help="Time for the whole command, such as 30m; default: 15m unless --trials is given.",
     ),
 ]
 SamplerOption = Annotated[Sampler, typer.Option(help="What proposes trials.")]
@@ -180,14 +180,14 @@ SchedulerOption = Annotated[Scheduler, typer.Option(help="What stops trials.")]
 Brackets = Annotated[
     int,
     typer.Option(
-        parser=option(positive), metavar="N", help="Of ASHA, each with a later first stop."
+        parser=option(positive), metavar="N", help="ASHA's brackets, each with a later first stop."
     ),
 ]
 Objective = Annotated[
     list[str] | None,
     typer.Option(
         help="Give several times: val_accuracy, and parameters, val_loss or "
-        "seconds_per_image. Optuna then stores no value before a trial's last."
+        "seconds_per_image; of a trial Optuna then stores the last values alone."
     ),
 ]
 Seed = Annotated[
@@ -195,14 +195,14 @@ Seed = Annotated[
     typer.Option(
         parser=option(seed_of),
         metavar="N",
-        help="Of the sampler and the trials. One trial at a time with --trials repeats "
+        help="Seed of the sampler and the trials. One trial at a time with --trials repeats "
         "a study exactly, on a CPU; in parallel only the startup points repeat.",
     ),
 ]
 DiskLimit = Annotated[
     int,
     typer.Option(
-        parser=option(bytes_of), metavar="SIZE", help="For the states of all trials, such as 500MB."
+        parser=option(bytes_of), metavar="SIZE", help="Space for the trials' states, such as 500MB."
     ),
 ]
 MirrorUri = Annotated[
@@ -220,7 +220,7 @@ MoreTime = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="From now on; default: what was left, with --trials no limit.",
+        help="Time from now on; default: what was left, with --trials no limit.",
     ),
 ]
 Baseline = Annotated[
@@ -234,6 +234,6 @@ Honest = Annotated[
 BaselineEpochs = Annotated[
     int | None,
     typer.Option(
-        parser=option(positive), metavar="N", help="Of a baseline; default: as published."
+        parser=option(positive), metavar="N", help="Length of a baseline's; default: as published."
     ),
 ]

@@ -204,7 +204,7 @@ def predict(
 
 def export(
     study: Study,
-    to: Annotated[Format, typer.Option("--format", help="Of the file.")] = Format.onnx,
+    to: Annotated[Format, typer.Option("--format", help="The format of the file.")] = Format.onnx,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write the model of a study, preprocessing included, for programs without hwtune.

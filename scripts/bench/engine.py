@@ -24,7 +24,6 @@ import numpy as np
 from hwtune.config import TrialConfig
 from hwtune.data.splits import Part
 from hwtune.hardware import cpu_flags, hardware
-from hwtune.models import measure_cost
 from hwtune.space import load_space
 from scripts.bench.outcome import in_process, publish, table
 
@@ -37,7 +36,6 @@ MODULE = "scripts.bench.engine"  # this one
 SECONDS = 5.0  # of training that is measured, at least
 WARM_UP = 2.0
 WAYS = ("usual", "hwtune", "hwtune in float32")
-FLOPS_PER_MAC = 2 * 3  # a multiplication, an addition; forward, and twice that backward
 
 
 class Network(NamedTuple):
@@ -188,6 +186,20 @@ def peak() -> float:
     return max(measured(partial(torch.mm, each, each), 1) for each in factors) * 2 * 2048**3
 
 
+def operations(network: Network) -> int:
+    """Return the floating-point operations of a training step, an image, by torch's own count."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from hwtune.models import build_model
+
+    model = build_model(config_of(network), classes=network.classes, side=network.side)
+    two = torch.zeros(2, 1, network.side, network.side)  # one alone has no batch statistics
+    with FlopCounterMode(display=False) as counter:
+        as_written(model)(two).sum().backward()
+    return counter.get_total_flops() // 2
+
+
 def one(network: str, way: str) -> float:
     """Measure one figure in this process."""
     from hwtune.training.device import prepare_process
@@ -234,7 +246,6 @@ def row_of(network: Network, speeds: dict[str, list[float]], peaks: list[float])
 
     What else the machine does changes in minutes: each repetition is compared with itself.
     """
-    macs = measure_cost(config_of(network), classes=network.classes, side=network.side).macs
     usual, ours, plain = (speeds[way] for way in WAYS)
     ratios = sorted(map(truediv, ours, usual))
     return {
@@ -242,7 +253,7 @@ def row_of(network: Network, speeds: dict[str, list[float]], peaks: list[float])
         **{way: statistics.median(speeds[way]) for way in WAYS},
         "ratio": statistics.median(ratios), "ratios": ratios,
         "ratio_float32": statistics.median(map(truediv, plain, usual)), "target": network.target,
-        "share_of_peak": statistics.median(map(truediv, ours, peaks)) * macs * FLOPS_PER_MAC,
+        "share_of_peak": statistics.median(map(truediv, ours, peaks)) * operations(network),
         "target_share": network.share, "repetitions": speeds,
     }  # fmt: skip
 
