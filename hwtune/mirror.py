@@ -17,16 +17,18 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.study_folder import StudyFolder, not_writable
 
+STUDY, RETRAIN = "study.json", "retrain.json"
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
-# A copy's journal is never newer than its epochs, or a trial that is over would lack some, and its
-# epochs never newer than its states, or a resume would train some anew: the journal and then the
-# epochs are read before the states, and sent after them. The rest a resume mends: it forgets epochs
+# A copy's study.json is never newer than the rest, or a study would be complete that lacks its test
+# or its model; its journal never newer than its epochs, or a trial that is over would lack some;
+# its epochs never newer than its states, or a resume would train some anew. They are read in this
+# order, before all others, and sent in the opposite one. The rest a resume mends: it forgets epochs
 # and states of trials that the journal lacks, takes from a state the epochs that the records lack,
-# and trains on from there. First comes what tells whose copy it is.
-READ_FIRST = ("optuna.journal", "epochs.csv")
-ORDER = ("study.json", "checkpoints", *reversed(READ_FIRST))
+# and trains on from there.
+READ_FIRST = (STUDY, "optuna.journal", "epochs.csv")
+RANKS = {"checkpoints": 0, "epochs.csv": 1, "optuna.journal": 2, STUDY: 4}  # 3: any other
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
@@ -121,19 +123,29 @@ class Mirror:
         """Learn what lies at the place already, of this study: it is sent anew, or deleted.
 
         Raises:
-            MirrorError: when another study of this name lies there, or anything else.
+            MirrorError: when another study of this name lies there, a later state of this one, or
+                anything else.
             OSError: when the place cannot be read.
         """
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
         found = [e.path for e in self.system.get_file_info(selector) if e.type == FileType.File]
         names = {str(PurePosixPath(path).relative_to(self.path)) for path in found}
-        if "study.json" in names:
-            with self.system.open_input_stream(f"{self.path}/study.json") as stream:
-                other = json.loads(stream.read())
-            if other.get("started") != self.folder.read_study().get("started"):
+        if STUDY in names:
+            here, there = self.folder.read_study(), self._read(STUDY)
+            if there.get("started") != here.get("started"):
                 raise MirrorError(
                     f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror "
                     "to another place."
+                )
+            tested = self._read(RETRAIN) if RETRAIN in names else {}
+            grown = (
+                (here.get("runs", []), there.get("runs", [])),
+                (self.folder.read_retrain()["test_openings"], tested.get("test_openings", [])),
+            )
+            if any(_times(ours)[: len(theirs)] != _times(theirs) for ours, theirs in grown):
+                raise MirrorError(
+                    f"{self.path} holds a later state of this study, which went on elsewhere; move "
+                    f"{self.folder.path} away, and resume the copy by its URI."
                 )
         elif names:  # which an upload would delete
             raise MirrorError(
@@ -142,6 +154,11 @@ class Mirror:
             )
         self.sent = dict.fromkeys(names, (-1, -1))
         self.adopted = True
+
+    def _read(self, name: str) -> dict[str, Any]:
+        with self.system.open_input_stream(f"{self.path}/{name}") as stream:
+            content: dict[str, Any] = json.loads(stream.read())
+        return content
 
     def request(self) -> None:
         """Ask for an upload soon."""
@@ -160,7 +177,7 @@ class Mirror:
         before = self._names()
         read = {name: self._changed(name) for name in READ_FIRST}
         here = self._names()
-        for name in sorted(here, key=_rank):
+        for name in sorted(here, key=self._rank):
             changed = read[name] if name in read else self._changed(name)
             if changed is None:
                 continue
@@ -177,6 +194,12 @@ class Mirror:
             with suppress(FileNotFoundError):  # someone else deleted it
                 self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
+
+    def _rank(self, name: str) -> tuple[int, str]:
+        """Return the place of a file in the order of uploads; a new copy first says whose it is."""
+        if name == STUDY and STUDY not in self.sent:
+            return -1, name
+        return RANKS.get(name.split("/")[0], 3), name
 
     def _names(self) -> set[str]:
         return {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
@@ -225,7 +248,6 @@ class Mirror:
                     )
 
 
-def _rank(name: str) -> tuple[int, str]:
-    """Return the place of a file in the order of uploads."""
-    first = name.split("/")[0]
-    return (ORDER.index(first) if first in ORDER else len(ORDER), name)
+def _times(entries: list[dict[str, str]]) -> list[str]:
+    """Return when each run was started, or the test set opened."""
+    return [each.get("started") or each["time"] for each in entries]

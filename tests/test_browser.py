@@ -87,11 +87,21 @@ def opened(browser, address, **options):
     page.close()
 
 
+def appears(page, what):
+    """Wait until a page of TensorBoard shows something; it does not ask anew by itself."""
+    for seconds in (8, 8, 8, 15, 30):
+        with suppress(PlaywrightTimeout):
+            what.wait_for(timeout=1000 * seconds)
+            return
+        page.reload()
+    what.wait_for()
+
+
 def test_tensorboard_lists_every_trial_with_its_hyperparameters(browser, addresses, study):
     with opened(browser, addresses["TensorBoard"] + "/#hparams") as page:
         table = page.locator("tf-hparams-table-view")
         for trial in study.read_trials():
-            table.get_by_text(f"{trial.trial:04d}", exact=True).first.wait_for()
+            appears(page, table.get_by_text(f"{trial.trial:04d}", exact=True).first)
         for title in ("batch_size", "filters", "head", "val_accuracy"):
             assert table.get_by_text(title, exact=True).first.is_visible()
         keep_picture("tensorboard", page.screenshot)
@@ -148,12 +158,7 @@ def test_trials_appear_in_every_dashboard_while_a_search_runs(browser, searched)
             see_trial(page, "live", later)
         with opened(browser, found["TensorBoard"] + "/#hparams") as page:
             cell = page.locator("tf-hparams-table-view").get_by_text(f"{later:04d}").first
-            for _ in range(10):  # TensorBoard's page does not ask anew by itself
-                with suppress(PlaywrightTimeout):
-                    cell.wait_for(timeout=8_000)
-                    break
-                page.reload()
-            assert cell.is_visible()
+            appears(page, cell)
         with opened(browser, found["Ray dashboard"]) as page:
             ray = Path(sys.executable).parent / "ray"
             token = subprocess.check_output([ray, "get-auth-token"], text=True).split()[-1]

@@ -124,6 +124,14 @@ def test_each_trial_ended_and_says_why(study):
     assert any(row["state"] == "stopped" for row in trials)
 
 
+def by_accuracy(study):
+    """Return the rows of the trained trials, the best first; fewer parameters decide at last."""
+    return sorted(
+        (row for row in rows(study, "trials.csv") if row["state"] != "failed"),
+        key=lambda r: (-float(r["val_accuracy"]), float(r["val_loss"]), int(r["parameters"])),
+    )
+
+
 def test_a_search_starts_from_the_best_of_an_earlier_one(study):
     results = study[0].parent
     done = run(
@@ -133,9 +141,8 @@ def test_a_search_starts_from_the_best_of_an_earlier_one(study):
     assert done.returncode == 0, done.stderr
     after = results / "next", done
     (origin,) = about(after)["started_from"]
-    best = sorted(rows(study, "trials.csv"), key=lambda row: -float(row["val_accuracy"] or 0))
     assert origin["study"] == "s"
-    assert str(origin["trials"][0]) == best[0]["trial"]
+    assert str(origin["trials"][0]) == by_accuracy(study)[0]["trial"]
     assert f"Starts from s (trials {', '.join(map(str, origin['trials']))})." in done.stdout
     page = (after[0] / "report.html").read_text()
     assert "of s, which searched digits, were tried right after the baselines." in page
@@ -185,18 +192,14 @@ def test_optuna_knows_the_truth(study):
 
 
 def test_the_winner_is_the_best_on_validation(study):
-    trained = [row for row in rows(study, "trials.csv") if row["state"] != "failed"]
-    order = sorted(
-        trained,
-        key=lambda r: (-float(r["val_accuracy"]), float(r["val_loss"]), int(r["parameters"])),
-    )
+    best = by_accuracy(study)[0]
     winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
-    expected = order[0]["baseline"] or f"trial {order[0]['trial']}"
+    expected = best["baseline"] or f"trial {best['trial']}"
     assert winner["name"] == expected
-    epochs = [e for e in rows(study, "epochs.csv") if e["trial"] == order[0]["trial"]]
-    best = max(epochs, key=lambda e: (float(e["val_accuracy"]), -float(e["val_loss"])))
+    epochs = [e for e in rows(study, "epochs.csv") if e["trial"] == best["trial"]]
+    epoch = max(epochs, key=lambda e: (float(e["val_accuracy"]), -float(e["val_loss"])))
     config = trial_config(winner["config"])
-    assert config.epochs == config.retrain_epochs(int(best["epoch"]))
+    assert config.epochs == config.retrain_epochs(int(epoch["epoch"]))
 
 
 def test_the_test_set_was_opened_once_for_each_configuration(study):
@@ -449,12 +452,12 @@ SPACE = replace(SPACE, baselines={"wide": wide, **SPACE.baselines})
 def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_path):
     space = tmp_path / "two_baselines.py"
     space.write_text(TWO_BASELINES)
-    started = time.monotonic()
     words = ["search", space, "--time-budget", "30s", "--epochs", 90, "--name", "s"]
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 90  # a budget of 30 s, and start-up on a busy machine
     study = (tmp_path / "s", done)
+    trained = sum(float(row["seconds"]) for row in rows(study, "epochs.csv"))
+    assert trained < 2 * 30, "two at once, in a budget of 30 s"
     trials = rows(study, "trials.csv")
     assert any("time for the search was over" in row["reason"] for row in trials)
     assert "Left out" in done.stdout
@@ -471,14 +474,14 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
 
 def test_where_the_time_is_short_trials_are(tmp_path):
     space = tmp_path / "long.py"
-    long = 'SPACE = replace(SPACE, fixed={**SPACE.fixed, "epochs": 1000})'
+    long = 'SPACE = replace(SPACE, fixed={**SPACE.fixed, "epochs": 10_000})'
     space.write_text(TWO_BASELINES + long)
     done = run(["search", space, "--time-budget", "1m", "--seeds", 2, "--name", "s"], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)
     epochs = about(study)["budget"]["epochs"]
-    assert 1 <= epochs < 1000
-    assert f"Trials have {epochs} epochs instead of 1000" in done.stdout
+    assert 1 <= epochs < 10_000
+    assert re.search(rf"Trials have {epochs} epochs? instead of 10000\b", done.stdout)
     assert max(int(row["epochs"]) for row in rows(study, "trials.csv")) <= epochs
     (winner,) = json.loads((study[0] / "retrain.json").read_text())["configurations"]
     assert winner["config"]["epochs"] == epochs

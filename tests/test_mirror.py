@@ -1,4 +1,5 @@
 import logging
+import time
 from urllib.request import urlopen
 
 import pytest
@@ -9,8 +10,10 @@ from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
+from hwtune.search.journal import proposed
+from hwtune.search.ledger import COST
 from hwtune.study_folder import StudyFolder
-from scripts.bench.faults import Study
+from scripts.bench.faults import PATIENCE, Study
 from tests.conftest import assert_refused
 
 
@@ -93,6 +96,28 @@ def test_another_study_of_the_name_is_not_written_over(place, folder, tmp_path):
     assert again.read_study()["started"] == "2026-01-01T00:00:00Z"
 
 
+def test_a_copy_that_went_on_elsewhere_is_not_written_over(place, folder, tmp_path):
+    """By what it was made from: neither its runs nor its openings of the test set are lost."""
+    uri, query = place
+    about = {**folder.read_study(), "started": "2026-01-01T00:00:00Z"}
+    folder.write_study({**about, "runs": [{"started": "2026-01-01T00:00:00Z"}]})
+    Mirror(folder, uri + query, tell=print).upload()
+    elsewhere = fetch(f"{uri}/s{query}", tmp_path / "there")
+    later = Mirror(elsewhere, uri + query, tell=print)
+    later.adopt()  # which is as new as the copy
+    opening = {"time": "2026-01-01T01:00:00Z", "configuration": "a"}
+    elsewhere.write_retrain({"configurations": [], "test_openings": [opening]})
+    later.upload()
+    with pytest.raises(MirrorError, match="holds a later state .* resume the copy by its URI"):
+        Mirror(folder, uri + query, tell=print).adopt()
+    runs = [*elsewhere.read_study()["runs"], {"started": "2026-01-01T02:00:00Z"}]
+    elsewhere.write_study({**elsewhere.read_study(), "runs": runs})
+    (elsewhere.path / "retrain.json").unlink()
+    later.upload()
+    with pytest.raises(MirrorError, match="holds a later state"):
+        Mirror(folder, uri + query, tell=print).upload()
+
+
 def test_files_of_somebody_else_are_left_alone(place, folder):
     uri, query = place
     system, path = open_uri(uri + query)
@@ -136,11 +161,20 @@ def test_a_file_on_a_shared_disk_is_never_seen_half_written(folder, tmp_path):
     assert not list(copy.rglob("*.part"))
 
 
-def test_the_states_are_sent_before_the_epochs_and_the_epochs_before_the_journal(folder):
+def test_the_states_are_sent_first_then_epochs_and_journal_and_what_a_study_says_last(folder):
+    """But in a new copy, which must say whose it is."""
     mirror = Mirror(folder, folder.path.as_uri() + "-copy", tell=print)
     mirror.upload()
-    order = ["study.json", "checkpoints/0.pt", "epochs.csv", "optuna.journal"]
-    assert list(mirror.sent)[:4] == order
+    order = ["study.json", "checkpoints/0.pt", "epochs.csv", "optuna.journal", "space.py"]
+    assert list(mirror.sent)[:5] == order
+    copy = StudyFolder(folder.path.with_name("s-copy") / "s")
+    (copy.path / "space.py").unlink()
+    (copy.path / "space.py" / "in the way").mkdir(parents=True)
+    (folder.path / "space.py").write_text("SPACE = 2\n")
+    folder.write_study({**folder.read_study(), "status": "complete"})
+    with pytest.raises(OSError, match="space.py"):
+        mirror.upload()
+    assert "status" not in copy.read_study()
 
 
 def test_a_copys_journal_is_never_newer_than_its_epochs(folder, tmp_path):
@@ -213,27 +247,41 @@ def test_fetching_refuses_what_is_there_and_what_is_no_study(folder, tmp_path):
         fetch(folder.path.as_uri(), tmp_path / "there")
 
 
+def over(system, trials):
+    """Return whether a mirrored table of trials has one that is over."""
+    if system.get_file_info(trials).type == FileType.NotFound:
+        return False
+    with system.open_input_stream(trials) as file:
+        return b",complete," in file.read()
+
+
 @pytest.mark.cluster
 def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_path, hwtune):
     uri, query = place
     first = Study(
-        tmp_path / "a", "--mirror", uri + query, "--epochs", 30, "--scheduler", "none", trials=4
+        tmp_path / "a", "--mirror", uri + query, "--epochs", 60, "--scheduler", "none", trials=4
     )
     process = first.start()
-    first.wait(process, 70)  # two trials are over and mirrored
+    first.wait(process, 60)
+    system, path = open_uri(uri + query)
+    until = time.monotonic() + PATIENCE
+    while not over(system, f"{path}/s/trials.csv"):
+        assert process.poll() is None
+        assert time.monotonic() < until
     process.kill()
     process.communicate()
     there = fetch(f"{uri}/s{query}", tmp_path / "there")
-    assert any(trial.state == "complete" for trial in there.read_trials())
-    mirrored = {(e.trial, e.epoch): e for e in there.read_epochs()}
+    there.repair()
+    begun = {trial.number for trial in proposed(there) if COST in trial.user_attrs}
+    mirrored = {(e.trial, e.epoch): e for e in there.read_epochs() if e.trial in begun}
     second = Study(tmp_path / "b", trials=4)
     second.search = [*second.search[:3], "resume", f"{uri}/s{query}"]
     second.finish()
     outcome = second.outcome("", "")
     assert outcome.trials == 4
     assert outcome.repeated == 0
-    assert len(second.epochs()) == 120
+    assert len(second.epochs()) == 240
     now = {(e.trial, e.epoch): e for e in StudyFolder(tmp_path / "b" / "s").read_epochs()}
-    assert len(mirrored) >= 30
+    assert len(mirrored) >= 60
     assert {key: now[key] for key in mirrored} == mirrored, "seconds included: not trained anew"
     assert_refused(hwtune("search", "digits_cnn", "--mirror", "nowhere://x"), "nowhere://x")

@@ -36,7 +36,9 @@ def test_a_search_on_slurm_that_is_cancelled_goes_on_and_loses_nothing(tmp_path)
         assert cluster.state(second) == "COMPLETED 0:0", log
     assert "trials at once" in log
     assert study.read_study()["status"] == "complete"
-    assert [run["status"] for run in study.read_study()["runs"]] == ["killed", "complete"]
+    first_run, second_run = (run["status"] for run in study.read_study()["runs"])
+    assert first_run in ("killed", "interrupted"), "whether Ray or the driver ended first"
+    assert second_run == "complete"
     epochs = study.read_epochs()
     assert set(known) <= set(epochs)
     trials = study.read_trials()

@@ -94,7 +94,7 @@ def photograph(page):
 
 
 def test_the_display_shows_what_runs_and_what_is_best(tmp_path):
-    frames, raw, last = seen(tmp_path, *SEARCH, "--trials", "6")
+    frames, raw, last = seen(tmp_path, *SEARCH, "--trials", "6", "--scheduler", "none")
     live = [frame for frame in frames if "searching" in frame]
     assert any(re.search(r"trial \d+ .* [1-9] of 9 .*%.*[▁▂▃▄▅▆▇█]", frame) for frame in live)
     assert any("best so far" in frame and "complete" in frame for frame in live)

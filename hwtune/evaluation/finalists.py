@@ -71,6 +71,15 @@ def judge(
     return order
 
 
+def as_judged(
+    candidates: Sequence[Candidate], judged: Sequence[dict[str, Any]], folds: int
+) -> list[Candidate] | None:
+    """Return the candidates in the order of `retrain.json`, None where it judged others."""
+    named = {each.name: each for each in candidates}
+    known = [each["name"] for each in judged if len(each["per_fold"]) == folds]
+    return [named[name] for name in known] if sorted(known) == sorted(named) else None
+
+
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
     """Raise OptionError when there are fewer images of a class, or fewer writers, than folds."""
     pool = split_indices(dataset, spec).outside_test

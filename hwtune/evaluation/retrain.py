@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +25,14 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model, saved_config
-from hwtune.files import beside, counted, now
+from hwtune.files import beside, counted, now, write_atomic
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
 from hwtune.statistics import independent_images, wilson_interval
 from hwtune.study_folder import StudyFolder
+
+BEGAN = "began.json"  # beside the states of a retraining: its command, and the openings before it
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def retrain(
     slots: Slots,
     join_validation: bool = True,
     again: bool = False,
+    opened: Callable[[], None] = lambda: None,
     command: str,
     console: Console,
 ) -> list[dict[str, Any]]:
@@ -72,7 +76,8 @@ def retrain(
             them, too.
         again: whether what is recorded with the same configuration and these seeds, or more, is
             trained and tested once more; otherwise its record stands, and its test images stay
-            closed.
+            closed. What the same command had tested before it was cut off stays so, too.
+        opened: called when an opening of the test set is on disk.
 
     Raises:
         HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
@@ -87,7 +92,10 @@ def retrain(
         validation = slice(count, None) if watches else None
         return Job(title, each.config, seed, data, slice(count), validation)
 
-    kept = {} if again else tested_already(candidates, folder, seeds)
+    kept = tested_already(candidates, folder, seeds)
+    if again:
+        since = tested_by(command, folder)
+        kept = {index: entry for index, entry in kept.items() if entry["name"] in since}
     for entry in kept.values():
         console.print(f"{entry['name']} is retrained and tested already; its record stands.")
     jobs = {
@@ -126,6 +134,7 @@ def retrain(
         opening = {"time": now(), "command": command, "configuration": each.name}
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
+        opened()
         part, images = open_test(dataset, spec)
         weights = [net.weights for net in own.values()]
         read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
@@ -167,6 +176,18 @@ def tested_already(
         and set(seeds) <= set(entry["seeds"])
         and (index > 0 or (place == 0 and entry["config"] == model))
     }
+
+
+def tested_by(command: str, folder: StudyFolder) -> set[str]:
+    """Return what a retraining has tested since it began, if it was cut off and left its states."""
+    openings, noted = folder.read_retrain()["test_openings"], folder.retraining / BEGAN
+    with suppress(FileNotFoundError):
+        began = json.loads(noted.read_text(encoding="utf-8"))
+        if began["command"] == command:
+            return {each["configuration"] for each in openings[began["openings"] :]}
+    folder.retraining.mkdir(exist_ok=True)
+    write_atomic(noted, json.dumps({"command": command, "openings": len(openings)}))
+    return set()
 
 
 def show(

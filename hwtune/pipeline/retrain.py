@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from hwtune.cluster import Slots
 from hwtune.data.images import Dataset
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
-from hwtune.evaluation.finalists import check_folds, judge
+from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import candidate, retrain
 from hwtune.files import counted
 from hwtune.pipeline.reporting import reported
@@ -91,7 +91,10 @@ def retrain_study(
             changed()
             slots = planned_slots(place, about)
             data = ray.put(search_split(dataset, split_of(about)))
-            retrain_best(folder, about, dataset, data, slots, retraining, command, again=True)
+            retrain_best(
+                folder, about, dataset, data, slots, retraining, command, changed=changed,
+                again=True,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -112,12 +115,15 @@ def retrain_best(
     slots: Slots,
     retraining: Retraining,
     command: Command,
+    *,
+    changed: Callable[[], None],
     again: bool = False,
 ) -> None:
     """Choose among the finalists, retrain and test the best, and the baselines if asked.
 
     Args:
         data: the `SearchSplit` of the study, in Ray's object store.
+        changed: called when an opening of the test set was recorded.
         again: whether what was tested before is trained and tested once more.
     """
     space, split, console = space_from_json(about["space"]), split_of(about), command.console
@@ -126,16 +132,20 @@ def retrain_best(
         for trial in once_each(ranked(folder.read_trials()))
     }
     order, chosen_by = list(tried), "on validation"
-    record = folder.read_retrain()
-    if record.pop("finalists", None):
+    record, folds = folder.read_retrain(), retraining.folds
+    count = min(retraining.finalists, len(order))
+    judged = None if again else as_judged(order[:count], record.get("finalists", []), folds)
+    if judged is None and record.pop("finalists", None):
         folder.write_retrain(record)  # of an earlier choice
-    if (count := min(retraining.finalists, len(order))) > 1:
+    if count > 1:
         chosen_by = "by cross-validation"
-        console.print(f"Judging the {count} best by {retraining.folds}-fold cross-validation.")
-        order[:count] = judge(
-            order[:count], dataset, split, data, folder, folds=retraining.folds, slots=slots,
-            console=console,
-        )  # fmt: skip
+        if judged is None:
+            console.print(f"Judging the {count} best by {folds}-fold cross-validation.")
+            judged = judge(
+                order[:count], dataset, split, data, folder, folds=folds, slots=slots,
+                console=console,
+            )  # fmt: skip
+        order[:count] = judged
     if retraining.top > len(order):
         console.print(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     chosen = order[: retraining.top]
@@ -148,7 +158,7 @@ def retrain_best(
     )
     entries = retrain(
         chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,
-        again=again, command=command.text, console=console,
+        again=again, opened=changed, command=command.text, console=console,
     )  # fmt: skip
     record = folder.read_retrain()
     record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more

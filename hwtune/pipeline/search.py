@@ -209,7 +209,7 @@ def run(
         introduce(folder, about, dashboard, command)
         if searching:
             searching.run(slots, changed)
-        retrain_best(folder, about, dataset, data, slots, retraining, command)
+        retrain_best(folder, about, dataset, data, slots, retraining, command, changed=changed)
 
 
 def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, command: Command) -> None:

@@ -271,6 +271,7 @@ def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
             started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
             run["seconds"] = max(0.0, round(folder.last_progress() - started, 1))
             run["status"] = "killed"
+            about["status"] = "interrupted"
 
 
 def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:

@@ -52,7 +52,7 @@ class Interrupts:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupts]:
-    """Catch SIGINT and SIGTERM inside the block, in the main thread."""
+    """Catch SIGINT and SIGTERM inside the block, in the main thread; one unheard ends the block."""
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
@@ -64,3 +64,4 @@ def interruptible() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    interrupts.check()

@@ -32,7 +32,7 @@ class Ledger:
         self.rejected: set[int] = set()  # never trained, and no part of a budget
         self.known: set[int] = set()  # baselines and starts, which no rule stops
         self.live: dict[int, TrialRecord] = {}
-        self.leader: TrialRecord | None = None
+        self.best: TrialRecord | None = None
         self._quiet_until = 0.0
         self._put_off = False
 
@@ -45,13 +45,6 @@ class Ledger:
     def running(self) -> list[TrialRecord]:
         """Return the trials that are not over."""
         return list(self.live.values())
-
-    @property
-    def best(self) -> TrialRecord | None:
-        """Return the leader of the study so far."""
-        if self.leader is not None and self.leader.state == "failed":
-            self.leader = next(iter(ranked(self.trials.values())), None)
-        return self.leader
 
     def start(
         self, number: int, config: Hyperparameters, *, baseline: str, start: bool, cost: Cost
@@ -86,6 +79,8 @@ class Ledger:
         """End a trial as complete, stopped or failed."""
         record = self.trials[number]
         record.state, record.reason = state, reason  # type: ignore[assignment]
+        if state == "failed" and record is self.best:
+            self.best = next(iter(ranked(self.trials.values())), None)
         self.live.pop(number, None)
         self.folder.log(number, f"{state} {reason}".rstrip())
         self.write()
@@ -134,8 +129,8 @@ class Ledger:
     def _count(self, epoch: EpochRecord) -> None:
         record = self.trials[epoch.trial]
         record.add(epoch)
-        candidates = [t for t in (self.leader, record) if t is not None]
-        self.leader = next(iter(ranked(candidates)), None)
+        candidates = [t for t in (self.best, record) if t is not None]
+        self.best = next(iter(ranked(candidates)), None)
 
 
 def refused(trial: FrozenTrial) -> bool:

@@ -99,11 +99,12 @@ class StudyCallback(TrialProgressCallback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Log why a trial broke for good; the searcher was told that it did."""
+        """Log what broke a trial that Ray gives up; the searcher was told that it does."""
         number, ledger = trial.config["trial"], self.searcher.ledger
         for line in error_of(trial):
             ledger.folder.log(number, line)
-        self._ended(trial)
+        if number not in ledger.live:  # nor is it handed out again
+            self._ended(trial)
 
     def _still_running(self) -> None:
         words = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ class EarlyStopping(FIFOScheduler):
 
     Attributes:
         reasons: why each stopped trial was stopped, or broke for good, by trial.
+        broke: how often each trial broke.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class EarlyStopping(FIFOScheduler):
         self.rule, self.scores, self.over, self.recorded = rule, scores, over, recorded
         self.decided = decided or {}
         self.reasons: dict[int, str] = {}
+        self.broke: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its scheduler; what this one holds stays in this process."""
@@ -69,10 +72,11 @@ class EarlyStopping(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note what a trial raised last; nothing where its process died without a word.
 
-        Ray asks at each of its tries.
+        Ray asks when it tries a trial again and when it gives up.
         """
         forget_ended(tune_controller, but=trial)
         number, lines = trial.config["trial"], error_of(trial)
+        self.broke[number] += 1
         self.reasons.pop(number, None)
         for line in reversed(lines):
             if line.startswith(ONE_TRY):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.errors import SpaceError
+from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
@@ -63,12 +64,14 @@ class OptunaSearcher(Searcher):
         finished: returns whether no further trial should start.
         reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
             scheduler.
+        broke: how often each trial broke, filled by the scheduler.
         gpu_slots: how many trials may ask for a GPU at once.
 
     Attributes:
         check: called before each proposal; raises where the user wants the search to end.
-        barren, exhausted: whether it finished because too many points in a row cannot be trained,
-            or because there is none that was not proposed.
+        ended: whether it has finished, and proposes nothing any more.
+        barren, exhausted: whether because too many points in a row cannot be trained, or because
+            there is none that was not proposed.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class OptunaSearcher(Searcher):
         too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         reasons: dict[int, str],
+        broke: Mapping[int, int],
         gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
@@ -92,9 +96,9 @@ class OptunaSearcher(Searcher):
         self.seed, self.sampler = seed, sampler
         self.measure, self.finished = measure, finished
         self.too_large, self.too_slow = too_large, too_slow
-        self.reasons, self.gpu_slots = reasons, gpu_slots
+        self.reasons, self.broke, self.gpu_slots = reasons, broke, gpu_slots
         self.check: Callable[[], None] = lambda: None
-        self.barren = self.exhausted = False
+        self.barren = self.exhausted = self.ended = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
@@ -154,6 +158,7 @@ class OptunaSearcher(Searcher):
                 self.on_gpu.add(trial_id)
             return {**config, "gpu": gpu}
         self.barren = rejected == MAX_REJECTED_IN_A_ROW
+        self.ended = True
         return Searcher.FINISHED
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
@@ -248,10 +253,18 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how the trial ended."""
+        """Tell Optuna how the trial ended; one that Ray gives up too early is handed out again.
+
+        Ray tries a broken trial again, but not one whose process, that of an earlier trial, was
+        dead before the trial began in it.
+        """
         trial = self.asked.pop(trial_id, None)
         self.on_gpu.discard(trial_id)
         if trial is None:
+            return
+        broke = self.broke[trial.number] if error else 0
+        if error and broke <= MAX_LOST and not self.ended:
+            self.left_running.append(self.study._storage.get_trial(trial._trial_id))
             return
         result, record = result or {}, self.ledger.trials[trial.number]
         if result.get("diverged"):
@@ -259,9 +272,9 @@ class OptunaSearcher(Searcher):
                 trial, TrialState.PRUNED, "failed", result["failed"], violates=("diverged", 1.0)
             )
         elif error or result.get("failed"):
-            lost = f"the trial's process was lost {MAX_LOST + 1} times"
+            lost = f"the trial's process was lost {counted(broke, 'time')}"
             if raised := self.reasons.get(trial.number):
-                lost = f"it broke {MAX_LOST + 1} times, at last with {raised}"
+                lost = f"it broke {counted(broke, 'time')}, at last with {raised}"
             reason = result.get("failed") or lost
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):

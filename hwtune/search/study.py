@@ -116,6 +116,7 @@ def run_search(
         too_slow=pace.too_slow,
         finished=pace.finished,
         reasons=stopping.reasons,
+        broke=stopping.broke,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
     retention = retained(folder, ledger, limit=settings.disk_limit)

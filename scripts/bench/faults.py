@@ -30,6 +30,7 @@ from scripts.bench.bare_search import bare_search
 from scripts.bench.faulty import FLAG, FaultyRunner
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE_AT_A_TIME = ("--parallel", 1, "--sampler", "random", "--epochs", 4)  # repeats exactly
 PATIENCE = 240.0  # seconds until a study that shows no progress counts as stuck
 Epochs = dict[tuple[int, int], tuple[str, ...]]
 
@@ -169,33 +170,33 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> str:
 
 def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
     """Kill the driver at random moments: half of them early, half while it records."""
-    rng = random.Random(seed)
-    options = ("--parallel", 1, "--sampler", "random", "--epochs", 4)
-    study = Study(results, *options, trials=20)
-    killed = 0
+    rng, begins = random.Random(seed), 12.0
+    study = Study(results, *ONE_AT_A_TIME, trials=30)
     for index in range(times):
+        started = time.monotonic()
         process = study.start()
         if index % 2:
-            study.wait(process, rng.randint(1, 3))
+            study.wait(process, 1)
+            begins = time.monotonic() - started
+            study.wait(process, rng.randint(0, 2))
             time.sleep(rng.uniform(0, 0.3))
-        else:
-            time.sleep(rng.uniform(0.5, 12))
-        killed += process.poll() is None
+        else:  # before the first epoch
+            time.sleep(rng.uniform(0.05, 1) * begins)
         output = kill(process)
-        if process.returncode not in (0, -signal.SIGKILL):
+        if process.returncode != -signal.SIGKILL:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         study.look()
     study.finish()
     calm = undisturbed(results.with_name("calm")).epochs()
     study.look()
     study.lost += lost(calm, study.before)
-    done = f"{killed} times at random moments, then resume; compared with an undisturbed run"
+    done = f"{times} times at random moments, then resume; compared with an undisturbed run"
     return study.outcome("SIGKILL of the driver", done)
 
 
 def undisturbed(results: Path) -> Study:
     """Run the study of `driver_killed` without any fault."""
-    study = Study(results, "--parallel", 1, "--sampler", "random", "--epochs", 4, trials=20)
+    study = Study(results, *ONE_AT_A_TIME, trials=30)
     study.finish()
     return study
 
@@ -348,7 +349,7 @@ def large_interrupted(results: Path, *, trials: int = 1000) -> tuple[Outcome, fl
 
 
 def interrupt(study: Study, number: int, done: str, *, after: int) -> tuple[Outcome, float]:
-    """Interrupt a study with a signal after so many epochs, then go on."""
+    """Interrupt a study with a signal after so many epochs, then go on; return the seconds, too."""
     process = study.start()
     study.wait(process, after)
     began = time.monotonic()

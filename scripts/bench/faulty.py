@@ -25,6 +25,16 @@ class FaultyRunner(TrialRunner):
         return FaultyWorker(data, store)
 
 
+class DyingRunner(TrialRunner):
+    """Trains like any runner, but its process dies once between two trials."""
+
+    def reset(self, *args: Any, **options: Any) -> bool:
+        """Take the next trial, unless it is the first time."""
+        if first_time(".between"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(*args, **options)
+
+
 class FaultyWorker(Worker):
     """Trains like any worker, but in the second epoch some trials fail."""
 
@@ -47,10 +57,10 @@ class FaultyWorker(Worker):
         return super().train_epoch()
 
 
-def first_time() -> bool:
+def first_time(what: str = "") -> bool:
     """Return True once."""
     try:
-        Path(os.environ[FLAG]).touch(exist_ok=False)
+        Path(os.environ[FLAG] + what).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

@@ -9,7 +9,7 @@ from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
-from hwtune.evaluation.finalists import check_folds, fold_positions, judge
+from hwtune.evaluation.finalists import as_judged, check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
 from hwtune.results import create_study
 
@@ -45,6 +45,16 @@ def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
     check_folds(strokes, SplitSpec(kind="writer"), 90)
     with pytest.raises(OptionError, match="--folds 500 .* images of a class"):
         check_folds(digits, SplitSpec(), 500)
+
+
+def test_what_was_judged_stands_for_the_same_finalists_and_folds():
+    two = [Candidate(name, "", TrialConfig()) for name in ("trial 1", "trial 2")]
+    judged = [{"name": name, "per_fold": [0.9, 0.8]} for name in ("trial 2", "trial 1")]
+    assert as_judged(two, judged, 2) == two[::-1]
+    assert as_judged(two, judged, 3) is None
+    assert as_judged([*two, Candidate("trial 3", "", TrialConfig())], judged, 2) is None
+    assert as_judged(two[:1], judged, 2) is None
+    assert as_judged(two, [], 2) is None
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import re
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,13 +64,15 @@ def test_bars_in_a_terminal_and_lines_elsewhere_say_how_far_trainings_are(monkey
 def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, console):
     folder, config = create_study(tmp_path, None, "s"), TrialConfig(filters="4", epochs=1)
     two = [Candidate(name, "", replace(config, lr=lr)) for name, lr in (("a", 1e-3), ("b", 1e-4))]
+    told = []
     with cluster.started(cpus=2):
         data = ray.put(search_split(digits, SplitSpec()))
 
         def opened(candidates, seeds=(0,), **more):
             entries = retrain(
                 candidates, digits, SplitSpec(), data, folder, seeds=list(seeds),
-                slots=cluster.plan_slots(2), command="test", console=console, **more,
+                slots=cluster.plan_slots(2), command="test", console=console,
+                opened=lambda: told.append(len(folder.read_retrain()["test_openings"])), **more,
             )  # fmt: skip
             assert [each["name"] for each in entries] == [each.name for each in candidates]
             record = folder.read_retrain()
@@ -82,13 +86,18 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
         assert not folder.retraining.exists()
         assert "b is retrained and tested already" in console.file.getvalue()
         assert opened(two, again=True) == ["a", "b", "a", "b"]
-        assert opened(two[::-1])[4:] == ["b"], "the first, since model/ is another's"
+        folder.retraining.mkdir()
+        began = {"command": "test", "openings": 3}  # and was cut off after it had tested b
+        (folder.retraining / "began.json").write_text(json.dumps(began))
+        assert opened(two, again=True)[4:] == ["a"], "b was tested by the same command"
+        assert opened(two[::-1])[5:] == ["b"], "the first, since model/ is another's"
         longer = [replace(two[0], config=replace(config, epochs=2))]
-        assert opened(longer)[5:] == ["a"]
+        assert opened(longer)[6:] == ["a"]
         (folder.model / "model.json").unlink()
-        assert opened(longer)[6:] == ["a"], "its model is gone"
-        assert opened(longer, seeds=(0, 1))[7:] == ["a"]
-        assert opened(longer)[8:] == [], "two seeds tell more than the one that is asked for"
+        assert opened(longer)[7:] == ["a"], "its model is gone"
+        assert opened(longer, seeds=(0, 1))[8:] == ["a"]
+        assert opened(longer)[9:] == [], "two seeds tell more than the one that is asked for"
+    assert told == list(range(1, 10)), "each opening, once it is on disk"
 
 
 def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
@@ -199,13 +208,14 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         while not list(tmp_path.glob("*.pt")):
             time.sleep(0.1)
         for process in descendants(os.getpid()):
-            if "ray::_train" in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
-                killed.append(process)
-                os.kill(process, signal.SIGKILL)
+            with suppress(OSError):  # one that has ended meanwhile
+                if "ray::_train" in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
 
     killed = []
     with cluster.started(cpus=1):
-        killer = threading.Thread(target=kill_it)
+        killer = threading.Thread(target=kill_it, daemon=True)
         killer.start()
         job = Job("a", config, 0, ray.put(split), slice(None))
         ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)

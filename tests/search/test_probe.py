@@ -21,7 +21,8 @@ SPACE = SearchSpace(
 )
 
 
-def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits):
+def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits, monkeypatch):
+    monkeypatch.setattr("hwtune.search.probe.PATIENCE", 600.0)  # after which it says that it waits
     cost, said = CostModel(), []
     with cluster.started(cpus=2):
         data = ray.put(search_split(digits, SplitSpec()))

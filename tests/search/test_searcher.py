@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from dataclasses import replace
 
 import optuna
@@ -46,7 +47,7 @@ class Bridge:
         self.ledger = Ledger(self.folder, space.search)
         self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
         enqueue_known_points(self.study, space, left_out)
-        self.reasons = {}
+        self.reasons, self.broke = {}, Counter()
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
             sampler=lambda trial, hidden: make_sampler(
@@ -57,6 +58,7 @@ class Bridge:
             too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
             reasons=self.reasons,
+            broke=self.broke,
         )  # fmt: skip
 
     def begin(self, trial_id="t"):
@@ -67,7 +69,8 @@ class Bridge:
     def epoch(self, number, accuracy):
         self.searcher.record("t", EpochRecord(self.number, number, 0.1, 0.2, accuracy, 0.1, 1.0))
 
-    def end(self, error=False, **result):
+    def end(self, error=False, broke=4, **result):
+        self.broke[self.number] = broke * error
         self.searcher.on_trial_complete("t", result, error)
         return self.study.trials[self.number]
 
@@ -120,6 +123,23 @@ def test_a_lost_process_is_a_failure(bridge):
     bridge.end(error=True)
     reason = bridge.ledger.trials[bridge.number].reason
     assert reason == "it broke 4 times, at last with RuntimeError: out of memory"
+
+
+def test_a_trial_that_ray_gives_up_too_early_is_handed_out_again(bridge):
+    first = bridge.begin()
+    bridge.epoch(1, 0.5)
+    assert bridge.end(error=True, broke=2).state == TrialState.RUNNING
+    assert bridge.begin("again") == first
+    bridge.searcher.on_trial_complete("again", {"full_length": True})
+    assert bridge.study.trials[first["trial"]].state == TrialState.COMPLETE
+
+
+def test_after_the_last_proposal_nothing_is_handed_out_again(tmp_path):
+    bridge = Bridge(tmp_path, limit=1)
+    number = bridge.begin()["trial"]
+    assert bridge.searcher.suggest("u") == Searcher.FINISHED
+    assert bridge.end(error=True, broke=1).state == TrialState.FAIL
+    assert bridge.ledger.trials[number].reason == "the trial's process was lost 1 time"
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
