@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from hwtune.distributions import contains
+from hwtune.models import measure_cost
 from hwtune.pipeline.warm_start import BEST
 from hwtune.space import load_space
-from scripts.bench import breakdown, gpu, memory, scale, speedrun, throughput, wide_curves
+from scripts.bench import breakdown, engine, gpu, memory, scale, speedrun, throughput, wide_curves
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
 from scripts.bench.outcome import RESULTS, in_process
 from scripts.bench.peers import __main__ as peers
@@ -165,6 +166,13 @@ def test_the_cost_of_a_trial_is_measured_on_three_nodes(monkeypatch):
     assert [line["trials"] for line in lines] == ["0 to 6", "6 to 12", "12 to 18", "18 to 24"]
     assert all(line["overhead_ms"] > 0 and line["sampler_ms"] > 0 for line in lines)
     assert (end["trials"], end["overhead_ms"] > 0) == ("the end", True)
+
+
+def test_operations_are_those_of_a_step_without_the_gradient_of_the_images():
+    network = next(each for each in engine.NETWORKS if each.baseline == "ahed9x_64")
+    macs = measure_cost(engine.config_of(network), classes=10, side=28).macs
+    first = 26 * 26 * 32 * 9
+    assert engine.operations(network) == 2 * (3 * macs - first)
 
 
 def test_the_speedrun_trains_a_baseline_and_tells_its_share():
