@@ -15,20 +15,22 @@ from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.errors import MirrorError, OptionError, StudyError
+from hwtune.files import dump
 from hwtune.study_folder import StudyFolder, not_writable
 
 STUDY, RETRAIN = "study.json", "retrain.json"
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
-# A copy's study.json is never newer than the rest, or a study would be complete that lacks its test
-# or its model; its journal never newer than its epochs, or a trial that is over would lack some;
-# its epochs never newer than its states, or a resume would train some anew. They are read in this
-# order, before all others, and sent in the opposite one. The rest a resume mends: it forgets epochs
-# and states of trials that the journal lacks, takes from a state the epochs that the records lack,
-# and trains on from there.
+# A copy's epochs are never newer than its states, or a resume would train some anew; its journal
+# never newer than its epochs, or a trial that is over would lack some; its study.json never newer
+# than the rest, or a study would be complete that lacks its test or its model. They are sent in
+# this order, study.json last of all, and read in the opposite one. The rest a resume mends: it
+# forgets epochs and states of trials that the journal lacks, takes from a state the epochs that the
+# records lack, and trains on from there.
+SENT_FIRST = ("checkpoints", "epochs.csv", "optuna.journal")
 READ_FIRST = (STUDY, "optuna.journal", "epochs.csv")
-RANKS = {"checkpoints": 0, "epochs.csv": 1, "optuna.journal": 2, STUDY: 4}  # 3: any other
+UNKNOWN = (-1, -1)  # the size and the time of change of what lay there before
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
@@ -137,12 +139,11 @@ class Mirror:
                     f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror "
                     "to another place."
                 )
-            tested = self._read(RETRAIN) if RETRAIN in names else {}
-            grown = (
-                (here.get("runs", []), there.get("runs", [])),
-                (self.folder.read_retrain()["test_openings"], tested.get("test_openings", [])),
-            )
-            if any(_times(ours)[: len(theirs)] != _times(theirs) for ours, theirs in grown):
+            tested = self._read(RETRAIN) if RETRAIN in names else {"test_openings": []}
+            if not (
+                _goes_on(here, there, "runs", "started")
+                and _goes_on(self.folder.read_retrain(), tested, "test_openings", "time")
+            ):
                 raise MirrorError(
                     f"{self.path} holds a later state of this study, which went on elsewhere; move "
                     f"{self.folder.path} away, and resume the copy by its URI."
@@ -152,7 +153,7 @@ class Mirror:
                 f"{self.path} holds files that are of no study ({min(names)}, for one); give "
                 "--name, or mirror to another place."
             )
-        self.sent = dict.fromkeys(names, (-1, -1))
+        self.sent = dict.fromkeys(names, UNKNOWN)
         self.adopted = True
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -174,32 +175,31 @@ class Mirror:
         """
         if not self.adopted:
             self.adopt()
+        if self.sent.get(STUDY, UNKNOWN) == UNKNOWN:  # first whose copy it is, and of which run
+            about = {**self.folder.read_study(), "status": "running"}
+            about.pop("search_seconds", None)
+            self._send(STUDY, dump(about).encode())
         before = self._names()
         read = {name: self._changed(name) for name in READ_FIRST}
         here = self._names()
-        for name in sorted(here, key=self._rank):
-            changed = read[name] if name in read else self._changed(name)
-            if changed is None:
-                continue
-            content, stamp = changed
-            target = f"{self.path}/{name}"
-            self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
-            on_disk = self.system.type_name == "local"  # an object appears whole by itself
-            with self.system.open_output_stream(target + PART * on_disk) as stream:
-                stream.write(content)
-            if on_disk:
-                self.system.move(target + PART, target)
-            self.sent[name] = stamp
+        for name in sorted(here, key=_rank):
+            if changed := read[name] if name in read else self._changed(name):
+                content, stamp = changed
+                self._send(name, content)
+                self.sent[name] = stamp
         for name in self.sent.keys() - before - here:  # gone before the journal was read
             with suppress(FileNotFoundError):  # someone else deleted it
                 self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
 
-    def _rank(self, name: str) -> tuple[int, str]:
-        """Return the place of a file in the order of uploads; a new copy first says whose it is."""
-        if name == STUDY and STUDY not in self.sent:
-            return -1, name
-        return RANKS.get(name.split("/")[0], 3), name
+    def _send(self, name: str, content: bytes) -> None:
+        target = f"{self.path}/{name}"
+        self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
+        on_disk = self.system.type_name == "local"  # an object appears whole by itself
+        with self.system.open_output_stream(target + PART * on_disk) as stream:
+            stream.write(content)
+        if on_disk:
+            self.system.move(target + PART, target)
 
     def _names(self) -> set[str]:
         return {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
@@ -248,6 +248,14 @@ class Mirror:
                     )
 
 
-def _times(entries: list[dict[str, str]]) -> list[str]:
-    """Return when each run was started, or the test set opened."""
-    return [each.get("started") or each["time"] for each in entries]
+def _goes_on(later: dict[str, Any], earlier: dict[str, Any], what: str, when: str) -> bool:
+    """Return whether a list of what happened when begins with an earlier one."""
+    times = [[each[when] for each in content.get(what, [])] for content in (later, earlier)]
+    return times[0][: len(times[1])] == times[1]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Return the place of a file in the order of uploads."""
+    first = name.split("/")[0]
+    places = len(SENT_FIRST)
+    return SENT_FIRST.index(first) if first in SENT_FIRST else places + (name == STUDY), name

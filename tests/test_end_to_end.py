@@ -452,7 +452,18 @@ SPACE = replace(SPACE, baselines={"wide": wide, **SPACE.baselines})
 def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_path):
     space = tmp_path / "two_baselines.py"
     space.write_text(TWO_BASELINES)
-    words = ["search", space, "--time-budget", "30s", "--epochs", 90, "--name", "s"]
+    words = [
+        "search",
+        space,
+        "--time-budget",
+        "30s",
+        "--epochs",
+        90,
+        "--parallel",
+        2,
+        "--name",
+        "s",
+    ]
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)

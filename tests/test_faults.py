@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -32,7 +33,7 @@ def whole(outcome):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_ends_within_ten_seconds_and_goes_on(tmp_path, number):
+def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
     outcome, seconds = faults.interrupted(tmp_path / "results", number)
     assert whole(outcome), outcome
     assert seconds < 20  # within 10 where nothing else runs: results/faults.md
@@ -104,6 +105,7 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
 def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, digits, ray_here):
     runner = faulty.DyingRunner
     folder, ledger = bare_search(tmp_path, digits, trials=3, runner=runner, slots=cluster.Slots(1))
+    assert Path(os.environ[faulty.FLAG] + ".between").exists(), "it died"
     assert [trial.state for trial in ledger.trials.values()] == ["complete"] * 3
     epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
     assert sorted(epochs) == [(trial, epoch) for trial in range(3) for epoch in (1, 2, 3)]
@@ -213,7 +215,7 @@ def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tm
 
 
 @pytest.mark.cluster
-def test_a_large_mirrored_study_is_interrupted_within_ten_seconds_and_goes_on(tmp_path):
+def test_a_large_mirrored_study_is_interrupted_and_goes_on(tmp_path):
     outcome, seconds = faults.large_interrupted(tmp_path / "results", trials=150)
     assert whole(outcome), outcome
     assert seconds < 20  # within 10 where nothing else runs: results/faults.md

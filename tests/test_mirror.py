@@ -1,4 +1,5 @@
 import logging
+import shutil
 import time
 from urllib.request import urlopen
 
@@ -162,19 +163,20 @@ def test_a_file_on_a_shared_disk_is_never_seen_half_written(folder, tmp_path):
 
 
 def test_the_states_are_sent_first_then_epochs_and_journal_and_what_a_study_says_last(folder):
-    """But in a new copy, which must say whose it is."""
+    """But what begins or goes on says at once whose it is, of which run, and that it runs."""
+    about = {**folder.read_study(), "status": "complete", "search_seconds": 9.0}
+    folder.write_study(about)
     mirror = Mirror(folder, folder.path.as_uri() + "-copy", tell=print)
-    mirror.upload()
-    order = ["study.json", "checkpoints/0.pt", "epochs.csv", "optuna.journal", "space.py"]
-    assert list(mirror.sent)[:5] == order
     copy = StudyFolder(folder.path.with_name("s-copy") / "s")
-    (copy.path / "space.py").unlink()
     (copy.path / "space.py" / "in the way").mkdir(parents=True)
-    (folder.path / "space.py").write_text("SPACE = 2\n")
-    folder.write_study({**folder.read_study(), "status": "complete"})
     with pytest.raises(OSError, match="space.py"):
         mirror.upload()
-    assert "status" not in copy.read_study()
+    assert copy.read_study() == {"format": 1, "status": "running", "study": "s"}
+    shutil.rmtree(copy.path / "space.py")
+    mirror.upload()
+    first, last = ["checkpoints/0.pt", "epochs.csv", "optuna.journal"], ["space.py", "study.json"]
+    assert list(mirror.sent) == first + last
+    assert copy.read_study() == about
 
 
 def test_a_copys_journal_is_never_newer_than_its_epochs(folder, tmp_path):
@@ -266,6 +268,7 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     system, path = open_uri(uri + query)
     until = time.monotonic() + PATIENCE
     while not over(system, f"{path}/s/trials.csv"):
+        time.sleep(0.1)
         assert process.poll() is None
         assert time.monotonic() < until
     process.kill()

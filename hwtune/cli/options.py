@@ -234,6 +234,8 @@ Honest = Annotated[
 BaselineEpochs = Annotated[
     int | None,
     typer.Option(
-        parser=option(positive), metavar="N", help="Length of a baseline's; default: as published."
+        parser=option(positive),
+        metavar="N",
+        help="Epochs of a baseline's training; default: as published.",
     ),
 ]

@@ -74,10 +74,14 @@ def judge(
 def as_judged(
     candidates: Sequence[Candidate], judged: Sequence[dict[str, Any]], folds: int
 ) -> list[Candidate] | None:
-    """Return the candidates in the order of `retrain.json`, None where it judged others."""
-    named = {each.name: each for each in candidates}
-    known = [each["name"] for each in judged if len(each["per_fold"]) == folds]
-    return [named[name] for name in known] if sorted(known) == sorted(named) else None
+    """Return the candidates in the order of their judgment in `retrain.json`, None for others."""
+    places = [
+        (each["name"], each.get("config")) for each in judged if len(each["per_fold"]) == folds
+    ]
+    named = [(each.name, each.config.to_dict()) for each in candidates]
+    if len(places) != len(named) or not all(each in places for each in named):
+        return None
+    return [candidates[named.index(place)] for place in places]
 
 
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
@@ -114,4 +118,7 @@ def _described(each: Candidate, scores: Sequence[float], images: int) -> dict[st
     """Return what `retrain.json` says of a finalist; None stands for a training that failed."""
     known = [None if math.isnan(value) else value for value in scores]
     mean = None if None in known else fmean(scores)
-    return {"name": each.name, "accuracy": mean, "per_fold": known, "images": images}
+    return {
+        "name": each.name, "config": each.config.to_dict(), "accuracy": mean, "per_fold": known,
+        "images": images,
+    }  # fmt: skip

@@ -94,8 +94,8 @@ def retrain(
 
     kept = tested_already(candidates, folder, seeds)
     if again:
-        since = tested_by(command, folder)
-        kept = {index: entry for index, entry in kept.items() if entry["name"] in since}
+        began = began_at(command, folder)
+        kept = {i: entry for i, entry in kept.items() if entry.get("opening", -1) >= began}
     for entry in kept.values():
         console.print(f"{entry['name']} is retrained and tested already; its record stands.")
     jobs = {
@@ -144,7 +144,8 @@ def retrain(
             each, own, dataset, predicted=read, labels=part.labels, images=images,
             writers=None if strangers is None else strangers[images], scored=scored,
         )  # fmt: skip
-        entries.append({**entry, "failed": failed.get(index, {})})
+        which = len(record["test_openings"]) - 1
+        entries.append({**entry, "failed": failed.get(index, {}), "opening": which})
         names = {entry["name"] for entry in entries}
         if index == 0:  # before the records name it the winner
             first = next(iter(own.values()))
@@ -178,16 +179,20 @@ def tested_already(
     }
 
 
-def tested_by(command: str, folder: StudyFolder) -> set[str]:
-    """Return what a retraining has tested since it began, if it was cut off and left its states."""
-    openings, noted = folder.read_retrain()["test_openings"], folder.retraining / BEGAN
+def began_at(command: str, folder: StudyFolder) -> int:
+    """Return how many openings there were when a retraining began, and note it beside its states.
+
+    One that was cut off and left its states began where the same command noted it first.
+    """
+    noted = folder.retraining / BEGAN
     with suppress(FileNotFoundError):
-        began = json.loads(noted.read_text(encoding="utf-8"))
-        if began["command"] == command:
-            return {each["configuration"] for each in openings[began["openings"] :]}
+        before = json.loads(noted.read_text(encoding="utf-8"))
+        if before["command"] == command:
+            return int(before["openings"])
     folder.retraining.mkdir(exist_ok=True)
-    write_atomic(noted, json.dumps({"command": command, "openings": len(openings)}))
-    return set()
+    openings = len(folder.read_retrain()["test_openings"])
+    write_atomic(noted, json.dumps({"command": command, "openings": openings}))
+    return openings
 
 
 def show(

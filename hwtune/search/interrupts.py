@@ -52,7 +52,11 @@ class Interrupts:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupts]:
-    """Catch SIGINT and SIGTERM inside the block, in the main thread; one unheard ends the block."""
+    """Catch SIGINT and SIGTERM inside the block, in the main thread.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, when one came that nobody checked for.
+    """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts

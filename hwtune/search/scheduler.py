@@ -76,7 +76,6 @@ class EarlyStopping(FIFOScheduler):
         """
         forget_ended(tune_controller, but=trial)
         number, lines = trial.config["trial"], error_of(trial)
-        self.broke[number] += 1
         self.reasons.pop(number, None)
         for line in reversed(lines):
             if line.startswith(ONE_TRY):
@@ -84,6 +83,8 @@ class EarlyStopping(FIFOScheduler):
             if RAISED.match(line):
                 self.reasons[number] = line[:200]
                 break
+        # Of a process that was dead before the trial began in it Ray tells twice, then as pending.
+        self.broke[number] += trial.status != Trial.PENDING or number in self.reasons
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""

@@ -69,9 +69,9 @@ class OptunaSearcher(Searcher):
 
     Attributes:
         check: called before each proposal; raises where the user wants the search to end.
-        ended: whether it has finished, and proposes nothing any more.
-        barren, exhausted: whether because too many points in a row cannot be trained, or because
-            there is none that was not proposed.
+        ended: whether it proposes nothing any more.
+        barren, exhausted: whether it ended because too many points in a row cannot be trained, or
+            because there is none that was not proposed.
     """
 
     def __init__(
@@ -262,8 +262,7 @@ class OptunaSearcher(Searcher):
         self.on_gpu.discard(trial_id)
         if trial is None:
             return
-        broke = self.broke[trial.number] if error else 0
-        if error and broke <= MAX_LOST and not self.ended:
+        if error and self.broke[trial.number] <= MAX_LOST and not self.ended:
             self.left_running.append(self.study._storage.get_trial(trial._trial_id))
             return
         result, record = result or {}, self.ledger.trials[trial.number]
@@ -272,10 +271,7 @@ class OptunaSearcher(Searcher):
                 trial, TrialState.PRUNED, "failed", result["failed"], violates=("diverged", 1.0)
             )
         elif error or result.get("failed"):
-            lost = f"the trial's process was lost {counted(broke, 'time')}"
-            if raised := self.reasons.get(trial.number):
-                lost = f"it broke {counted(broke, 'time')}, at last with {raised}"
-            reason = result.get("failed") or lost
+            reason = result.get("failed") or self._why_broken(trial.number)
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
             values = self.objectives.values(
@@ -292,6 +288,13 @@ class OptunaSearcher(Searcher):
                 self._tell(trial, TrialState.PRUNED, "stopped", reason, violates=violates)
             else:
                 self._tell(trial, TrialState.PRUNED, "stopped", reason)
+
+    def _why_broken(self, number: int) -> str:
+        """Return why a trial is not tried again."""
+        times = counted(self.broke[number], "time")
+        if raised := self.reasons.get(number):
+            return f"it broke {times}, at last with {raised}"
+        return f"the trial's process was lost {times}"
 
     def _tell(
         self,

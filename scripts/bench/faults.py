@@ -171,7 +171,7 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> str:
 def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
     """Kill the driver at random moments: half of them early, half while it records."""
     rng, begins = random.Random(seed), 12.0
-    study = Study(results, *ONE_AT_A_TIME, trials=30)
+    study = Study(results, *ONE_AT_A_TIME, trials=40)
     for index in range(times):
         started = time.monotonic()
         process = study.start()
@@ -196,7 +196,7 @@ def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
 
 def undisturbed(results: Path) -> Study:
     """Run the study of `driver_killed` without any fault."""
-    study = Study(results, *ONE_AT_A_TIME, trials=30)
+    study = Study(results, *ONE_AT_A_TIME, trials=40)
     study.finish()
     return study
 

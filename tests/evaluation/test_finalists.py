@@ -1,5 +1,7 @@
 """Finalists are judged on all images outside of the test part, by the kind of the split."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import ray
@@ -49,11 +51,16 @@ def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
 
 def test_what_was_judged_stands_for_the_same_finalists_and_folds():
     two = [Candidate(name, "", TrialConfig()) for name in ("trial 1", "trial 2")]
-    judged = [{"name": name, "per_fold": [0.9, 0.8]} for name in ("trial 2", "trial 1")]
+    judged = [
+        {"name": each.name, "config": each.config.to_dict(), "per_fold": [0.9, 0.8]}
+        for each in two[::-1]
+    ]
     assert as_judged(two, judged, 2) == two[::-1]
     assert as_judged(two, judged, 3) is None
     assert as_judged([*two, Candidate("trial 3", "", TrialConfig())], judged, 2) is None
     assert as_judged(two[:1], judged, 2) is None
+    longer = [two[0], replace(two[1], config=TrialConfig(epochs=7))]
+    assert as_judged(longer, judged, 2) is None
     assert as_judged(two, [], 2) is None
 
 

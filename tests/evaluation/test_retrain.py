@@ -86,9 +86,13 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
         assert not folder.retraining.exists()
         assert "b is retrained and tested already" in console.file.getvalue()
         assert opened(two, again=True) == ["a", "b", "a", "b"]
-        folder.retraining.mkdir()
-        began = {"command": "test", "openings": 3}  # and was cut off after it had tested b
-        (folder.retraining / "began.json").write_text(json.dumps(began))
+
+        def cut_off(openings):
+            folder.retraining.mkdir()
+            began = {"command": "test", "openings": openings}
+            (folder.retraining / "began.json").write_text(json.dumps(began))
+
+        cut_off(3)  # after it had tested b
         assert opened(two, again=True)[4:] == ["a"], "b was tested by the same command"
         assert opened(two[::-1])[5:] == ["b"], "the first, since model/ is another's"
         longer = [replace(two[0], config=replace(config, epochs=2))]
@@ -97,7 +101,12 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
         assert opened(longer)[7:] == ["a"], "its model is gone"
         assert opened(longer, seeds=(0, 1))[8:] == ["a"]
         assert opened(longer)[9:] == [], "two seeds tell more than the one that is asked for"
-    assert told == list(range(1, 10)), "each opening, once it is on disk"
+        record = folder.read_retrain()
+        record["test_openings"].append({"configuration": "a"})
+        folder.write_retrain(record)
+        cut_off(9)  # before a test pixel was read
+        assert opened(longer, again=True)[10:] == ["a"], "what it read before is no test of its own"
+    assert told == [*range(1, 10), 11], "each opening, once it is on disk"
 
 
 def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
