@@ -34,6 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns 
 
 
 SPLIT_FIELDS = ("kind", "seed", "validation", "test")  # of `hwtune.data.splits.SplitSpec`
+DATA_FIELDS = ("images", "writers", "sha256")  # of `hwtune.data.images.Dataset.describe`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,9 @@ class SearchSpace:
         baselines: what is to be beaten, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines, never stopped either.
-        found_on: fields of the split of `data` on which a search found a point, by its name. On
-            another split such a start is left out: it knows images that are tested there.
+        found_on: fields of the split of `data` on which a search found a point, by its name, and
+            of these data, where others have their name. On another split such a start is left out:
+            it knows images that are tested there.
         max_parameters: a larger network is not trained.
         max_macs: a network with more multiply-accumulates an image is not trained.
 
@@ -119,10 +121,11 @@ class SearchSpace:
         for name, split in self.found_on.items():
             if name not in self.points:
                 raise SpaceError(f"found_on[{name!r}] is no baseline and no start; take it out.")
-            if not isinstance(split, Mapping) or split.keys() - SPLIT_FIELDS:
+            if not isinstance(split, Mapping) or split.keys() - {*SPLIT_FIELDS, *DATA_FIELDS}:
                 raise SpaceError(
                     f"found_on[{name!r}]={split!r} is no split; give its "
-                    f'{", ".join(SPLIT_FIELDS)}, as in {{"kind": "random", "seed": 0}}.'
+                    f'{", ".join(SPLIT_FIELDS)}, as in {{"kind": "random", "seed": 0}}, or '
+                    f"{', '.join(DATA_FIELDS)} of its data."
                 )
         for name, published in self.published.items():
             if name not in self.baselines:
@@ -187,9 +190,9 @@ class SearchSpace:
         """Return the name of a point, "" for one that has none."""
         return next((name for name, each in self.points.items() if each == values), "")
 
-    def found_elsewhere(self, data: str, split: Mapping[str, Any]) -> list[str]:
+    def found_elsewhere(self, data: Mapping[str, Any], split: Mapping[str, Any]) -> list[str]:
         """Return the points that were found on another split of these data, by name."""
-        return found_elsewhere(self.found_on, split) if data == self.data else []
+        return found_elsewhere(self.found_on, data, split) if data["name"] == self.data else []
 
     def without(self, names: Sequence[str]) -> SearchSpace:
         """Return the space without some of its baselines and starts."""
@@ -257,13 +260,14 @@ def size_of(space: SearchSpace) -> float:
 
 
 def found_elsewhere(
-    found_on: Mapping[str, Mapping[str, Any]], split: Mapping[str, Any]
+    found_on: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any], split: Mapping[str, Any]
 ) -> list[str]:
-    """Return the points that were found on another split than this, by name."""
+    """Return the points that were found on another split than this one of these data, by name."""
+    here = {**data, **split}
     return [
         name
         for name, fields in found_on.items()
-        if any(split[key] != value for key, value in fields.items())
+        if any(here[key] != value for key, value in fields.items())
     ]
 
 

@@ -120,12 +120,13 @@ def confusion(
 
     Beyond 100 classes only the counts that are not zero, as (true, predicted, count).
     """
-    from sklearn.metrics import confusion_matrix
-
-    matrix = confusion_matrix(labels, predicted, labels=range(classes))
     if classes <= MAX_MATRIX_CLASSES:
+        from sklearn.metrics import confusion_matrix
+
+        matrix = confusion_matrix(labels, predicted, labels=range(classes))
         return [[int(count) for count in row] for row in matrix]
+    found, counts = np.unique(labels * classes + predicted, return_counts=True)
     return [
-        {"true": int(t), "predicted": int(p), "count": int(matrix[t, p])}
-        for t, p in zip(*np.nonzero(matrix), strict=True)
+        {"true": int(pair // classes), "predicted": int(pair % classes), "count": int(count)}
+        for pair, count in zip(found, counts, strict=True)
     ]

@@ -97,6 +97,16 @@ class StudyFolder:
         finally:
             lock.release()
 
+    def abandoned(self) -> bool:
+        """Return whether the study says that it runs, though its process was killed."""
+        if self.read_study().get("status") != "running":
+            return False
+        try:
+            with self.locked():
+                return True
+        except StudyError:  # held, or on a disk that only reads
+            return False
+
     def repair(self) -> None:
         """Cut what a killed process left half-written; call it with the lock held.
 

@@ -165,7 +165,7 @@ SPACE = SearchSpace(
             "lr": 3.3e-3,
         },
     },
-    found_on={"vgg_shifted": {"kind": "random", "seed": 0}},
+    found_on={"vgg_shifted": {"kind": "random", "seed": 0, "images": 15_000, "writers": 100}},
     max_parameters=5_000_000,
     max_macs=100_000_000,
 )

@@ -249,6 +249,10 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path):
     assert [sorted(row) for row in rows] == [
         ["image", "label", "probability"], ["error", "image"], ["image", "label", "probability"],
     ]  # fmt: skip
+    (folder / "2.png").rename(folder / "2.heic")
+    done = run(["predict", study[0], folder], tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"hwtune: passed over 1 picture ({folder / '2.heic'}, for one)")
     (tmp_path / "empty").mkdir()
     assert_refused(run(["predict", study[0], tmp_path / "empty"], tmp_path), "holds no picture")
 

@@ -114,7 +114,8 @@ def compare(
             why = getattr(error, "strerror", None) or error
             raise OptionError(f"--page {page} cannot be written ({why}).") from None
     if as_json:
-        print(dump({"studies": compared, "verdicts": verdicts(compared)}), end="")
+        told = {"verdicts": verdicts(compared), "basis": basis(compared)}
+        print(dump({"studies": compared, **told}), end="")
         return
     titles = ["", *(each["study"] for each in compared)]
     lines = [[title, *cells] for title, cells in rows(compared)]
@@ -176,9 +177,10 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import pictures_of
+    from hwtune.data.folder import left_out, pictures_of
+    from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import dump
+    from hwtune.files import counted, dump
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
 
@@ -193,6 +195,10 @@ def predict(
             for file, a in answers
         ]
         print(dump(rows), end="")
+    others = [path for each in images if each.is_dir() for path in left_out(each)]
+    if odd := [path for path in others if path.suffix.lower() in OTHER_ENDINGS]:
+        few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"
+        print(f"hwtune: passed over {few}; wanted are {', '.join(ENDINGS)}.", file=sys.stderr)
     for file, answer in answers:
         if isinstance(answer, DataError):
             print(f"hwtune: {answer}", file=sys.stderr)

@@ -91,7 +91,7 @@ def _read_zip(source: Path) -> Dataset:
 
             return _read_images(source, set(members), read)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{source} is damaged ({error}); get it again.") from None
+        raise DataError(f"{source} is damaged ({error}); remove it, and get it again.") from None
 
 
 def _read_folder(source: Path) -> Dataset:
@@ -130,7 +130,7 @@ def _read_images(source: Path, names: set[str], read: Reader) -> Dataset:
     if missing := [file for file in files if file not in names]:
         raise DataError(
             f"{source} lacks {len(missing):,} of {len(files):,} images (the first: {missing[0]}); "
-            "get it again."
+            "remove it, and get it again."
         )
     images = np.empty((len(files), SIDE, SIDE), np.uint8)
     for index, file in enumerate(progress(files, "Decoding Chinese MNIST")):
@@ -175,7 +175,9 @@ def decode_grey(source: Path, name: str, content: bytes) -> np.ndarray[Any, Any]
                     raise DataError(f"{source}: {name} is {width}x{height} pixels; want 64x64.")
                 return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise DataError(f"{source}: {name} is no image; get the archive again.") from None
+        raise DataError(
+            f"{source}: {name} is no image; remove the archive, and get it again."
+        ) from None
 
 
 def _read_pickle(source: Path) -> Dataset:

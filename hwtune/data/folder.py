@@ -101,10 +101,10 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
-        if (folder / each).is_symlink():
+        for link in lost_links(folder / each):
             raise DataError(
-                f"{for_people(folder / each)} is a link, and links to folders are not followed; "
-                "put the folder itself there."
+                f"{for_people(link)} is a link, and links to folders are not followed; put the "
+                "folder itself there."
             )
         if counts[each] < MIN_IMAGES:
             raise DataError(
@@ -112,6 +112,16 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
                 f"({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or take the "
                 "folder away."
             )
+
+
+def lost_links(folder: Path) -> list[Path]:
+    """Return the links instead of the folder of a class, or of writers in it."""
+    if folder.is_symlink():
+        return [folder]
+    inside = sorted(folder.iterdir())
+    if any(path.suffix.lower() in ENDINGS for path in inside if path.is_file()):
+        return []
+    return [path for path in inside if path.is_symlink() and path.is_dir()]
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from hwtune.files import for_people
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+OTHER_ENDINGS = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".pdf")  # not read here
 
 
 def read_image(path: Path, side: int) -> Bytes:

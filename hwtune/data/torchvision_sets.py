@@ -75,7 +75,9 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
         try:
             parts = [getattr(sets, kind)(name, train=train) for train in (True, False)]
         except Exception as error:  # a damaged file may fail in any way
-            raise DataError(f"{raw} is damaged ({error}); get the data set again.") from None
+            raise DataError(
+                f"{raw} is damaged ({error}); remove it, and get the data set again."
+            ) from None
     images = np.concatenate([part.data.numpy() for part in parts])
     labels = np.concatenate([part.targets.numpy() for part in parts])
     return Dataset(kind.lower(), images, labels, CLASSES[kind], test_from=len(parts[0].data))
@@ -89,7 +91,9 @@ def _unpack(raw: Path, file: str, target: Path) -> None:
         with plain.open("rb") if there is plain else gzip.open(packed) as source:
             content = source.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{there} is damaged ({error}); get the data set again.") from None
+        raise DataError(
+            f"{there} is damaged ({error}); remove it, and get the data set again."
+        ) from None
     if len(content) > MAX_BYTES:
         raise DataError(f"{there} unpacks to more than {MAX_BYTES:,} bytes; do not use it.")
     (target / file).write_bytes(content)

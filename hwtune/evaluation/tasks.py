@@ -17,7 +17,7 @@ from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import Part
 from hwtune.models import build_model
 from hwtune.training.device import prepare_process
-from hwtune.training.loop import evaluate, is_over, predict_logits, train_config
+from hwtune.training.loop import evaluate, is_over, read_batches, train_config
 from hwtune.training.state import TrainState, plain_batches, start_training, weights_of
 
 SAVE_SHARE = 0.05  # of the time of a retraining at most goes into its states
@@ -110,4 +110,5 @@ def read_one(
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     model = model.to(fast.device).to(memory_format=torch.channels_last)
     batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), values, fast=fast)
-    return predict_logits(model, batches, fast=fast).argmax(1).cpu().numpy()
+    read = [logits.argmax(1) for logits, _ in read_batches(model, batches, fast=fast)]
+    return torch.cat(read).cpu().numpy()

@@ -76,7 +76,7 @@ def search(
     dataset = choose_data(data, space, command.console)
     if retraining.finalists > 1:
         check_folds(dataset, split, retraining.folds)
-    elsewhere = space.found_elsewhere(dataset.name, split.to_dict())
+    elsewhere = space.found_elsewhere(dataset.describe(), split.to_dict())
     if known := [name for name in elsewhere if name in space.starts]:
         space = space.without(known)
         command.console.print(

@@ -167,7 +167,7 @@ def leak(
                 f"searched another split of {name}, with images that are tested here; take its "
                 f"split (--split {drawn['kind']} --split-seed {drawn['seed']}), or leave it out."
             )
-    names = found_elsewhere(tried["found_on"], split.to_dict())
+    names = found_elsewhere(tried["found_on"], dataset.describe(), split.to_dict())
     if tried["data"] == name and names:
         return (
             f"tried {names[0]}, which was found on another split of {name}, with images that are "

@@ -21,8 +21,8 @@ from hwtune.statistics import welch_interval
 from hwtune.study_folder import StudyFolder
 
 BASIS = (
-    "Differences are between the means over seeds, with Welch's 95 % interval, on the same test "
-    "images."
+    "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
+    "training, on the same test images; other images, or other writers, may order them otherwise."
 )
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
 
@@ -59,7 +59,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "split": f"{about['split']['kind']}, seed {about['split']['seed']}",
         "sampler": about.get("sampler", {}).get("name"),
         "scheduler": about.get("scheduler", {}).get("name"),
-        "status": about["status"],
+        "status": "interrupted" if folder.abandoned() else about["status"],
         "trials": len(trials),
         "trained": len(order),
         "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),
@@ -141,7 +141,9 @@ def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
     size = "as many" if times == "1" else f"{times} times the"
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
-        words = f"{best['study']} is better than {other['study']} by {difference}"
+        words = (
+            f"{best['study']} reads these test images better than {other['study']}: {difference}"
+        )
     else:
         words = f"{best['study']} and {other['study']} cannot be told apart: {difference}"
     return f"{words}; {other['study']} has {size} parameters."

@@ -70,6 +70,8 @@ def read_content(folder: StudyFolder) -> Content:
     placed = {trial.trial for trial in order}
     order += [trial for trial in trials if trial.trial not in placed]
     about = {"baseline": None, **folder.read_study()}
+    if folder.abandoned():
+        about["status"] = "interrupted"
     return Content(about, order, folder.read_epochs(), folder.read_retrain())
 
 
@@ -92,11 +94,15 @@ def answer(content: Content) -> str:
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
+    twins = content.tested.get("leaks", {}).get("images", 0)
+    seen = (
+        f", {twins:,} of which have a twin among the others, correctly" if twins else " correctly"
+    )
     return (
         f"{title}, reads "
-        f"{percent(test['mean'])} of {winner['test_images']:,} unseen images of "
-        f"{about['data']['name']} correctly: the mean of {trainings}"
-        f"{lost}, 95 % interval {percent(test['low'])} to {percent(test['high'])}, with "
+        f"{percent(test['mean'])} of {winner['test_images']:,} {'' if twins else 'unseen '}images "
+        f"of {about['data']['name']}{seen}: the mean of {trainings}"
+        f"{lost}, 95 % interval over such images {percent(test['low'])} to {percent(test['high'])}, with "
         f"{winner['parameters']:,} parameters.{since}{reported_by(published)}"
     )
 
@@ -161,7 +167,7 @@ def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
 
 def other_split(about: dict[str, Any]) -> str:
     """Return a warning where points of the space were found on another split, or ""."""
-    names = space_from_json(about["space"]).found_elsewhere(about["data"]["name"], about["split"])
+    names = space_from_json(about["space"]).found_elsewhere(about["data"], about["split"])
     if about.get("baseline"):
         names = [name for name in names if name == about["baseline"]["name"]]
     if not names:

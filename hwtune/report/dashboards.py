@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hwtune.errors import HwtuneFailure, StudyError
+from hwtune.errors import HwtuneFailure
 from hwtune.study_folder import StudyFolder
 
 HOST = "127.0.0.1"
@@ -73,13 +73,9 @@ def dashboards(folder: StudyFolder) -> Iterator[Dashboards]:
 def ray_dashboard(folder: StudyFolder) -> str:
     """Return the address of Ray's dashboard while a study is searched on this machine, or ""."""
     runs = folder.read_study().get("runs")
-    if not runs or runs[-1].get("status") != "running":
+    if not runs or runs[-1].get("status") != "running" or folder.abandoned():
         return ""
-    try:
-        with folder.locked():
-            return ""  # nobody searches it: its process was killed
-    except StudyError:
-        address = str(runs[-1].get("dashboard", ""))
+    address = str(runs[-1].get("dashboard", ""))
     host, _, port = address.removeprefix("http://").rpartition(":")
     if not port.isdecimal():
         return ""

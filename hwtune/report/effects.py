@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hwtune.config import Hyperparameters
 from hwtune.records import TrialRecord
 from hwtune.space import SearchSpace
 
-FEWEST = 3  # trials that a value needs to be compared
+FEWEST, MOST = 3, 2000  # trials: that a value needs to be compared; that are looked at
 TREES, LEAF = 100, 3  # of a forest
 LEAST_FREE = 0.5  # of a value: the sum of squares that no other hyperparameter foretells
 
@@ -55,6 +56,7 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
     like them tried another value. Each counts with the best accuracy that it had, stopped or not.
     """
     tried = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
+    tried = random.Random(0).sample(tried, min(len(tried), MOST))
     points = [space.parse(t.config) for t in tried]
     accuracies = np.array([t.val_accuracy for t in tried])
     values = {name: common(name, points) for name, d in space.search.items() if is_choice(d)}

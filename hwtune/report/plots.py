@@ -22,6 +22,7 @@ ERRORS: dict[str, Any] = {
     "dtick": "D2",
     "range": [math.log10(0.8 * FLOOR), 0.1],
 }
+MOST_CURVES = 300  # of the best trials, beside the baselines
 CELL = 14  # pixels of a row of a confusion matrix, at least
 MANY_LETTERS = 120  # of all class names, which a row does not hold
 LINES = "rgba(128, 136, 150, 0.2)"  # of the grid, on light and dark paper
@@ -55,6 +56,7 @@ def learning_curves(
     """Return validation error by epoch, a line a trial, baselines in blue, a cross at a stop.
 
     Args:
+        trials: the best first; after many only the baselines are drawn.
         rungs: the epochs after which the scheduler compared trials.
     """
     figure = go.Figure(layout=titled(data))
@@ -65,7 +67,8 @@ def learning_curves(
             sorted(epochs, key=lambda e: (e.trial, e.epoch)), key=lambda e: e.trial
         )
     }  # fmt: skip
-    for trial in sorted(trials, key=lambda t: (bool(t.baseline), t.state == "complete")):
+    shown = [t for place, t in enumerate(trials) if place < MOST_CURVES or t.baseline]
+    for trial in sorted(shown, key=lambda t: (bool(t.baseline), t.state == "complete")):
         points = by_trial.get(trial.trial, [])
         colour = colour_of(trial)
         figure.add_scatter(

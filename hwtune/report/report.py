@@ -43,10 +43,11 @@ def write_report(folder: StudyFolder) -> None:
     about, winner, tested = content.about, content.winner, content.tested
     # Before the plots: the images of a data set and they need not lie in memory together.
     misread = misread_images(about, winner["misread"]) if winner else []
+    figures = plots(content)
     write_page(
         folder.report,
         "template.html",
-        plots(content),
+        figures,
         about=about,
         answer=answer(content),
         gains=gains(content),
@@ -55,6 +56,7 @@ def write_report(folder: StudyFolder) -> None:
         winner=winner,
         misread=misread,
         trials=content.trials,
+        not_drawn=len(content.trials) - len(figures["curves"].data) if content.epochs else 0,
         names=content.names,
         front=content.front,
         objectives=content.objectives,

@@ -131,23 +131,31 @@ def is_over(state: TrainState, config: TrialConfig) -> bool:
 
 
 @torch.no_grad()
+def read_batches(model: nn.Module, batches: Iterable[Batch], *, fast: Fast) -> Iterator[Batch]:
+    """Yield the logits (B, classes) of each batch in order, as floats, and its labels."""
+    model.eval()
+    for images, labels in batches:
+        with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        yield logits.float(), labels
+
+
 def predict_logits(model: nn.Module, batches: Iterable[Batch], *, fast: Fast) -> torch.Tensor:
     """Return the logits (N, classes) of all images, in order, as floats on the CPU."""
-    model.eval()
-    pieces = []
-    for images, _ in batches:
-        with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
-            pieces.append(model(images.contiguous(memory_format=torch.channels_last)).float())
-    return torch.cat(pieces).cpu()
+    return torch.cat([logits for logits, _ in read_batches(model, batches, fast=fast)]).cpu()
 
 
 def evaluate(model: nn.Module, batches: Batches, *, fast: Fast) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy in [0, 1] over all images.
 
-    A network that gives NaN has accuracy 0 and an infinite loss.
+    A network that gives NaN has accuracy 0 and an infinite loss. Nothing is read back before the
+    last batch, and no more than one batch's logits are held, of which many classes make many.
     """
-    logits, labels = predict_logits(model, batches, fast=fast), batches.labels.cpu()
-    if not torch.isfinite(logits).all():
-        return math.inf, 0.0
-    loss = F.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(1) == labels).double().mean().item()
+    sums = torch.zeros(3, dtype=torch.float64, device=batches.labels.device)
+    for logits, labels in read_batches(model, batches, fast=fast):
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        right = (logits.argmax(1) == labels).sum()
+        sums += torch.stack([loss, right, (~torch.isfinite(logits)).sum()]).double()
+    loss, right, wrong = sums.tolist()
+    images = len(batches.labels)
+    return (math.inf, 0.0) if wrong else (loss / images, right / images)

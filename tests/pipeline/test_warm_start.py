@@ -182,7 +182,9 @@ def test_data_that_are_gone_cannot_be_compared_which_is_said(tmp_path):
 
 
 def test_a_point_that_knows_the_images_that_are_tested_does_not_come_by_way_of_other_data(tmp_path):
-    known = replace(SPACE, starts={"a": POINTS[0]}, found_on={"a": {"kind": "random", "seed": 0}})
+    known = replace(
+        SPACE, starts={"a": POINTS[0]}, found_on={"a": {"kind": "random", "seed": 0, "images": 40}}
+    )
     first = study(tmp_path, data=images("new", 1), space=known)
     with_starts_from(SPACE, [first], images("old"), PLAIN)
     with pytest.raises(OptionError, match="tried a, which was found on another split of old"):

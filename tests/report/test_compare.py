@@ -38,7 +38,8 @@ def test_a_clear_winner_is_called_better():
         winner_of("a", [0.90, 0.91, 0.90], parameters=25), winner_of("b", [0.99, 0.98, 0.99]),
     ])  # fmt: skip
     assert words == [
-        "b is better than a by 8.33 points (+7.02 to +9.64); a has 0.25 times the parameters."
+        "b reads these test images better than a: 8.33 points (+7.02 to +9.64); a has 0.25 times "
+        "the parameters."
     ]
 
 
@@ -76,7 +77,8 @@ def test_studies_on_the_same_images_are_judged_also_beside_others():
     best = winner_of("c", [0.98, 0.99], part=["hash", ["writer", 0, 0.1]])
     first, last = verdicts([one, two, best])
     assert (
-        first == "a is better than b by 10.00 points (+6.96 to +13.04); b has as many parameters."
+        first == "a reads these test images better than b: 10.00 points (+6.96 to +13.04); b has "
+        "as many parameters."
     )
     assert last.endswith("a, b; c.")
 
@@ -134,6 +136,7 @@ def test_the_command_speaks_json_and_csv(hwtune):
     shown = json.loads(hwtune(*words, "--json").stdout)
     assert [each["study"] for each in shown["studies"]] == list(NAMES[:2])
     assert len(shown["verdicts"]) == 1
+    assert "may order them otherwise" in shown["basis"]
     lines = list(csv.reader(io.StringIO(hwtune(*words, "--csv").stdout)))
     assert lines[0] == ["", *NAMES[:2]]
     winners = [

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hwtune.data import load_data
-from hwtune.records import TrialRecord
+from hwtune.records import EpochRecord, TrialRecord
 from hwtune.report.choices import axis
 from hwtune.report.content import (
     Content,
@@ -26,9 +26,10 @@ from hwtune.report.content import (
 )
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
-from hwtune.report.plots import confusion_map
+from hwtune.report.plots import confusion_map, learning_curves
 from hwtune.report.report import rungs, write_report
 from hwtune.report.words import short
+from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
 from hwtune.study_folder import StudyFolder
 
@@ -127,7 +128,7 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 
 
-def answered(among, trials, space=SPACE, **winner):
+def answered(among, trials, space=SPACE, twins=0, **winner):
     """Return the answer of a study with so many trials, whose winner was one of the first."""
     order = [
         TrialRecord(number, val_accuracy=0.9, best_epoch=1, config=point)
@@ -139,7 +140,8 @@ def answered(among, trials, space=SPACE, **winner):
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
              "parameters": 10, "chosen_among": among, **winner}  # fmt: skip
     about = {"baseline": None, "data": {"name": "digits"}, "space": space.to_json()}
-    return answer(Content(about, order, [], {"configurations": [entry]}))
+    tested = {"configurations": [entry], "leaks": {"images": twins, "writers": None}}
+    return answer(Content(about, order, [], tested))
 
 
 def test_the_answer_counts_what_the_winner_was_chosen_among():
@@ -157,6 +159,29 @@ def test_the_answer_says_that_the_winner_is_a_start():
 
 def test_the_answer_names_trainings_that_failed():
     assert "the mean of 2 trainings (1 more failed), 95 %" in answered(3, 3, failed={"2": "NaN"})
+
+
+def test_the_answer_calls_no_image_unseen_that_has_a_twin_in_training():
+    assert "98.00% of 100 unseen images of" in answered(3, 3)
+    twins = answered(3, 3, twins=7)
+    assert "of 100 images of digits, 7 of which have a twin among the others, correctly" in twins
+
+
+def test_after_many_trials_only_the_baselines_are_drawn():
+    trials = [TrialRecord(n, val_accuracy=1 - n / 1000, best_epoch=1, epochs=1) for n in range(400)]
+    trials[350] = replace(trials[350], baseline="old")
+    epochs = [EpochRecord(n, 1, 0.1, 0.2, 1 - n / 1000, 0.1, 1.0) for n in range(400)]
+    drawn = {trace.name for trace in learning_curves(trials, epochs, "digits").data}
+    assert drawn == {*(f"trial {n}" for n in range(300)), "old"}
+
+
+def test_a_study_whose_process_was_killed_does_not_run(tmp_path):
+    folder = create_study(tmp_path, None, "s", about={"format": 1, "status": "running"})
+    assert folder.abandoned()
+    with folder.locked():
+        assert not folder.abandoned()
+    folder.write_study({**folder.read_study(), "status": "complete"})
+    assert not folder.abandoned()
 
 
 def test_what_was_not_as_published_is_said():
@@ -214,6 +239,10 @@ def test_points_that_were_found_on_another_split_are_told():
     assert told(kind="writer").endswith("that are tested here: s.")
     assert told(seed=1) == told(kind="writer")
     assert space.without(["s"]) == SPACE
+    sure = replace(space, found_on={"s": {**found, "images": 90}})
+    about = {"space": sure.to_json(), "split": found, "data": {"name": "digits", "images": 90}}
+    assert other_split(about) == ""
+    assert other_split({**about, "data": {"name": "digits", "images": 89}}) == told(seed=1)
     about = {"space": space.to_json(), "data": {"name": "digits"}, "split": {**found, "seed": 1}}
     assert other_split({**about, "baseline": {"name": "another"}}) == ""
     assert other_split({**about, "baseline": {"name": "s"}}) == told(seed=1)
