@@ -95,15 +95,14 @@ def answer(content: Content) -> str:
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
     twins = content.tested.get("leaks", {}).get("images", 0)
-    seen = (
-        f", {twins:,} of which have a twin among the others, correctly" if twins else " correctly"
-    )
+    images = f"{'' if twins else 'unseen '}images of {about['data']['name']}"
+    if twins:
+        images += f", {twins:,} of which have a twin among the others,"
     return (
-        f"{title}, reads "
-        f"{percent(test['mean'])} of {winner['test_images']:,} {'' if twins else 'unseen '}images "
-        f"of {about['data']['name']}{seen}: the mean of {trainings}"
-        f"{lost}, 95 % interval over such images {percent(test['low'])} to {percent(test['high'])}, with "
-        f"{winner['parameters']:,} parameters.{since}{reported_by(published)}"
+        f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
+        f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
+        f"{percent(test['high'])}, with {winner['parameters']:,} parameters.{since}"
+        f"{reported_by(published)}"
     )
 
 
