@@ -1,4 +1,4 @@
-"""hwtune: finds the best classifier for a set of handwriting, and says how sure it is."""
+"""hwtune: searches for the best classifier for a set of handwriting, and says how sure it is."""
 
 import os
 import warnings
