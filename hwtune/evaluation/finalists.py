@@ -75,13 +75,15 @@ def as_judged(
     candidates: Sequence[Candidate], judged: Sequence[dict[str, Any]], folds: int
 ) -> list[Candidate] | None:
     """Return the candidates in the order of their judgment in `retrain.json`, None for others."""
-    places = [
-        (each["name"], each.get("config")) for each in judged if len(each["per_fold"]) == folds
+    named = {each.name: each for each in candidates}
+    known = [
+        named[each["name"]]
+        for each in judged
+        if each["name"] in named
+        and each.get("config") == named[each["name"]].config.to_dict()
+        and len(each["per_fold"]) == folds
     ]
-    named = [(each.name, each.config.to_dict()) for each in candidates]
-    if len(places) != len(named) or not all(each in places for each in named):
-        return None
-    return [candidates[named.index(place)] for place in places]
+    return known if len(known) == len(judged) == len(candidates) else None
 
 
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:

@@ -170,6 +170,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
             too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
             reasons=stopping.reasons,
+            broke=stopping.broke,
         )  # fmt: skip
         best, improvements = 0.0, []
         for seconds, accuracy in events(searcher, stopping, world, until):
