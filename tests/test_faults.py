@@ -103,8 +103,10 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
 
 
 def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, digits, ray_here):
-    runner = faulty.DyingRunner
-    folder, ledger = bare_search(tmp_path, digits, trials=3, runner=runner, slots=cluster.Slots(1))
+    folder, ledger = bare_search(
+        tmp_path, digits, trials=3, runner=faulty.DyingRunner, slots=cluster.Slots(1),
+        scheduler="none",
+    )  # fmt: skip
     assert Path(os.environ[faulty.FLAG] + ".between").exists(), "it died"
     assert [trial.state for trial in ledger.trials.values()] == ["complete"] * 3
     epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
