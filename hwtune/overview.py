@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hwtune.data import find_data, load_data, shape_of, source_of
-from hwtune.data.folder import left_out
+from hwtune.data.folder import told_apart
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
@@ -109,7 +109,7 @@ def describe_own(name: str, folder: Path) -> list[str]:
         f"{len(dataset.images):,} images {dataset.side}x{dataset.side}{writers}, "
         f"{len(dataset.classes)} classes: {', '.join(dataset.classes[:SHOWN])}{more}"
     ]
-    if others := left_out(folder):
+    if others := told_apart(folder)[1]:
         endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
         lines.append(f"Left out, being no pictures: {counted(len(others), 'file')} ({endings}).")
     lines.append(

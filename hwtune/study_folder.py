@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +97,6 @@ class StudyFolder:
         finally:
             lock.release()
 
-    def abandoned(self) -> bool:
-        """Return whether the study says that it runs, though its process was killed."""
-        if self.read_study().get("status") != "running":
-            return False
-        try:
-            with self.locked():
-                return True
-        except StudyError:  # held, or on a disk that only reads
-            return False
-
     def repair(self) -> None:
         """Cut what a killed process left half-written; call it with the lock held.
 
@@ -150,6 +140,18 @@ class StudyFolder:
             raise StudyError(f"{self.path} holds no study.json; give a study that hwtune wrote.")
         if content.get("format", 0) > FORMAT:
             raise StudyError(f"Study {self.name!r} was written by a newer hwtune; update hwtune.")
+        return content
+
+    def read_study_now(self) -> dict[str, Any]:
+        """Return `study.json`; a killed process's "running" is read as "interrupted".
+
+        Raises:
+            StudyError: as `read_study`.
+        """
+        content = self.read_study()
+        if content.get("status") == "running":
+            with suppress(StudyError), self.locked():  # it is held, or cannot be
+                content["status"] = "interrupted"
         return content
 
     def write_study(self, content: dict[str, Any]) -> None:

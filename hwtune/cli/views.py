@@ -177,7 +177,7 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import left_out, pictures_of
+    from hwtune.data.folder import asked_of
     from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
     from hwtune.files import counted, dump
@@ -187,7 +187,8 @@ def predict(
     folder = find_study(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import load_classifier
-    files = [file for each in images for file in pictures_of(each)]
+    asked = [asked_of(each) for each in images]
+    files = [file for pictures, _ in asked for file in pictures]
     answers = list(zip(files, load_classifier(folder.model).read_each(files), strict=True))
     if as_json:
         rows = [
@@ -195,8 +196,8 @@ def predict(
             for file, a in answers
         ]
         print(dump(rows), end="")
-    others = [path for each in images if each.is_dir() for path in left_out(each)]
-    if odd := [path for path in others if path.suffix.lower() in OTHER_ENDINGS]:
+    others = [file for _, left_out in asked for file in left_out]
+    if odd := [file for file in others if file.suffix.lower() in OTHER_ENDINGS]:
         few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"
         print(f"hwtune: passed over {few}; wanted are {', '.join(ENDINGS)}.", file=sys.stderr)
     for file, answer in answers:

@@ -34,7 +34,7 @@ def read_folder(name: str, folder: Path) -> Dataset:
             does not read.
     """
     classes = [each.name for each in folders_in(folder)]
-    pictures = pictures_in(folder)
+    pictures, _ = told_apart(folder)
     parts = [path.relative_to(folder).parts for path in pictures]
     check_classes(folder, classes, Counter(each[0] for each in parts))
     first, last = (choose(pictures, key=lambda path: len(path.parts)) for choose in (min, max))
@@ -119,7 +119,7 @@ def lost_links(folder: Path) -> list[Path]:
     if folder.is_symlink():
         return [folder]
     inside = sorted(folder.iterdir())
-    if any(path.suffix.lower() in ENDINGS for path in inside if path.is_file()):
+    if any(is_picture(path) for path in inside if path.is_file()):
         return []
     return [path for path in inside if path.is_symlink() and path.is_dir()]
 
@@ -144,32 +144,35 @@ def files_in(folder: Path) -> list[Path]:
     )
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the files below a folder that are pictures by their names."""
-    return [path for path in files_in(folder) if path.suffix.lower() in ENDINGS]
+def told_apart(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files below a folder that are pictures by their names, and the others."""
+    files = files_in(folder)
+    pictures = [path for path in files if is_picture(path)]
+    return pictures, [path for path in files if not is_picture(path)]
 
 
-def pictures_of(path: Path) -> list[Path]:
-    """Return a file as it is, of a folder the pictures below it.
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a picture by its name."""
+    return path.suffix.lower() in ENDINGS
+
+
+def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return a file as it is, of a folder the pictures below it; and the folder's other files.
 
     Raises:
-        DataError: when a folder has none.
+        DataError: when a folder has no picture.
     """
     if not path.is_dir():
-        return [path]
-    if found := pictures_in(path):
-        return found
-    raise DataError(f"{for_people(path)} holds no picture ({', '.join(ENDINGS)}).")
-
-
-def left_out(folder: Path) -> list[Path]:
-    """Return the files below a folder that are no pictures by their names."""
-    return [path for path in files_in(folder) if path.suffix.lower() not in ENDINGS]
+        return [path], []
+    pictures, others = told_apart(path)
+    if not pictures:
+        raise DataError(f"{for_people(path)} holds no picture ({', '.join(ENDINGS)}).")
+    return pictures, others
 
 
 def copy_pictures(folder: Path, target: Path) -> None:
     """Copy the pictures below a folder, and nothing else, to where they lie in `target`."""
-    for path in pictures_in(folder):
+    for path in told_apart(folder)[0]:
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)

@@ -47,7 +47,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
     Raises:
         StudyError: when its files do not read.
     """
-    about, tested = folder.read_study(), folder.read_retrain()["configurations"]
+    about, tested = folder.read_study_now(), folder.read_retrain()["configurations"]
     trials, epochs = folder.read_trials(), folder.read_epochs()
     order = once_each(ranked(trials))
     winner = tested[0] if tested else None
@@ -59,7 +59,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "split": f"{about['split']['kind']}, seed {about['split']['seed']}",
         "sampler": about.get("sampler", {}).get("name"),
         "scheduler": about.get("scheduler", {}).get("name"),
-        "status": "interrupted" if folder.abandoned() else about["status"],
+        "status": about["status"],
         "trials": len(trials),
         "trained": len(order),
         "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),

@@ -69,9 +69,7 @@ def read_content(folder: StudyFolder) -> Content:
     order = ranked(trials)
     placed = {trial.trial for trial in order}
     order += [trial for trial in trials if trial.trial not in placed]
-    about = {"baseline": None, **folder.read_study()}
-    if folder.abandoned():
-        about["status"] = "interrupted"
+    about = {"baseline": None, **folder.read_study_now()}
     return Content(about, order, folder.read_epochs(), folder.read_retrain())
 
 

@@ -72,8 +72,9 @@ def dashboards(folder: StudyFolder) -> Iterator[Dashboards]:
 
 def ray_dashboard(folder: StudyFolder) -> str:
     """Return the address of Ray's dashboard while a study is searched on this machine, or ""."""
-    runs = folder.read_study().get("runs")
-    if not runs or runs[-1].get("status") != "running" or folder.abandoned():
+    about = folder.read_study_now()
+    runs = about.get("runs")
+    if not runs or about["status"] != "running":
         return ""
     address = str(runs[-1].get("dashboard", ""))
     host, _, port = address.removeprefix("http://").rpartition(":")

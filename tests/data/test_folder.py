@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hwtune.data import add_data, find_data, load_data, shape_of
-from hwtune.data.folder import MAX_SIDE, left_out
+from hwtune.data.folder import MAX_SIDE, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
 
@@ -97,7 +97,7 @@ def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
     kept = add_data("letters", tmp_path / "mine")
     assert len(load_data("letters").images) == 30
     assert len([path for path in kept.rglob("*") if path.is_file()]) == 30
-    assert [path.name for path in left_out(tmp_path / "mine")] == ["Thumbs.db", "notes.txt"]
+    assert [path.name for path in told_apart(tmp_path / "mine")[1]] == ["Thumbs.db", "notes.txt"]
 
 
 def test_links_are_neither_followed_nor_in_the_way(tmp_path):

@@ -177,11 +177,11 @@ def test_after_many_trials_only_the_baselines_are_drawn():
 
 def test_a_study_whose_process_was_killed_does_not_run(tmp_path):
     folder = create_study(tmp_path, None, "s", about={"format": 1, "status": "running"})
-    assert folder.abandoned()
+    assert folder.read_study_now()["status"] == "interrupted"
     with folder.locked():
-        assert not folder.abandoned()
+        assert folder.read_study_now()["status"] == "running"
     folder.write_study({**folder.read_study(), "status": "complete"})
-    assert not folder.abandoned()
+    assert folder.read_study_now()["status"] == "complete"
 
 
 def test_what_was_not_as_published_is_said():
