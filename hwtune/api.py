@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
@@ -15,19 +15,28 @@ from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
 from hwtune.study_folder import results_folder
-from hwtune.values import accuracy_of, bytes_of, checked, positive, seconds_of, seed_of, wished
+from hwtune.values import (
+    Sampler,
+    Scheduler,
+    SplitKind,
+    accuracy_of,
+    bytes_of,
+    checked,
+    positive,
+    seconds_of,
+    seed_of,
+    wished,
+)
 
 if TYPE_CHECKING:
     from hwtune.evaluation.classifier import Classifier
-
-SPLITS = ("random", "writer")
 
 
 def run_study(
     space: str | SearchSpace,
     *,
     data: str = "auto",
-    split: Literal["random", "writer"] = "random",
+    split: SplitKind = "random",
     split_seed: int = 0,
     trials: int | None = None,
     epochs: int | None = None,
@@ -36,8 +45,8 @@ def run_study(
     parallel: int | None = None,
     address: str | None = None,
     gpus_per_trial: float | None = None,
-    sampler: str = "tpe",
-    scheduler: str = "asha",
+    sampler: Sampler = "tpe",
+    scheduler: Scheduler = "asha",
     brackets: int = 1,
     objectives: Sequence[str] = (),
     seed: int = 0,
@@ -74,7 +83,8 @@ def run_study(
     from hwtune.pipeline.retrain import retraining_of
     from hwtune.pipeline.session import command_of, place_of
     from hwtune.search.budget import Budget
-    from hwtune.search.settings import checked_settings
+    from hwtune.search.objectives import check_objectives
+    from hwtune.search.settings import Settings
 
     space, source = _loaded(space)
     with sigterm_kept():
@@ -89,11 +99,11 @@ def run_study(
                 seconds=wished("time_budget", seconds_of, time_budget),
                 target=wished("target", accuracy_of, target),
             ),
-            settings=checked_settings(
+            settings=Settings(
                 sampler=sampler,
                 scheduler=scheduler,
                 brackets=checked("brackets", positive, brackets),
-                objectives=objectives,
+                objectives=check_objectives(objectives),
                 seed=checked("seed", seed_of, seed),
                 disk_limit=checked("disk_limit", bytes_of, disk_limit),
             ),
@@ -117,7 +127,7 @@ def retrain_baseline(
     honest: bool = False,
     epochs: int | None = None,
     data: str = "auto",
-    split: Literal["random", "writer"] = "random",
+    split: SplitKind = "random",
     split_seed: int = 0,
     seeds: int = 3,
     parallel: int | None = None,
@@ -170,10 +180,10 @@ def retrain_baseline(
     return Study(folder)
 
 
-def _split(kind: Literal["random", "writer"], seed: int) -> SplitSpec:
+def _split(kind: SplitKind, seed: int) -> SplitSpec:
     """Return what was asked for as a split."""
-    if kind not in SPLITS:
-        raise OptionError(f"split={kind!r} is none of {', '.join(SPLITS)}.")
+    if kind not in (known := get_args(SplitKind)):
+        raise OptionError(f"split={kind!r} is none of {', '.join(known)}.")
     return SplitSpec(kind=kind, seed=checked("split_seed", seed_of, seed))
 
 

@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hwtune.errors import HwtuneError, OptionError
 
 Value = TypeVar("Value")
+SplitKind = Literal["random", "writer"]
+Sampler = Literal["tpe", "random", "gp", "cmaes"]
+Scheduler = Literal["asha", "median", "none"]
 
 
 def bytes_of(text: str | int) -> int:

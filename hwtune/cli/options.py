@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,9 @@ import typer
 
 from hwtune.errors import HwtuneError
 from hwtune.values import (
+    Sampler,
+    Scheduler,
+    SplitKind,
     Value,
     accuracy_of,
     bytes_of,
@@ -20,36 +22,6 @@ from hwtune.values import (
     seed_of,
     share_of,
 )
-
-
-class SplitKind(StrEnum):
-    """How images are divided into train, validation and test."""
-
-    random = "random"
-    writer = "writer"
-
-
-class Scheduler(StrEnum):
-    """What stops trials early."""
-
-    asha = "asha"
-    median = "median"
-    none = "none"
-
-
-class Format(StrEnum):
-    """The choices of --format."""
-
-    onnx = "onnx"
-
-
-class Sampler(StrEnum):
-    """What proposes configurations."""
-
-    tpe = "tpe"
-    random = "random"
-    gp = "gp"
-    cmaes = "cmaes"
 
 
 def option(parse: Callable[[Any], Value]) -> Callable[[Any], Value]:

@@ -6,11 +6,11 @@ import csv
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from hwtune.cli.options import Csv, Format, Json, Results, Study
+from hwtune.cli.options import Csv, Json, Results, Study
 from hwtune.cli.tables import show_table
 from hwtune.study_folder import DEFAULT_RESULTS
 
@@ -211,7 +211,9 @@ def predict(
 
 def export(
     study: Study,
-    to: Annotated[Format, typer.Option("--format", help="The format of the file.")] = Format.onnx,
+    to: Annotated[
+        Literal["onnx"], typer.Option("--format", help="The format of the file.")
+    ] = "onnx",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Write the model of a study, preprocessing included, for programs without hwtune.

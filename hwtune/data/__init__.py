@@ -16,10 +16,17 @@ from hwtune.data.chinese_mnist import (
     find_chinese_mnist,
     read_chinese_mnist,
 )
+from hwtune.data.digits import read_digits
 from hwtune.data.download import download_kaggle
 from hwtune.data.folder import copy_pictures, folders_in, read_folder
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
+from hwtune.data.torchvision_sets import (
+    copy_torchvision,
+    download_torchvision,
+    find_torchvision,
+    read_torchvision,
+)
 from hwtune.errors import DataError
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
@@ -56,39 +63,17 @@ def _download_chinese(folder: Path) -> None:
     download_kaggle(KAGGLE_HANDLE, target, total=KAGGLE_BYTES, check=read_chinese_mnist)
 
 
-def _read_digits(_: Path) -> Dataset:
-    from hwtune.data.digits import read_digits  # scikit-learn takes seconds to import
-
-    return read_digits()
-
-
 def _torchvision(kind: str, title: str) -> Source:
-    """Return the entry of one of torchvision's sets; it takes seconds to import."""
-
-    def find(folder: Path) -> Path | None:
-        from hwtune.data.torchvision_sets import find_torchvision
-
-        return find_torchvision(kind, folder)
-
-    def read(source: Path) -> Dataset:
-        from hwtune.data.torchvision_sets import read_torchvision
-
-        return read_torchvision(kind, source)
-
-    def download(folder: Path) -> None:
-        from hwtune.data.torchvision_sets import download_torchvision
-
-        download_torchvision(kind, folder)
-
-    def copy(source: Path, target: Path) -> None:
-        from hwtune.data.torchvision_sets import copy_torchvision
-
-        copy_torchvision(source, target)
-
     return Source(
-        title, classes=10, side=28, read=read, find=find, download=download,
-        place=f"{kind}/raw", copy=copy,
-    )  # fmt: skip
+        title,
+        classes=10,
+        side=28,
+        read=partial(read_torchvision, kind),
+        find=partial(find_torchvision, kind),
+        download=partial(download_torchvision, kind),
+        place=f"{kind}/raw",
+        copy=copy_torchvision,
+    )
 
 
 DATASETS: dict[str, Source] = {
@@ -109,7 +94,10 @@ DATASETS: dict[str, Source] = {
         read=lambda _: read_strokes(),
     ),
     "digits": Source(
-        "1,797 digits 8x8, bundled with scikit-learn", classes=10, side=8, read=_read_digits
+        "1,797 digits 8x8, bundled with scikit-learn",
+        classes=10,
+        side=8,
+        read=lambda _: read_digits(),
     ),
     "mnist": _torchvision("MNIST", "70,000 digits 28x28"),
     "fashionmnist": _torchvision("FashionMNIST", "70,000 pieces of clothing 28x28"),

@@ -1,4 +1,4 @@
-"""MNIST and its kin, read and downloaded by torchvision."""
+"""MNIST and its kin, read and downloaded by torchvision, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torchvision.datasets as sets
 
 from hwtune.data.images import Dataset
 from hwtune.errors import DataError
@@ -62,6 +61,8 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
     Raises:
         DataError: when a file is absent or damaged.
     """
+    import torchvision.datasets as sets
+
     if absent := lacking(raw):
         raise DataError(
             f"{raw} holds no {kind}: it lacks {', '.join(absent)}; give the folder with the four "
@@ -105,6 +106,8 @@ def download_torchvision(kind: str, folder: Path) -> None:
     Raises:
         DataError: when that fails; nothing is left behind then.
     """
+    import torchvision.datasets as sets
+
     raw = folder / kind / "raw"
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none

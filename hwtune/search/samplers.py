@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Container
 from importlib.util import find_spec
+from typing import get_args
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -12,39 +13,12 @@ from optuna.samplers import BaseSampler
 
 from hwtune.errors import OptionError
 from hwtune.search.history import Bounded
+from hwtune.values import Sampler
 
 STARTUP_TRIALS = 10  # random ones before a model is fitted
 
 
-def _tpe(seed: int, parallel: bool, refused: int) -> BaseSampler:
-    return optuna.samplers.TPESampler(
-        seed=seed,
-        n_startup_trials=STARTUP_TRIALS + refused,  # which TPE counts, though nothing was trained
-        multivariate=True,
-        constant_liar=parallel,
-    )
-
-
-def _random(seed: int, parallel: bool, refused: int) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _gp(seed: int, parallel: bool, refused: int) -> BaseSampler:
-    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-
-
-def _cmaes(seed: int, parallel: bool, refused: int) -> BaseSampler:
-    return optuna.samplers.CmaEsSampler(
-        seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
-    )
-
-
-SAMPLERS: dict[str, Callable[[int, bool, int], BaseSampler]] = {
-    "tpe": _tpe,
-    "random": _random,
-    "gp": _gp,
-    "cmaes": _cmaes,
-}
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 # Trials that a sampler learns from. Random needs none, CMA-ES keeps its own state.
 SEEN = {"tpe": 500, "gp": 200}
@@ -76,10 +50,28 @@ def make_sampler(
         parallel: whether other trials run, which TPE then counts as poor (its constant liar).
         hidden: numbers of trials that it shall not see.
     """
+    own_seed = (seed * 100_003 + trial) % 2**32
 
     def make(refused: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return SAMPLERS[name]((seed * 100_003 + trial) % 2**32, parallel, refused)
+            match name:
+                case "tpe":
+                    # It counts what was refused, though nothing was trained.
+                    return optuna.samplers.TPESampler(
+                        seed=own_seed,
+                        n_startup_trials=STARTUP_TRIALS + refused,
+                        multivariate=True,
+                        constant_liar=parallel,
+                    )
+                case "gp":
+                    return optuna.samplers.GPSampler(seed=own_seed, n_startup_trials=STARTUP_TRIALS)
+                case "cmaes":
+                    return optuna.samplers.CmaEsSampler(
+                        seed=own_seed,
+                        n_startup_trials=STARTUP_TRIALS,
+                        warn_independent_sampling=False,
+                    )
+            return optuna.samplers.RandomSampler(seed=own_seed)
 
     return Bounded(make, SEEN[name], hidden) if name in SEEN else make(0)

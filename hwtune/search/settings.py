@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from hwtune.errors import OptionError
 from hwtune.search.budget import expected_epochs
-from hwtune.search.objectives import ACCURACY, check_objectives
+from hwtune.search.objectives import ACCURACY
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
+from hwtune.values import Scheduler
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 4  # epochs; of ASHA
-SCHEDULERS = ("asha", "median", "none")
+SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 DISK_LIMIT = 2_000_000_000  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The choices of one study.
+    """The choices of one study; those that do not go together raise OptionError.
 
     Attributes:
         sampler: a name in `SAMPLERS`.
@@ -38,6 +38,19 @@ class Settings:
     objectives: tuple[str, ...] = ACCURACY
     seed: int = 0
     disk_limit: int = DISK_LIMIT
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            raise OptionError(
+                f"Unknown --scheduler {self.scheduler!r}; known are {', '.join(SCHEDULERS)}."
+            )
+        check_sampler(self.sampler, objectives=len(self.objectives))
+        if self.brackets > 1 and self.scheduler != "asha":
+            raise OptionError(
+                f"--brackets {self.brackets} belongs to --scheduler asha, not {self.scheduler}."
+            )
+        if self.scheduler == "median" and len(self.objectives) > 1:
+            raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
 
     def describe(self) -> dict[str, Any]:
         """Return the keys of `study.json`."""
@@ -92,38 +105,6 @@ class Settings:
         if self.scheduler == "asha" and self.brackets > 1:
             return Brackets(grace_period=GRACE_PERIOD, brackets=self.brackets, **ladder)
         return Rungs(grace_period=GRACE_PERIOD, **ladder) if self.scheduler == "asha" else None
-
-
-def checked_settings(
-    *,
-    sampler: str,
-    scheduler: str,
-    brackets: int,
-    objectives: Sequence[str],
-    seed: int,
-    disk_limit: int,
-) -> Settings:
-    """Return the settings that the options of a command ask for.
-
-    Raises:
-        OptionError: when they do not go together.
-    """
-    if scheduler not in SCHEDULERS:
-        raise OptionError(f"Unknown --scheduler {scheduler!r}; known are {', '.join(SCHEDULERS)}.")
-    names = check_objectives(objectives)
-    check_sampler(sampler, objectives=len(names))
-    if brackets > 1 and scheduler != "asha":
-        raise OptionError(f"--brackets {brackets} belongs to --scheduler asha, not {scheduler}.")
-    if scheduler == "median" and len(names) > 1:
-        raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
-    return Settings(
-        sampler=sampler,
-        scheduler=scheduler,
-        brackets=brackets,
-        objectives=names,
-        seed=seed,
-        disk_limit=disk_limit,
-    )
 
 
 def settings_of(about: dict[str, Any]) -> Settings:

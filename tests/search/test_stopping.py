@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 
 from hwtune.errors import OptionError
-from hwtune.search.settings import checked_settings, settings_of
+from hwtune.search.objectives import check_objectives
+from hwtune.search.settings import Settings, settings_of
 from hwtune.search.stopping import Brackets, MedianRule, Rungs
 
 EPOCHS = 9
 
 
-def settings(scheduler="asha", **changes):
-    values = {"sampler": "tpe", "brackets": 1, "objectives": [], "seed": 0, "disk_limit": 1}
-    return checked_settings(scheduler=scheduler, **{**values, **changes})
+def settings(scheduler="asha", *, objectives=(), **changes):
+    return Settings(scheduler=scheduler, objectives=check_objectives(objectives), **changes)
 
 
 RULES = {
