@@ -47,9 +47,9 @@ def create_study(
             for number in itertools.count(1):
                 name = wanted or (space if number == 1 else f"{space}-{number}")
                 new = StudyFolder(Path(staging) / name)
-                for path in (new.path, new.path / "logs", new.tensorboard, new.checkpoints):
+                for path in (new.path, new.logs, new.tensorboard, new.checkpoints):
                     path.mkdir()
-                (new.path / "epochs.csv").write_text(epochs_csv([]), encoding="utf-8")
+                new.epochs.write_text(epochs_csv([]), encoding="utf-8")
                 if about is not None:
                     new.write_study({**about, "study": name})
                     new.write_space(source)

@@ -39,42 +39,20 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.name = self.path.name
+        self.journal = self.path / "optuna.journal"  # Optuna's
+        self.epochs = self.path / "epochs.csv"
+        self.logs = self.path / "logs"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"  # the trials' training states
+        self.retraining = self.path / "retraining"  # those of a retraining that runs
+        self.model = self.path / "model"  # the final one
+        self.report = self.path / "report.html"  # the page for people
 
     @property
     def called(self) -> str:
         """Return what a command calls the study: its name in the usual place, else its path."""
         usual = self.path.parent == results_folder()
         return shlex.quote(self.name if usual else str(self.path))
-
-    @property
-    def journal(self) -> Path:
-        """Return Optuna's journal."""
-        return self.path / "optuna.journal"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Return TensorBoard's log directory."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of the trials' training states."""
-        return self.path / "checkpoints"
-
-    @property
-    def retraining(self) -> Path:
-        """Return the folder of the training states of a retraining that runs."""
-        return self.path / "retraining"
-
-    @property
-    def model(self) -> Path:
-        """Return the folder of the final model."""
-        return self.path / "model"
-
-    @property
-    def report(self) -> Path:
-        """Return the page for people."""
-        return self.path / "report.html"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -104,7 +82,7 @@ class StudyFolder:
             StudyError: when the folder cannot be written.
         """
         try:
-            for path in (self.path / "epochs.csv", self.journal, *self.path.glob("logs/*.log")):
+            for path in (self.epochs, self.journal, *self.logs.glob("*.log")):
                 cut_to_last_newline(path)
             half_written = [
                 path
@@ -116,7 +94,7 @@ class StudyFolder:
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)  # a dying process may finish what it wrote
-            for folder in (self.checkpoints, self.tensorboard, self.path / "logs"):
+            for folder in (self.checkpoints, self.tensorboard, self.logs):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise not_writable(self.path, error) from None
@@ -183,19 +161,19 @@ class StudyFolder:
 
     def log(self, trial: int, line: str) -> None:
         """Add a line to a trial's log."""
-        with (self.path / "logs" / f"{trial}.log").open("a", encoding="utf-8") as file:
+        with (self.logs / f"{trial}.log").open("a", encoding="utf-8") as file:
             file.write(f"{now()} {line}\n")
 
     def append_epoch(self, epoch: EpochRecord) -> None:
         """Add a line to `epochs.csv`, which is on the disk when this returns."""
-        with (self.path / "epochs.csv").open("a", encoding="utf-8") as file:
+        with self.epochs.open("a", encoding="utf-8") as file:
             file.write(epoch_line(epoch))
             file.flush()
             os.fsync(file.fileno())
 
     def last_progress(self) -> float:
         """Return when an epoch or a state was last written, in seconds since 1970."""
-        written = [self.path / "epochs.csv", *self.retraining.glob("*.pt")]
+        written = [self.epochs, *self.retraining.glob("*.pt")]
         return max(path.stat().st_mtime for path in written)
 
     def forget_unknown(self, begun: set[int], waiting: set[int]) -> list[EpochRecord]:
@@ -214,7 +192,7 @@ class StudyFolder:
         epochs = self.read_epochs()
         kept = [epoch for epoch in epochs if epoch.trial in begun]
         if len(kept) < len(epochs):
-            write_atomic(self.path / "epochs.csv", epochs_csv(kept))
+            write_atomic(self.epochs, epochs_csv(kept))
         return kept
 
     def read_epochs(self) -> list[EpochRecord]:
@@ -223,11 +201,10 @@ class StudyFolder:
         Raises:
             StudyError: when it does not read.
         """
-        path = self.path / "epochs.csv"
         try:
-            return epochs_of(path.read_text(encoding="utf-8"))
+            return epochs_of(self.epochs.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StudyError(f"{path} does not read ({error}).") from None
+            raise StudyError(f"{self.epochs} does not read ({error}).") from None
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""

@@ -42,44 +42,6 @@ def cnn_layers(
         NoPixelError: when strides and poolings leave no pixel.
         SpaceError: when a list does not fit the number of stages.
     """
-    stages, channels, size = _stages(
-        filters=filters,
-        convs_per_stage=convs_per_stage,
-        kernel=kernel,
-        stem_stride=stem_stride,
-        padding=padding,
-        conv_bias=conv_bias,
-        activation=activation,
-        norm=norm,
-        pool=pool,
-        spatial_dropout=spatial_dropout,
-        side=side,
-    )
-    if head != "flatten":
-        stages.append(Pool(head, 0))
-        size = 1
-    layers, features = _hidden(channels * size * size, hidden, dropout, norm=hidden_norm)
-    layers.append(Linear(features, classes, bias=not output_norm))
-    if output_norm:
-        layers.append(Norm(classes, flat=True))
-    return [*stages, Flatten(), *layers]
-
-
-def _stages(
-    *,
-    filters: str,
-    convs_per_stage: int,
-    kernel: str,
-    stem_stride: int,
-    padding: str,
-    conv_bias: bool,
-    activation: str,
-    norm: str,
-    pool: str,
-    spatial_dropout: str,
-    side: int,
-) -> tuple[list[Layer], int, int]:
-    """Return the convolutional part, its channels, and the side of what it leaves."""
     widths = numbers(filters, name="filters")
     if not widths:
         raise SpaceError(f"filters={filters!r} names no stage; give a list such as '16-32'.")
@@ -108,7 +70,14 @@ def _stages(
             size = shrink(size, pooled)
         if norm == "after":
             layers.append(Norm(width))
-    return layers, channels, size
+    if head != "flatten":
+        layers.append(Pool(head, 0))
+        size = 1
+    last, features = _hidden(channels * size * size, hidden, dropout, norm=hidden_norm)
+    last.append(Linear(features, classes, bias=not output_norm))
+    if output_norm:
+        last.append(Norm(classes, flat=True))
+    return [*layers, Flatten(), *last]
 
 
 def _hidden(features: int, hidden: str, dropout: str, *, norm: bool) -> tuple[list[Layer], int]:

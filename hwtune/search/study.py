@@ -135,7 +135,7 @@ def run_search(
     )
     for epoch in recorded:
         view.recall(epoch)
-    log = folder.path / "logs" / "study.log"
+    log = folder.logs / "study.log"
     with interruptible() as interrupts, shown(view, console, log) as live:
         callback = StudyCallback(
             searcher,

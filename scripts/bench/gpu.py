@@ -81,7 +81,7 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
         looks: list[tuple[float, float]] = []  # when, and how busy the GPU was
 
         def look() -> None:
-            if (folder.path / "epochs.csv").exists() and folder.read_epochs():
+            if folder.epochs.exists() and folder.read_epochs():
                 looks.append((time.monotonic(), busy()))
 
         began = time.monotonic()

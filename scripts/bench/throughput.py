@@ -94,7 +94,7 @@ def hwtune_study(folder: Path, load: str) -> dict[str, Any]:
     firsts: list[float] = []
 
     def look() -> None:
-        if not firsts and (study.path / "epochs.csv").exists() and study.read_epochs():
+        if not firsts and study.epochs.exists() and study.read_epochs():
             firsts.append(time.monotonic())
 
     ended = search(words, folder / "hwtune.log", look, every=0.05)

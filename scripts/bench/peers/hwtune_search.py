@@ -34,7 +34,7 @@ def record(study: StudyFolder, process: subprocess.Popen[bytes], events: Path) -
     seen = 0
     while process.poll() is None:
         time.sleep(0.2)
-        if not (study.path / "epochs.csv").exists():
+        if not study.epochs.exists():
             continue
         points = {each.trial: SPACE.parse(each.config) for each in study.read_trials()}
         epochs = study.read_epochs()
