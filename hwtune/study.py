@@ -40,7 +40,7 @@ def called_with(given: Mapping[str, Any], function: Callable[..., Any]) -> str:
 
 def table_of(content: Content) -> pd.DataFrame:
     """Return a row a trial, with a column a searched hyperparameter."""
-    space = space_from_json(content.about["space"])
+    space = content.space
     rows = [
         {
             **{name: getattr(t, name) for name in TRIAL_COLUMNS},

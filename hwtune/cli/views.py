@@ -48,14 +48,12 @@ def trials(
     from hwtune.files import dump
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
-    from hwtune.space import space_from_json
 
     one_format(as_json, as_csv)
     folder = find_study(results.absolute(), study)
     content = read_content(folder)
     if as_json:
-        space = space_from_json(content.about["space"])
-        rows = [{**vars(t), "config": space.parse(t.config)} for t in content.trials]
+        rows = [{**vars(t), "config": content.space.parse(t.config)} for t in content.trials]
         print(dump(rows), end="")
         return
     if as_csv:

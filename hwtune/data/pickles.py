@@ -21,7 +21,7 @@ from hwtune.errors import DataError
 MAX_BYTES = 2_000_000_000
 
 
-class _Type:
+class StoredType:
     """Stands for numpy.dtype: its code such as "u1", and its byte order."""
 
     def __init__(self, code: str, *flags: object) -> None:
@@ -31,7 +31,7 @@ class _Type:
         self.order = state[1]
 
 
-class _Array:
+class StoredArray:
     """Stands for numpy.ndarray: shape, type, whether columns come first, and the bytes."""
 
     def __init__(self, *ignored: object) -> None:
@@ -41,8 +41,8 @@ class _Array:
         _, *self.parts = state  # type: ignore[assignment]
 
 
-def _from_buffer(buffer: Any, dtype: _Type, shape: Any, order: str) -> _Array:
-    array = _Array()
+def _from_buffer(buffer: Any, dtype: StoredType, shape: Any, order: str) -> StoredArray:
+    array = StoredArray()
     array.parts = (shape, dtype, order == "F", bytes(buffer))
     return array
 
@@ -53,8 +53,8 @@ def _latin_bytes(text: str, encoding: str) -> bytes:
 
 STAND_INS: dict[str, Any] = {
     "ndarray": None,  # named, never called
-    "dtype": _Type,
-    "_reconstruct": _Array,
+    "dtype": StoredType,
+    "_reconstruct": StoredArray,
     "_frombuffer": _from_buffer,
 }
 
@@ -75,7 +75,12 @@ class ArrayUnpickler(pickle.Unpickler):
         raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
 
 
-def _build(array: _Array) -> NDArray[Any]:
+def build(array: StoredArray) -> NDArray[Any]:
+    """Return an array of numbers, made of its own bytes.
+
+    Raises:
+        DataError: when it is of something else, or its bytes do not fit its shape.
+    """
     shape, dtype, by_columns, raw = array.parts
     if not re.fullmatch(r"[biuf][1248]", dtype.code) or dtype.order not in "<>|=":
         raise DataError(f"holds an array of {dtype.code!r}, which are no numbers.")
@@ -98,7 +103,7 @@ def read_arrays(source: Path) -> dict[str, Any]:
             content = ArrayUnpickler(file).load()
         if not isinstance(content, dict):
             raise DataError("must hold a dict of arrays.")
-        return {k: _build(v) if isinstance(v, _Array) else v for k, v in content.items()}
+        return {k: build(v) if isinstance(v, StoredArray) else v for k, v in content.items()}
     except DataError as error:
         raise DataError(f"{source} {error}") from None
     except Exception as error:  # a damaged pickle may fail in any way

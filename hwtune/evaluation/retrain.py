@@ -45,9 +45,19 @@ class Candidate:
 
 
 def candidate(trial: TrialRecord, config: TrialConfig) -> Candidate:
-    """Return a trial as a candidate, with the length that its epochs on validation speak for."""
-    config = replace(config, epochs=config.retrain_epochs(trial.best_epoch))
+    """Return a trial as a candidate."""
+    config = replace(config, epochs=retrain_epochs(trial, config))
     return Candidate(trial.name, trial.baseline, config)
+
+
+def retrain_epochs(trial: TrialRecord, config: TrialConfig) -> int:
+    """Return for how many epochs a trial is retrained: as its accuracy on validation speaks for.
+
+    A baseline that was cut off is trained in full, for that is the system to be compared with.
+    """
+    if trial.baseline and trial.state == "stopped":
+        return config.epochs
+    return config.retrain_epochs(trial.best_epoch)
 
 
 def retrain(

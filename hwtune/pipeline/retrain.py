@@ -148,9 +148,10 @@ def retrain_best(
         order[:count] = judged
     if retraining.top > len(order):
         console.print(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
-    chosen = order[: retraining.top]
-    if retraining.baselines:
-        chosen += [each for each in order[retraining.top :] if each.baseline]
+    chosen = retraining.chosen(order)
+    known = {each.baseline for each in order}
+    if retraining.baselines and (untrained := [n for n in space.baselines if n not in known]):
+        console.print(f"Not trained, so not retrained either: {', '.join(untrained)}.")
     winner = tried[chosen[0]]
     console.print(
         f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "

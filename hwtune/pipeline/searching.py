@@ -13,6 +13,7 @@ from hwtune.cluster import Slots
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
+from hwtune.evaluation.retrain import retrain_epochs
 from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Command
@@ -126,7 +127,7 @@ class Search:
         most = config.longest(self.split.train_images)
         if trial.state == "complete":  # early stopping may have ended it
             most = min(most, trial.epochs)
-        return min(most, config.retrain_epochs(trial.best_epoch))
+        return min(most, retrain_epochs(trial, config))
 
     def outlook(self, clock: Clock, known: Mapping[str, bool]) -> Outlook:
         """Return what can be said of the search before it begins; see `known_points`."""

@@ -9,7 +9,7 @@ from typing import Any
 from hwtune.files import counted
 from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
 from hwtune.report.words import percent
-from hwtune.space import space_from_json
+from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
 
 
@@ -29,10 +29,14 @@ class Content:
     tested: dict[str, Any]
 
     @cached_property
+    def space(self) -> SearchSpace:
+        """Return the space that was searched."""
+        return space_from_json(self.about["space"])
+
+    @cached_property
     def names(self) -> dict[int, str]:
         """Return what the space calls the points of trials, by number: its baselines and starts."""
-        space = space_from_json(self.about["space"])
-        named = {t.trial: space.name_of(space.parse(t.config)) for t in self.trials}
+        named = {t.trial: self.space.name_of(self.space.parse(t.config)) for t in self.trials}
         return {trial: name for trial, name in named.items() if name}
 
     @property
@@ -81,7 +85,7 @@ def answer(content: Content) -> str:
     test = winner["test_accuracy"]
     trained, since = len(once_each(ranked(content.trials))), ""
     if published := about["baseline"]:
-        title = f"{winner['name']}, trained {how_trained(about)}"
+        title = f"{winner['name']}, trained {how_trained(content)}"
     else:
         among = winner.get("chosen_among", trained)
         known = content.winner_known_as
@@ -104,12 +108,13 @@ def answer(content: Content) -> str:
     )
 
 
-def how_trained(about: dict[str, Any]) -> str:
+def how_trained(content: Content) -> str:
     """Return how a baseline was trained, and what was not as its authors did it."""
+    about, space = content.about, content.space
     published = about["baseline"]
     if published["honest"]:
         return "by hwtune"
-    space, name = space_from_json(about["space"]), published["name"]
+    name = published["name"]
     usual = space.config({**space.points[name], **space.published[name].values}).epochs
     changes = []
     if published["epochs"] != usual:
@@ -162,9 +167,10 @@ def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
     return slots
 
 
-def other_split(about: dict[str, Any]) -> str:
+def other_split(content: Content) -> str:
     """Return a warning where points of the space were found on another split, or ""."""
-    names = space_from_json(about["space"]).found_elsewhere(about["data"], about["split"])
+    about = content.about
+    names = content.space.found_elsewhere(about["data"], about["split"])
     if about.get("baseline"):
         names = [name for name in names if name == about["baseline"]["name"]]
     if not names:

@@ -29,7 +29,6 @@ from hwtune.report.plots import (
     learning_curves,
     tradeoff,
 )
-from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 
 
@@ -52,7 +51,7 @@ def write_report(folder: StudyFolder) -> None:
         answer=answer(content),
         gains=gains(content),
         left_out=left_out(content),
-        other_split=other_split(about),
+        other_split=other_split(content),
         winner=winner,
         misread=misread,
         trials=content.trials,
@@ -60,7 +59,7 @@ def write_report(folder: StudyFolder) -> None:
         names=content.names,
         front=content.front,
         objectives=content.objectives,
-        space={name: in_words(d) for name, d in space_from_json(about["space"]).search.items()},
+        space={name: in_words(d) for name, d in content.space.search.items()},
         tested=tested,
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
@@ -70,7 +69,7 @@ def write_report(folder: StudyFolder) -> None:
 def plots(content: Content) -> dict[str, Figure]:
     """Return the figures of a page by name, those for which there is enough to see."""
     about, trials, epochs, winner = content.about, content.trials, content.epochs, content.winner
-    data, space = about["data"]["name"], space_from_json(about["space"])
+    data, space = about["data"]["name"], content.space
     figures: dict[str, Figure] = {}
     if epochs:
         small, quick = (

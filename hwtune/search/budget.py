@@ -6,8 +6,10 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any, TypeVar
 
 from hwtune.records import TrialRecord, once_each, ranked
 
@@ -16,6 +18,8 @@ DEFAULT_TRIALS = 50
 CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
 RECENT_EPOCHS = 200  # that the cost model remembers
 SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
+
+Tried = TypeVar("Tried", bound=Any)  # with the name of its baseline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,11 @@ class Retraining:
     seeds: int = 3
     baselines: bool = False
 
+    def chosen(self, order: Sequence[Tried]) -> list[Tried]:
+        """Return what is retrained of trials in their order, the best first."""
+        others = [each for each in order[self.top :] if self.baselines and each.baseline]
+        return [*order[: self.top], *others]
+
 
 @dataclass(kw_only=True)
 class Clock:
@@ -143,28 +152,35 @@ class Clock:
             trials: of the study so far.
             epoch_seconds: the cost of an epoch where nothing is trained yet.
         """
-        order, plan = once_each(ranked(trials)), self.retraining
-        chosen = order[: plan.top]
-        if plan.baselines:
-            chosen += [t for t in order[plan.top :] if t.baseline]
-        trainings = [t.seconds / t.epochs * self.retrain_epochs(t) for t in chosen]
-        trainings = trainings or [12 * epoch_seconds]
+        order = once_each(ranked(trials))
+        if not order:
+            return self.closing(12 * epoch_seconds, candidates=1, finalists=1)
+        chosen, finalists = self.retraining.chosen(order), order[: self.retraining.finalists]
         return self.closing(
-            sum(trainings) / len(trainings),
-            candidates=len(trainings),
-            finalists=min(plan.finalists, len(order)),
+            self.training(chosen),
+            candidates=len(chosen),
+            finalists=len(finalists),
+            judging=self.training(finalists),
         )
 
-    def closing(self, training: float, *, candidates: int, finalists: int) -> float:
+    def training(self, trials: Sequence[TrialRecord]) -> float:
+        """Return the mean seconds of retraining one of the trials on the train images alone."""
+        return fmean(t.seconds / t.epochs * self.retrain_epochs(t) for t in trials)
+
+    def closing(
+        self, training: float, *, candidates: int, finalists: int, judging: float | None = None
+    ) -> float:
         """Return the seconds of what follows a search.
 
         Args:
             training: seconds of one on the train images, on average.
             candidates: how many configurations are retrained.
             finalists: how many are judged before.
+            judging: seconds of one of these on the train images; default: as `training`.
         """
         plan = self.retraining
-        rounds = float(math.ceil(plan.seeds * candidates / self.retrainings))
+        busy = math.ceil(plan.seeds * candidates / self.retrainings) * training
         if finalists > 1:
-            rounds += math.ceil(finalists * plan.folds / self.retrainings) * (1 - 1 / plan.folds)
-        return CLOSING_SECONDS + rounds * training * self.retrain_growth
+            folds = math.ceil(finalists * plan.folds / self.retrainings) * (1 - 1 / plan.folds)
+            busy += folds * (training if judging is None else judging)
+        return CLOSING_SECONDS + busy * self.retrain_growth

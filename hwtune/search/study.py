@@ -29,6 +29,7 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, hand_over
+from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import (
@@ -90,6 +91,7 @@ def run_search(
     epochs = longest(space, images=images)
     objectives = Objectives(settings.objectives, images)
     study = open_optuna_study(folder, objectives)
+    check_states(study.get_trials(deepcopy=False))
     ledger, recorded = restored(study, space, folder, left_out)
     for epoch in recorded:
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)

@@ -21,8 +21,9 @@ from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation.parallel import Job, state_name, train_all
-from hwtune.evaluation.retrain import Candidate, retrain
+from hwtune.evaluation.retrain import Candidate, candidate, retrain
 from hwtune.evaluation.tasks import packed, train_one
+from hwtune.records import TrialRecord
 from hwtune.results import create_study
 from hwtune.statistics import wilson_interval
 from hwtune.training.device import prepare_process
@@ -243,6 +244,13 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         keep=lambda _: None,
     )
     assert all(np.array_equal(undisturbed[name], weights[name]) for name in undisturbed)
+
+
+def test_a_baseline_that_was_cut_off_is_retrained_in_full():
+    cut = TrialRecord(0, "old", state="stopped", epochs=2, best_epoch=2)
+    own, whole = replace(cut, baseline=""), replace(cut, state="complete")
+    lengths = [candidate(each, TrialConfig(epochs=12)).config.epochs for each in (cut, own, whole)]
+    assert lengths == [12, 2, 2]
 
 
 def test_a_state_belongs_to_a_title_a_configuration_and_a_seed():

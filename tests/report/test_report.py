@@ -189,7 +189,8 @@ def test_what_was_not_as_published_is_said():
 
     def how(epochs, data="chinese_mnist", honest=False):
         baseline = {"name": "oafarih", "honest": honest, "epochs": epochs}
-        return how_trained({"baseline": baseline, "space": space.to_json(), "data": {"name": data}})
+        about = {"baseline": baseline, "space": space.to_json(), "data": {"name": data}}
+        return how_trained(Content(about, [], [], {}))
 
     assert how(80) == "as published"
     assert how(1) == "as published, but for 1 instead of 80 epochs"
@@ -233,7 +234,10 @@ def test_points_that_were_found_on_another_split_are_told():
 
     def told(name="digits", space=space, **split):
         about = {"space": space.to_json(), "data": {"name": name}, "split": {**found, **split}}
-        return other_split(about)
+        return warned(about)
+
+    def warned(about):
+        return other_split(Content(about, [], [], {}))
 
     assert told() == told("mnist", kind="writer") == told(space=SPACE, kind="writer") == ""
     assert told(kind="writer").endswith("that are tested here: s.")
@@ -241,11 +245,11 @@ def test_points_that_were_found_on_another_split_are_told():
     assert space.without(["s"]) == SPACE
     sure = replace(space, found_on={"s": {**found, "images": 90}})
     about = {"space": sure.to_json(), "split": found, "data": {"name": "digits", "images": 90}}
-    assert other_split(about) == ""
-    assert other_split({**about, "data": {"name": "digits", "images": 89}}) == told(seed=1)
+    assert warned(about) == ""
+    assert warned({**about, "data": {"name": "digits", "images": 89}}) == told(seed=1)
     about = {"space": space.to_json(), "data": {"name": "digits"}, "split": {**found, "seed": 1}}
-    assert other_split({**about, "baseline": {"name": "another"}}) == ""
-    assert other_split({**about, "baseline": {"name": "s"}}) == told(seed=1)
+    assert warned({**about, "baseline": {"name": "another"}}) == ""
+    assert warned({**about, "baseline": {"name": "s"}}) == told(seed=1)
 
 
 def test_a_long_number_is_shortened_without_losing_its_power():

@@ -70,10 +70,10 @@ def test_baselines_that_will_be_retrained_are_reserved_too():
 
 
 def test_the_judging_of_finalists_is_reserved_too():
-    # Beside the two rounds three folds of two finalists, on two thirds of the images.
+    # Beside the two rounds three folds of two finalists, two thirds of 20 s and 40 s.
     retraining = 2 * 20 * 1.5
     assert clock(finalists=1).reserve(TRIALS, 99.0) == pytest.approx(15 + retraining)
-    judging = 3 * 2 / 3 * 20 * 1.5
+    judging = 3 * 2 / 3 * 30 * 1.5
     assert clock(finalists=5).reserve(TRIALS, 99.0) == pytest.approx(15 + retraining + judging)
 
 
