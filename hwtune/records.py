@@ -141,3 +141,9 @@ def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> li
             for _, other in every
         )
     ]
+
+
+def front_in_words(front: Sequence[int], objectives: Sequence[str]) -> str:
+    """Return which trials are the Pareto front of a search for several objectives."""
+    trials = ", ".join(map(str, sorted(front)))
+    return f"Pareto front of {' and '.join(objectives)}: trial{'s'[: len(front) > 1]} {trials}."

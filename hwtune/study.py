@@ -15,6 +15,7 @@ from hwtune.addresses import reach_out
 from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
 from hwtune.errors import HwtuneError
 from hwtune.report.content import Content, answer, read_content
+from hwtune.report.words import percent
 from hwtune.signals import sigterm_kept
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
@@ -222,6 +223,5 @@ class Study:
         content = read_content(self.folder)
         status, outcome = escape(str(content.about["status"])), escape(answer(content))
         best = table_of(content).head(SHOWN).drop(columns=["val_loss", "seconds"])
-        return f"<p><b>{escape(self.name)}</b> ({status}): {outcome}</p>" + best.to_html(
-            formatters={"val_accuracy": "{:.2%}".format}
-        )
+        best["val_accuracy"] = best["val_accuracy"].map(percent)
+        return f"<p><b>{escape(self.name)}</b> ({status}): {outcome}</p>{best.to_html()}"

@@ -68,7 +68,7 @@ class Slurm:
         return [
             "nsenter", f"--net=/run/netns/{host}", "unshare", "--uts", "--mount", "--pid", "--fork",
             "--kill-child", "--mount-proc", "bash", "-c", f'{ENTER} && exec "$@"', host,
-            str(self.folder / "hosts"), str(self.folder / f"ray.{host}"), host, *command,
+            str(self.folder / f"hosts.{host}"), str(self.folder / f"ray.{host}"), host, *command,
         ]  # fmt: skip
 
     def ask(self, *command: str) -> str:
@@ -108,7 +108,8 @@ def slurm(folder: Path) -> Iterator[Slurm]:
     Path("/tmp/ray").mkdir(exist_ok=True)
     (folder / "state").mkdir()
     names = "".join(f"{address} {host}\n" for host, address in HOSTS.items())
-    (folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+    for host in HOSTS:  # which on Debian calls itself by an address of the loopback
+        (folder / f"hosts.{host}").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host}\n{names}")
     cpus, memory = usable_cpus(), 2000
     nodes = [
         f"NodeName={host} NodeAddr={address} CPUs={cpus} RealMemory={memory}\n"
@@ -133,19 +134,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
             daemons.callback(ip, "netns", "delete", host)
             ip("-n", host, "link", "set", "lo", "up")
         ends = list(HOSTS)
-        ip(
-            "link",
-            "add",
-            "wire",
-            "netns",
-            ends[0],
-            "type",
-            "veth",
-            "peer",
-            "wire",
-            "netns",
-            ends[1],
-        )
+        ip(*f"link add wire netns {ends[0]} type veth peer wire netns {ends[1]}".split())
         for host, address in HOSTS.items():
             ip("-n", host, "addr", "add", f"{address}/24", "dev", "wire")
             ip("-n", host, "link", "set", "wire", "up")

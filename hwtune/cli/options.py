@@ -147,7 +147,13 @@ TimeBudget = Annotated[
         help="Time for the whole command, such as 30m; default: 15m unless --trials is given.",
     ),
 ]
-SamplerOption = Annotated[Sampler, typer.Option(help="What proposes trials.")]
+SamplerOption = Annotated[
+    Sampler,
+    typer.Option(
+        help="What proposes trials; gp and cmaes learn from trials of full length alone, and want "
+        "--scheduler none."
+    ),
+]
 SchedulerOption = Annotated[Scheduler, typer.Option(help="What stops trials.")]
 Brackets = Annotated[
     int,
@@ -159,7 +165,7 @@ Objective = Annotated[
     list[str] | None,
     typer.Option(
         help="Give several times: val_accuracy, and parameters, val_loss or "
-        "seconds_per_image; of a trial Optuna then stores the last values alone."
+        "seconds_per_image; of a trial Optuna then stores those of its best epoch alone."
     ),
 ]
 Seed = Annotated[
@@ -192,7 +198,7 @@ MoreTime = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="Time from now on; default: what was left, with --trials no limit.",
+        help="Time from now on; default: what was left, else, as with --trials, no limit.",
     ),
 ]
 Baseline = Annotated[

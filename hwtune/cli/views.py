@@ -75,6 +75,8 @@ def trials(
             whole=4,
         )
         print("Accuracy is that of a trial's best epoch on validation.")
+        if content.front:
+            print(content.front)
     print(answer(content))
     if content.about["status"] in ("interrupted", "failed"):
         print(f"The study was cut off; python -m hwtune resume {folder.called} goes on.")
@@ -178,7 +180,7 @@ def predict(
     from hwtune.data.folder import asked_of
     from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import counted, dump
+    from hwtune.files import counted, dump, for_people
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
 
@@ -188,6 +190,10 @@ def predict(
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
     answers = list(zip(files, load_classifier(folder.model).read_each(files), strict=True))
+    for each, (pictures, _) in zip(images, asked, strict=True):
+        if not pictures:
+            empty = DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)}).")
+            answers.append((each, empty))
     if as_json:
         rows = [
             {"image": str(file), **({"error": str(a)} if isinstance(a, DataError) else vars(a))}

@@ -157,17 +157,8 @@ def is_picture(path: Path) -> bool:
 
 
 def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return a file as it is, of a folder the pictures below it; and the folder's other files.
-
-    Raises:
-        DataError: when a folder has no picture.
-    """
-    if not path.is_dir():
-        return [path], []
-    pictures, others = told_apart(path)
-    if not pictures:
-        raise DataError(f"{for_people(path)} holds no picture ({', '.join(ENDINGS)}).")
-    return pictures, others
+    """Return a file as it is, of a folder the pictures below it; and the folder's other files."""
+    return told_apart(path) if path.is_dir() else ([path], [])
 
 
 def copy_pictures(folder: Path, target: Path) -> None:

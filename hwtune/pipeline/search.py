@@ -94,6 +94,8 @@ def search(
             f"epoch {epochs}; leave the option out, or raise max_steps in the space."
         )
     settings.check_length(epochs=epochs)
+    if settings.advice:
+        command.console.print(settings.advice)
     steps = space.config(space.corner(largest=True)).max_steps
     searched = {"epochs", "max_steps"} & space.search.keys()
     if dataset.name != space.data and (unfit := misfits(space, **shape)):

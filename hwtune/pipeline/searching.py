@@ -17,7 +17,7 @@ from hwtune.evaluation.retrain import retrain_epochs
 from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Command
-from hwtune.records import TrialRecord, pareto_front
+from hwtune.records import TrialRecord, front_in_words, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, longest, survey
 from hwtune.search.forecast import Outlook
@@ -87,12 +87,12 @@ class Search:
         finally:
             ray.kill(self.store)  # retraining has its own
         if ledger.best is None:
-            raise HwtuneFailure(
-                f"No trial of {self.folder.name} was trained; see {self.folder.path}/trials.csv."
-            )
+            what = "Every trial failed" if ledger.trained else "No trial was trained"
+            raise HwtuneFailure(f"{what}; see {self.folder.path}/trials.csv.")
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
-            about["pareto"] = pareto_front(ledger.trials.values(), objectives)
+            about["pareto"] = front = pareto_front(ledger.trials.values(), objectives)
+            self.command.console.print(front_in_words(front, objectives))
         self.folder.write_study(about)  # that a killed retraining is gone on with, not searched for
 
     def show_distortions(self) -> None:
@@ -146,20 +146,25 @@ class Search:
             epochs=longest(self.space, images=self.split.train_images),
             points=size_of(self.space),
             expected=self.settings.expected_epochs,
-            learns=self.settings.sampler != "random",
+            learns=self.settings.sampler != "random" and not self.settings.advice,
             done=self.done,
         )
 
     def shorten(self, epochs: int, *, instead_of: int) -> None:
-        """Let every trial have so many epochs, and say so."""
+        """Let every trial have so many epochs, and no more brackets than that allows; say so."""
+        brackets, fewer = self.settings.most_brackets(epochs=epochs), ""
+        if self.settings.brackets > brackets:
+            self.settings = replace(self.settings, brackets=brackets)
+            self.about |= self.settings.describe()
+            fewer = f" and ASHA {counted(brackets, 'bracket')}"
         self.space = self.space.with_epochs(epochs)
         self.budget = replace(self.budget, epochs=epochs)
         self.about |= {"space": self.space.to_json(), "budget": asdict(self.budget)}
         assert self.budget.seconds
         self.command.console.print(
-            f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}, so that retraining "
-            f"the best leaves half of {in_words(self.budget.seconds)} to the search. A longer "
-            f"--time-budget has room for more; --epochs {instead_of} insists."
+            f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}{fewer}, so that "
+            f"retraining the best leaves half of {in_words(self.budget.seconds)} to the search. A "
+            f"longer --time-budget has room for more; --epochs {instead_of} insists."
         )
 
     def foresee(self, outlook: Outlook, known: Mapping[str, bool]) -> None:

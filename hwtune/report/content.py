@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from hwtune.files import counted
-from hwtune.records import EpochRecord, TrialRecord, once_each, pareto_front, ranked
+from hwtune.records import EpochRecord, TrialRecord, front_in_words, once_each, pareto_front, ranked
 from hwtune.report.words import percent
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
@@ -52,15 +52,11 @@ class Content:
         return "" if known == winner else known
 
     @property
-    def objectives(self) -> list[str]:
-        """Return what the Pareto front is drawn by."""
-        several = self.about.get("objectives", [])
-        return several if len(several) > 1 else ["val_accuracy", "parameters"]
-
-    @cached_property
-    def front(self) -> list[int]:
-        """Return the trials of the Pareto front."""
-        return pareto_front(self.trials, self.objectives)
+    def front(self) -> str:
+        """Return the Pareto front of a search for several objectives in words, or ""."""
+        objectives = self.about.get("objectives", [])
+        front = pareto_front(self.trials, objectives) if len(objectives) > 1 else []
+        return front_in_words(front, objectives) if front else ""
 
 
 def read_content(folder: StudyFolder) -> Content:

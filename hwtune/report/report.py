@@ -58,7 +58,6 @@ def write_report(folder: StudyFolder) -> None:
         not_drawn=len(content.trials) - len(figures["curves"].data) if content.epochs else 0,
         names=content.names,
         front=content.front,
-        objectives=content.objectives,
         space={name: in_words(d) for name, d in content.space.search.items()},
         tested=tested,
         finalists=tested.get("finalists", []),

@@ -6,12 +6,14 @@ as good ones; of the others a part tells as much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from hwtune.search.ledger import refused
@@ -19,19 +21,22 @@ from hwtune.search.ledger import refused
 BEST = 100  # of the trials shown, chosen by value; the others are the latest
 
 
-def few(trials: list[FrozenTrial], limit: int) -> list[FrozenTrial]:
+def few(
+    trials: list[FrozenTrial], limit: int, directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
     """Return at most `limit` trials that are over, and those that run, in their order.
 
-    With several objectives there is no best value, and the complete ones go before the others.
+    With several objectives the best are those of the Pareto front, then the latest complete ones.
     """
     over = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(over) <= limit:
         return trials
-    complete = [t for t in over if t.state == TrialState.COMPLETE]
-    if complete and len(complete[0].values) == 1:
-        complete = sorted(complete, key=lambda t: -t.values[0])
+    complete = [t for t in reversed(over) if t.state == TrialState.COMPLETE]
+    if len(directions) == 1:
+        complete.sort(key=lambda t: (-t.values[0], t.number))
     else:
-        complete.reverse()
+        front = {t.number for t in _get_pareto_front_trials_by_trials(complete, directions)}
+        complete.sort(key=lambda t: t.number not in front)
     kept = {t.number for t in complete[:BEST]}
     latest = [t.number for t in over if t.number not in kept][len(kept) - limit :]
     kept.update(latest)
@@ -77,7 +82,7 @@ class Bounded(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """Return what the sampler proposes together."""
         told = [t for t in study.get_trials(deepcopy=False) if t.number not in self.hidden]
-        shown = few(told, self.limit)
+        shown = few(told, self.limit, study.directions)
         self.view = Shown(study, shown)
         self.sampler = self.make(sum(map(refused, shown)))
         return self.sampler.infer_relative_search_space(self.view, trial)

@@ -14,6 +14,7 @@ from hwtune.values import Scheduler
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 4  # epochs; of ASHA
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
+WHOLE_TRIALS = ("gp", "cmaes")  # samplers for which Optuna counts no trial that was stopped
 DISK_LIMIT = 2_000_000_000  # bytes
 
 
@@ -69,6 +70,17 @@ class Settings:
             "disk_limit": self.disk_limit,
         }
 
+    @property
+    def advice(self) -> str:
+        """Return what the user should know of these choices together, or ""."""
+        if self.sampler not in WHOLE_TRIALS or self.scheduler == "none":
+            return ""
+        return (
+            f"{self.sampler} learns from trials of full length alone, of which {self.scheduler} "
+            f"leaves few, and proposes at random before {STARTUP_TRIALS} of them: tpe learns from "
+            "all, and --scheduler none stops none."
+        )
+
     def expected_epochs(self, epochs: int) -> float:
         """Return how many epochs a trial of this length trains on average.
 
@@ -84,14 +96,18 @@ class Settings:
         each = (expected_epochs(epochs, grace=g, factor=self.reduction_factor) for g in graces)
         return float(sum(share * mean for share, mean in zip(shares, each, strict=True)))
 
+    def most_brackets(self, *, epochs: int) -> int:
+        """Return how many brackets trials of at most `epochs` can have: one for each rung."""
+        longest = replace(self, brackets=1).rule(epochs=epochs)
+        return len(longest.descending) if isinstance(longest, Rungs) else 1
+
     def check_length(self, *, epochs: int) -> None:
         """Check that trials of at most `epochs` have a rung for each bracket.
 
         Raises:
             OptionError: when they have not.
         """
-        longest = replace(self, brackets=1).rule(epochs=epochs)
-        if isinstance(longest, Rungs) and self.brackets > (most := len(longest.descending)):
+        if self.brackets > (most := self.most_brackets(epochs=epochs)):
             raise OptionError(
                 f"--brackets {self.brackets}: trials of {epochs} epochs have {most} rungs, and as "
                 "many brackets at most; give fewer, or more --epochs."

@@ -33,25 +33,26 @@ def test_a_sampler_sees_the_best_and_the_latest_of_many_trials(study):
         else:
             told(study)
     running = study.ask(SPACE).number
-    numbers = [t.number for t in few(study.get_trials(), 10)]
+    numbers = [t.number for t in few(study.get_trials(), 10, study.directions)]
     assert numbers == [5, 7, 9, *range(33, 40), running]
 
 
 def test_few_trials_are_all_seen(study):
     for _ in range(5):
         told(study, 0.5)
-    assert few(study.get_trials(), 5) == study.get_trials()
+    assert few(study.get_trials(), 5, study.directions) == study.get_trials()
 
 
-def test_with_several_objectives_complete_trials_stay(monkeypatch):
+def test_with_several_objectives_the_front_stays_then_the_latest_complete(monkeypatch):
     monkeypatch.setattr(history, "BEST", 3)
     study = optuna.create_study(directions=["maximize", "minimize"])
-    for _ in range(4):
-        told(study, 0.5, 1.0)
+    for values in ((0.9, 2.0), (0.8, 1.0), (0.7, 1.5), (0.8, 2.5), (0.5, 1.0)):
+        told(study, *values)
     for _ in range(10):
         told_pruned = study.ask(SPACE)
         study.tell(told_pruned, state=TrialState.PRUNED)
-    assert [t.number for t in few(study.get_trials(), 6)] == [1, 2, 3, 11, 12, 13]
+    numbers = [t.number for t in few(study.get_trials(), 6, study.directions)]
+    assert numbers == [0, 1, 4, 12, 13, 14]
 
 
 def test_what_is_hidden_is_not_seen(study):
@@ -69,7 +70,7 @@ def test_a_bounded_sampler_proposes_what_it_would_on_those_trials_alone(study, n
     for number in range(30):
         told(study, 1 - abs(number / 30 - 0.4), x=number / 30)
     alone = optuna.create_study(direction="maximize")
-    alone.add_trials(few(study.get_trials(), 20))
+    alone.add_trials(few(study.get_trials(), 20, study.directions))
     values = []
     for each, wrap in ((study, True), (alone, False)):
         make = make_sampler(name, seed=3, trial=30, parallel=False).make
