@@ -93,7 +93,10 @@ def probe(
     need = results[0].need
     if need is None:
         if gpu and results[0].epochs:
-            tell("torch cannot use the GPU that Ray has found, so that it trains on CPUs.")
+            tell(
+                "torch cannot use the GPU that Ray has found, so that it trains on CPUs; a newer "
+                "driver may help, and --parallel N uses more CPUs."
+            )
         return None
     return replace(need, memory=min([need.memory, *itertools.chain(*ray.get(others))]))
 

@@ -2,10 +2,10 @@
 
 Without a GPU it says so and ends. The usual loop is that of `engine`, its batches moved to the GPU
 one by one. Each speed comes from a process of its own. A study of random points without early
-stopping runs twice: one trial a GPU, and as many as its memory holds by hwtune's own probe; the
+stopping runs twice: one trial a GPU, and as many as hwtune plans by memory and CPU cores; the
 share of the time in which the GPU computes is what NVIDIA's driver says twice a second from the
-first epoch on. Writes results/bench/gpu.json and .md; with --only, which needs neither data nor Ray
-for the speeds, gpu-speeds or gpu-studies:
+first epoch on. Writes results/bench/gpu.json and .md, after each figure, so that what ends early
+loses none; with --only, which needs neither data nor Ray for the speeds, gpu-speeds or gpu-studies:
 
     python -m scripts.bench.gpu
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -33,7 +34,7 @@ MODULE = "scripts.bench.gpu"  # this one
 WAYS = ("usual", "hwtune", "hwtune without graphs")
 BATCHES = 40  # of an epoch at least: on a GPU they are short
 TRIALS, EPOCHS = 48, 6  # of each study
-SHARES = {"one trial a GPU": ["--gpus-per-trial", "1"], "by memory": []}
+SHARES = {"one trial a GPU": ["--gpus-per-trial", "1"], "as hwtune plans": []}
 
 
 def one(baseline: str, way: str) -> float:
@@ -95,8 +96,10 @@ def study(title: str, words: list[str]) -> dict[str, Any]:
         )  # fmt: skip
         seconds = ended - began
         trained = sum(each.epochs > 0 for each in folder.read_trials())
+        at_once = folder.read_study()["hardware"]["parallel"]
     row = {
-        "study": title, "trials": trained, "trials_an_hour": trained / seconds * 3600,
+        "study": title, "at_once": at_once, "trials": trained,
+        "trials_an_hour": trained / seconds * 3600,
         "trials_an_hour_training": trained / (ended - looks[0][0]) * 3600,
         "busy": statistics.fmean(share for _, share in looks),
     }  # fmt: skip
@@ -108,7 +111,8 @@ def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str
     """Return the tables for people, of what was measured."""
 
     def middle(title: str, key: str) -> float:
-        return statistics.median(row[key] for row in studies if row["study"] == title)
+        seen = [row[key] for row in studies if row["study"] == title]
+        return statistics.median(seen) if seen else math.nan
 
     lines = [
         [row["network"], *(f"{row[way]:,.0f}" for way in WAYS), f"{row['ratio']:.1f}"]
@@ -120,10 +124,10 @@ def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str
     )
     if not studies:
         return speed
-    columns = ["trials at once", "trials an hour", "from the first epoch on"]
+    columns = ["study", "trials at once", "trials an hour", "from the first epoch on"]
     searches = [
         [
-            title, f"{middle(title, 'trials_an_hour'):,.0f}",
+            title, f"{middle(title, 'at_once'):.0f}", f"{middle(title, 'trials_an_hour'):,.0f}",
             f"{middle(title, 'trials_an_hour_training'):,.0f}", f"{middle(title, 'busy'):.0%}",
         ]
         for title in SHARES
@@ -131,7 +135,7 @@ def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str
     study = (
         f"{gpu}: studies of {TRIALS} trials of {EPOCHS} epochs, to the end of the last trial, from "
         "the start of the command and from the first epoch on, since which the GPU is looked at. "
-        f"Medians of {len(studies) // len(SHARES)} repetitions.\n\n"
+        f"Medians of {math.ceil(len(studies) / len(SHARES))} repetitions.\n\n"
         + table([*columns, "time in which the GPU computes"], searches)
     )
     return f"{speed}\n\n{study}" if networks else study
@@ -154,14 +158,15 @@ def main() -> None:
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
     # The one that is looked at: the first that may be used.
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    turns = range(options.repetitions)
-    networks, studies = [], []
-    if options.only != "studies":
-        networks = [speeds(network, options.repetitions) for network in NETWORKS]
-    if options.only != "speeds":
-        studies = [study(title, words) for _ in turns for title, words in SHARES.items()]
     name = f"gpu-{options.only}" if options.only else "gpu"
-    publish(name, page(networks, studies, gpus[0]), [*networks, *studies])
+    networks: list[dict[str, Any]] = []
+    studies: list[dict[str, Any]] = []
+    for network in NETWORKS if options.only != "studies" else ():
+        networks.append(speeds(network, options.repetitions))
+        publish(name, page(networks, studies, gpus[0]), networks)
+    for title, words in [*SHARES.items()] * options.repetitions if options.only != "speeds" else ():
+        studies.append(study(title, words))
+        publish(name, page(networks, studies, gpus[0]), [*networks, *studies])
 
 
 if __name__ == "__main__":

@@ -104,6 +104,21 @@ def test_a_saved_state_goes_on_as_if_nothing_happened(parts, tmp_path, values):
     assert [(r.train_loss, r.val_loss, r.lr) for r in rest] == whole[1:]
 
 
+@pytest.mark.gpu
+def test_a_state_saved_on_a_gpu_goes_on_there_with_the_same_draws(parts, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    values = {"optimizer": "sgd", "spatial_dropout": "0.3", "rotation": 10.0, "ema": 0.9}
+    values["fast"] = replace(choose_device(gpu=True), bf16=False)
+    whole = [r.train_loss for r in start(parts, **values)[1]]
+    state, results = start(parts, **values)
+    next(results)
+    torch.save(state.to_dict(), tmp_path / "state.pt")
+    again, rest = start(parts, seed=5, **values)
+    again.take(torch.load(tmp_path / "state.pt", weights_only=True, map_location="cpu"))
+    assert [r.train_loss for r in rest] == pytest.approx(whole[1:], rel=1e-2)
+
+
 def test_onecycle_warms_up_and_falls(parts):
     rates = [r.lr for r in start(parts, lr_schedule="onecycle", epochs=6)[1]]
     assert max(rates) < 0.0101
@@ -288,7 +303,11 @@ def test_a_gpu_gives_the_losses_of_the_cpu_within_five_percent(parts):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"clip_value": 0.1}])
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # of TF32, in torch 2.9 f.
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"ema": 0.9}, {"clip_value": 0.1}, {"spatial_dropout": "0.2"}],
+)
 def test_graphs_change_neither_losses_nor_weights(parts, more, monkeypatch):
     """With SGD: Adam makes whole steps of what rounding leaves of a gradient that is zero."""
     if not torch.cuda.is_available():
