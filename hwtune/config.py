@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from hwtune.errors import MisfitError, SpaceError
@@ -73,7 +73,7 @@ class TrialConfig:
     early_stop: int = 0  # epochs without a lower validation loss; 0 is off
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
+        for name, hint in HINTS.items():
             check_value(name, getattr(self, name), hint)
 
     @property
@@ -102,6 +102,7 @@ class TrialConfig:
         return asdict(self)
 
 
+HINTS = get_type_hints(TrialConfig)
 LOWEST = {
     **dict.fromkeys(("epochs", "stem_stride", "convs_per_stage", "stem_kernel", "lr_patience"), 1),
     "batch_size": 2,
@@ -137,10 +138,9 @@ def trial_config(values: Hyperparameters) -> TrialConfig:
     Raises:
         SpaceError: on a name that is no hyperparameter, or a bad value.
     """
-    known = [field.name for field in fields(TrialConfig)]
     for name in values:
-        if name not in known:
-            raise SpaceError(f"Unknown hyperparameter {name!r}; known are {', '.join(known)}.")
+        if name not in HINTS:
+            raise SpaceError(f"Unknown hyperparameter {name!r}; known are {', '.join(HINTS)}.")
     return TrialConfig(**values)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.folder import told_apart
-from hwtune.data.images import Dataset
+from hwtune.data.images import Dataset, prints
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError
@@ -82,7 +81,7 @@ def describe_data(name: str) -> dict[str, Any]:
     dataset: Dataset = source.read(found or Path())
     described = dataset.describe()
     counts = np.array(described.pop("per_class"))
-    distinct = {sha256(image.tobytes()).digest() for image in dataset.images}
+    distinct = set(prints(dataset.images, range(len(dataset.images))))
     if counts.min() == 0:
         raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
     return {

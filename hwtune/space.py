@@ -192,7 +192,7 @@ class SearchSpace:
 
     def found_elsewhere(self, data: Mapping[str, Any], split: Mapping[str, Any]) -> list[str]:
         """Return the points that were found on another split of these data, by name."""
-        return found_elsewhere(self.found_on, data, split) if data["name"] == self.data else []
+        return found_elsewhere(vars(self), data, split)
 
     def without(self, names: Sequence[str]) -> SearchSpace:
         """Return the space without some of its baselines and starts."""
@@ -260,14 +260,18 @@ def size_of(space: SearchSpace) -> float:
 
 
 def found_elsewhere(
-    found_on: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any], split: Mapping[str, Any]
+    space: Mapping[str, Any], data: Mapping[str, Any], split: Mapping[str, Any]
 ) -> list[str]:
-    """Return the points that were found on another split than this one of these data, by name."""
+    """Return the points that were found on another split than this one of these data, by name.
+
+    Args:
+        space: its `data` and `found_on`.
+    """
     here = {**data, **split}
     return [
         name
-        for name, fields in found_on.items()
-        if any(here[key] != value for key, value in fields.items())
+        for name, fields in space["found_on"].items()
+        if space["data"] == data["name"] and any(here[k] != value for k, value in fields.items())
     ]
 
 

@@ -10,26 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+CONFIDENCE = 0.95  # of all intervals
+QUANTILE = (1 + CONFIDENCE) / 2
 MAX_MATRIX_CLASSES = 100
 
 
-def wilson_interval(
-    accuracy: float, images: float, confidence: float = 0.95
-) -> tuple[float, float]:
+def wilson_interval(accuracy: float, images: float) -> tuple[float, float]:
     """Return Wilson's interval of a fraction seen on `images` images.
 
     Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(QUANTILE)
     centre = accuracy + z * z / (2 * images)
     spread = z * math.sqrt(accuracy * (1 - accuracy) / images + z * z / (4 * images * images))
     scale = 1 + z * z / images
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def independent_images(
-    right: NDArray[np.float64], writers: NDArray[np.int64], confidence: float = 0.95
-) -> float:
+def independent_images(right: NDArray[np.float64], writers: NDArray[np.int64]) -> float:
     """Return how many images of as many writers would tell as much of strangers as these do.
 
     Images of one writer are read alike, so that they tell less than as many of other writers: their
@@ -52,14 +50,11 @@ def independent_images(
         return 1.0
     variance = many / (many - 1) * float(off @ off) / images**2  # of the mean
     alone = min(images, mean * (1 - mean) / variance) if variance else images
-    quantile = (1 + confidence) / 2
-    fewer = (NormalDist().inv_cdf(quantile) / float(stdtrit(many - 1, quantile))) ** 2
+    fewer = (NormalDist().inv_cdf(QUANTILE) / float(stdtrit(many - 1, QUANTILE))) ** 2
     return max(1.0, fewer * alone)
 
 
-def welch_interval(
-    values: Sequence[float], *, over: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float, float]:
+def welch_interval(values: Sequence[float], *, over: Sequence[float]) -> tuple[float, float, float]:
     """Return by how much the mean of `values` is above that of `over`, and Welch's interval of it.
 
     Welch, The generalization of Student's problem, 1947. Each needs two values or more.
@@ -67,17 +62,17 @@ def welch_interval(
     from scipy.stats import ttest_ind  # half a second, in each process
 
     test = ttest_ind(values, over, equal_var=False)
-    interval = test.confidence_interval(confidence)
+    interval = test.confidence_interval(CONFIDENCE)
     middle = sum(values) / len(values) - sum(over) / len(over)
     return middle, float(interval.low), float(interval.high)
 
 
-def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's interval of the mean of two accuracies or more, within [0, 1]."""
     from scipy.special import stdtrit  # a part of a second, in each process
 
     many, mean = len(values), sum(values) / len(values)
-    margin = float(stdtrit(many - 1, (1 + confidence) / 2)) * np.std(values, ddof=1) / many**0.5
+    margin = float(stdtrit(many - 1, QUANTILE)) * np.std(values, ddof=1) / many**0.5
     return max(0.0, float(mean - margin)), min(1.0, float(mean + margin))
 
 
@@ -124,9 +119,10 @@ def confusion(
         from sklearn.metrics import confusion_matrix
 
         matrix = confusion_matrix(labels, predicted, labels=range(classes))
-        return [[int(count) for count in row] for row in matrix]
-    found, counts = np.unique(labels * classes + predicted, return_counts=True)
+        counts: list[list[int]] = matrix.tolist()
+        return counts
+    found, times = np.unique(labels * classes + predicted, return_counts=True)
     return [
         {"true": int(pair // classes), "predicted": int(pair % classes), "count": int(count)}
-        for pair, count in zip(found, counts, strict=True)
+        for pair, count in zip(found, times, strict=True)
     ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
-from hwtune.data.images import Dataset, Integers
+from hwtune.data.images import Dataset, Integers, prints
 
 
 def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
@@ -15,12 +13,8 @@ def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
     Twins are equal pixel by pixel. The number of writers is None where they are unknown.
     """
     others = np.setdiff1d(np.arange(len(dataset.labels)), test)
-
-    def digest(image: int) -> bytes:
-        return hashlib.sha256(dataset.images[image].tobytes()).digest()  # a copy would be large
-
-    seen = {digest(image) for image in others}
-    twins = sum(digest(image) in seen for image in test)
+    seen = set(prints(dataset.images, others))
+    twins = sum(each in seen for each in prints(dataset.images, test))
     writers = dataset.writers
     shared = None if writers is None else len(np.intersect1d(writers[others], writers[test]))
     return {"images": twins, "writers": shared}

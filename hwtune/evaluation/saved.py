@@ -32,13 +32,14 @@ def save_model(
     """
     folder.mkdir(exist_ok=True)
     (folder / ONNX_FILE).unlink(missing_ok=True)  # of the weights that go now
-    write_atomic(folder / "model.safetensors", save(weights))
+    content = save(weights)
+    write_atomic(folder / "model.safetensors", content)
     preprocessing = {"side": side, "scaled_to": config.side or side, "pixels": config.pixel_scale}
     about: dict[str, Any] = {
         "config": config.to_dict(),
         "classes": list(classes),
         "preprocessing": preprocessing,
-        "weights_sha256": file_hash(folder / "model.safetensors"),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     write_atomic(folder / "model.json", dump(about))
 

@@ -25,7 +25,7 @@ SLOWEST_DISK = 10e6  # bytes a second, of all that may hold a study
 
 
 def train_one(
-    config: Hyperparameters,
+    values: Hyperparameters,
     train: Part,
     validation: Part | None,
     *,
@@ -53,11 +53,11 @@ def train_one(
         TrainingDiverged: when a loss is not finite.
     """
     fast = prepare_process(gpu=gpu)
-    values = trial_config(config)
+    config = trial_config(values)
     state, batches, watched = start_training(
-        values,
+        config,
         train,
-        validation if values.needs_validation else None,
+        validation if config.needs_validation else None,
         classes=classes,
         seed=seed,
         fast=fast,
@@ -65,12 +65,12 @@ def train_one(
     if saved:
         content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
         state.take(content)
-    if not is_over(state, values):
+    if not is_over(state, config):
         next_save = time.monotonic() + 1
-        for result in train_config(state, batches, watched, values):
+        for result in train_config(state, batches, watched, config):
             note(result.epoch)
             # At the very end the best weights may still have to be put back.
-            if time.monotonic() > next_save and not is_over(state, values):
+            if time.monotonic() > next_save and not is_over(state, config):
                 began = time.monotonic()
                 content = packed(state)
                 keep(content)
@@ -82,7 +82,7 @@ def train_one(
     accuracy = math.nan
     if validation:
         accuracy = evaluate(
-            state.evaluated, plain_batches(validation, values, fast=fast), fast=fast
+            state.evaluated, plain_batches(validation, config, fast=fast), fast=fast
         )[1]
     arrays = {name: tensor.numpy() for name, tensor in weights_of(state.evaluated).items()}
     return arrays, accuracy, state.epoch, fast.dtype
@@ -96,7 +96,7 @@ def packed(state: TrainState) -> bytes:
 
 
 def read_one(
-    config: Hyperparameters,
+    values: Hyperparameters,
     weights: dict[str, NDArray[Any]],
     images: Bytes,
     classes: int,
@@ -105,10 +105,10 @@ def read_one(
 ) -> Integers:
     """Return the classes (N,) that a trained network reads in images (N, side, side)."""
     fast = prepare_process(gpu=gpu)
-    values = trial_config(config)
-    model = build_model(values, classes=classes, side=images.shape[1])
+    config = trial_config(values)
+    model = build_model(config, classes=classes, side=images.shape[1])
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     model = model.to(fast.device).to(memory_format=torch.channels_last)
-    batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), values, fast=fast)
+    batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), config, fast=fast)
     read = [logits.argmax(1) for logits, _ in read_batches(model, batches, fast=fast)]
     return torch.cat(read).cpu().numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from hwtune.config import Hyperparameters
 from hwtune.data import find_again
-from hwtune.data.images import Bytes, Dataset
+from hwtune.data.images import Dataset, prints
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import contains, in_words, nearest
 from hwtune.errors import OptionError, SpaceError
@@ -157,7 +156,7 @@ def leak(
         tested = split_indices(dataset, split).test
         seen = split_indices(searched, SplitSpec(**drawn)).outside_test
         if searched is not dataset:
-            if both := prints(dataset.images[tested]) & prints(searched.images[seen]):
+            if both := {*prints(dataset.images, tested)} & {*prints(searched.images, seen)}:
                 return (
                     f"searched {searched.name}, which shares {len(both)} of the images that are "
                     "tested here; leave it out."
@@ -167,18 +166,12 @@ def leak(
                 f"searched another split of {name}, with images that are tested here; take its "
                 f"split (--split {drawn['kind']} --split-seed {drawn['seed']}), or leave it out."
             )
-    names = found_elsewhere(tried["found_on"], dataset.describe(), split.to_dict())
-    if tried["data"] == name and names:
+    if names := found_elsewhere(tried, dataset.describe(), split.to_dict()):
         return (
             f"tried {names[0]}, which was found on another split of {name}, with images that are "
             "tested here; leave it out."
         )
     return ""
-
-
-def prints(images: Bytes) -> set[bytes]:
-    """Return what is equal for equal images (N, S, S) only: 16 bytes each."""
-    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
 
 
 def lineage(origin: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -232,13 +232,11 @@ class OptunaSearcher(Searcher):
                 return dict(values)
         return None
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: Ray leaves out the last result here, so the callback calls `record`."""
-
     def record(self, trial_id: str, epoch: EpochRecord) -> bool:
         """Write an epoch down, here and in Optuna's study; return whether it was new.
 
-        A trial that was taken up again reports its epochs once more.
+        The callback calls it: Ray's `on_trial_result` leaves out the last one. A trial that was
+        taken up again reports its epochs once more.
         """
         if new := epoch.epoch > self.ledger.trials[epoch.trial].epochs:
             self.ledger.epoch(epoch)

@@ -35,10 +35,10 @@ class Worker:
         self.fast = prepare_process(gpu=bool(ray.get_gpu_ids()))
         self.data, self.store = data, store
 
-    def take(self, trial: int, config: Hyperparameters, *, seed: int) -> None:
+    def take(self, trial: int, values: Hyperparameters, *, seed: int) -> None:
         """Forget the last configuration and take the next; its first step builds it."""
         self.number, self.seed = trial, seed
-        self.values: TrialConfig = trial_config(config)
+        self.config: TrialConfig = trial_config(values)
         self.state: TrainState | None = None
         self.results: Iterator[EpochResult] = iter(())
         self.reports: list[Report] = []
@@ -67,7 +67,7 @@ class Worker:
     def begin(self) -> None:
         """Build the network, or take up the state on disk."""
         self.state, train_batches, val_batches = start_training(
-            self.values,
+            self.config,
             self.data.train,
             self.data.validation,
             classes=self.data.classes,
@@ -75,7 +75,7 @@ class Worker:
             fast=self.fast,
         )
         self.go_on(self.state)
-        self.results = train_config(self.state, train_batches, val_batches, self.values)
+        self.results = train_config(self.state, train_batches, val_batches, self.config)
 
     def go_on(self, state: TrainState) -> None:
         """Go on from the state on disk, where there is one.
@@ -94,7 +94,7 @@ class Worker:
         """Train an epoch and return its report, once the state is on disk."""
         assert self.state is not None
         result = next(self.results)
-        full_length = is_over(self.state, self.values)
+        full_length = is_over(self.state, self.config)
         # With the digits of epochs.csv, so that a resumed study decides as an undisturbed one.
         epoch = {name: float(f"{value:.6g}") for name, value in asdict(result).items()}
         report = {
