@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from hwtune import cluster
 from hwtune.data import load_data
 from hwtune.study_folder import StudyFolder
 from scripts.bench.bare_search import bare_search
-from scripts.bench.faulty import FLAG, FaultyRunner
+from scripts.bench.faulty import FLAG, DyingRunner, FaultyRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_AT_A_TIME = ("--parallel", 1, "--sampler", "random", "--epochs", 4)  # repeats exactly
@@ -201,38 +202,27 @@ def undisturbed(results: Path) -> Study:
     return study
 
 
-def family(driver: int) -> dict[int, str]:
-    """Return the commands of a driver and of all that it started, by their process ids."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[1:]
-    parents, commands = {}, {}
-    for line in listed:
-        pid, parent, args = line.split(None, 2)
-        parents[int(pid)], commands[int(pid)] = int(parent), args
-    return {
-        pid: args for pid, args in commands.items() if driver in (pid, *ancestors(pid, parents))
-    }
+def family(driver: int) -> list[psutil.Process]:
+    """Return a driver and all that it started."""
+    own = psutil.Process(driver)
+    return [own, *own.children(recursive=True)]
 
 
 def kill_family(driver: int) -> None:
     """Kill a driver and all that it started."""
-    for pid in family(driver):
-        with suppress(ProcessLookupError):  # some end as soon as another has gone
-            os.kill(pid, signal.SIGKILL)
+    for each in family(driver):
+        with suppress(psutil.NoSuchProcess):  # some end as soon as another has gone
+            each.kill()
 
 
 def trial_processes(driver: int) -> list[int]:
     """Return the processes of a driver's trials, by either of the names that Ray gives them."""
-    names = ("TrialRunner", "ResourceTrainable")
-    return [p for p, args in family(driver).items() if any(name in args for name in names)]
-
-
-def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    """Yield a process's parents, from near to far."""
-    while pid in parents:
-        pid = parents[pid]
-        yield pid
+    found = []
+    for each in family(driver):
+        with suppress(psutil.Error):  # it has ended
+            if any(n in " ".join(each.cmdline()) for n in ("TrialRunner", "ResourceTrainable")):
+                found.append(each.pid)
+    return found
 
 
 def trial_killed(results: Path, *, times: int = 3) -> Outcome:
@@ -386,12 +376,29 @@ def trials_fail(results: Path) -> Outcome:
     )
 
 
-def trials_fail_alone(results: Path) -> Outcome:
-    """Do so in a cluster of its own."""
-    with tempfile.TemporaryDirectory() as flags:
-        os.environ[FLAG] = f"{flags}/killed"
-        with cluster.started(cpus=2):
-            return trials_fail(results)
+def reused_process_lost(results: Path) -> Outcome:
+    """Let a process that had trained one trial be dead before the next begins in it."""
+    bare_search(
+        results, load_data("digits"), runner=DyingRunner, trials=3, slots=cluster.Slots(1),
+        scheduler="none",
+    )  # fmt: skip
+    if not Path(os.environ[FLAG] + DyingRunner.mark).exists():
+        raise RuntimeError("no process died")
+    return Study(results, trials=3).outcome(
+        "SIGKILL of a trial's process", "once between two trials"
+    )
+
+
+def in_cluster(fault: Callable[[Path], Outcome]) -> Callable[[Path], Outcome]:
+    """Return a fault that runs in a cluster of its own."""
+
+    def alone(results: Path) -> Outcome:
+        with tempfile.TemporaryDirectory() as flags:
+            os.environ[FLAG] = f"{flags}/killed"
+            with cluster.started(cpus=2):
+                return fault(results)
+
+    return alone
 
 
 FAULTS: list[Callable[[Path], Outcome]] = [
@@ -404,7 +411,8 @@ FAULTS: list[Callable[[Path], Outcome]] = [
     trial_killed,
     node_lost,
     disk_full,
-    trials_fail_alone,
+    in_cluster(reused_process_lost),
+    in_cluster(trials_fail),
 ]
 
 
