@@ -80,8 +80,8 @@ def run_study(
     reach_out(address)
     drawn = _split(split, split_seed)
     from hwtune.pipeline import search
+    from hwtune.pipeline.command import command_of, place_of
     from hwtune.pipeline.retrain import retraining_of
-    from hwtune.pipeline.session import command_of, place_of
     from hwtune.search.budget import Budget
     from hwtune.search.objectives import check_objectives
     from hwtune.search.settings import Settings
@@ -159,7 +159,7 @@ def retrain_baseline(
     if not honest and split != "random":
         raise OptionError(f"--split {split} belongs to --honest; add it.")
     from hwtune.pipeline import baseline as published
-    from hwtune.pipeline.session import command_of, place_of
+    from hwtune.pipeline.command import command_of, place_of
 
     space, source = _loaded(space)
     with sigterm_kept():

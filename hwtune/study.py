@@ -159,7 +159,7 @@ class Study:
         given = locals()
         reach_out(address)
         from hwtune.pipeline import baseline, search
-        from hwtune.pipeline.session import command_of, place_of
+        from hwtune.pipeline.command import command_of, place_of
 
         more = wished("trials", positive, trials)
         seconds = wished("time_budget", seconds_of, time_budget)
@@ -198,8 +198,8 @@ class Study:
         """
         given = locals()
         reach_out(address)
+        from hwtune.pipeline.command import command_of, place_of
         from hwtune.pipeline.retrain import retrain_study, retraining_of
-        from hwtune.pipeline.session import command_of, place_of
 
         with sigterm_kept():
             retrain_study(

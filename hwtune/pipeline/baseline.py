@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import ray
 
-from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
@@ -17,19 +16,11 @@ from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.files import counted
 from hwtune.models import measure_cost
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.retrain import say_tested
-from hwtune.pipeline.session import (
-    Command,
-    Place,
-    begun,
-    close_last_run,
-    new_study,
-    same_data,
-    split_of,
-    working,
-)
+from hwtune.pipeline.session import Session, begun, new_session, session_again, working
 from hwtune.pipeline.stand_in import choose_data
-from hwtune.space import Published, SearchSpace, space_from_json
+from hwtune.space import Published, SearchSpace
 from hwtune.study_folder import StudyFolder
 
 
@@ -116,9 +107,9 @@ def retrain_baseline(
                 f"{baseline} of {space.name} watches validation images while it trains, of which "
                 "its published split has none; give the split a validation part."
             )
-    folder, about = new_study(
+    session = new_session(
         results, name, f"{space.name}-{baseline}{'-honest' if honest else ''}", space=space,
-        source=source, dataset=dataset, split=split, command=command,
+        source=source, dataset=dataset, split=split, place=place, command=command,
         asked={
             "baseline": {
                 "name": baseline,
@@ -128,13 +119,11 @@ def retrain_baseline(
                 "headline": published.headline if dataset.name == space.data else None,
                 "really": published.really,
             },
-            "parallel": place.parallel,
-            "gpus_per_trial": place.gpu_share,
         },
     )  # fmt: skip
-    with begun(folder):
-        run(folder, about, dataset, place=place, command=command)
-    return folder
+    with begun(session.folder):
+        run(session)
+    return session.folder
 
 
 def trained_config(
@@ -158,37 +147,29 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
                 f"{folder.name} is complete; train it anew: python -m hwtune retrain "
                 f"{about['space']['name']} --baseline {about['baseline']['name']}."
             )
-        dataset = same_data(folder, about)
-        close_last_run(folder, about)
-        run(folder, about, dataset, place=place.or_as_before(about), command=command)
+        run(session_again(folder, about, place, command))
 
 
-def run(
-    folder: StudyFolder,
-    about: dict[str, Any],
-    dataset: Dataset,
-    *,
-    place: Place,
-    command: Command,
-) -> None:
-    """Train and test what `about` says, with the folder's lock held."""
-    wanted, space, say = about["baseline"], space_from_json(about["space"]), command.console.print
+def run(session: Session) -> None:
+    """Train and test what the study says, with the folder's lock held."""
+    about, command, space = session.about, session.command, session.space
+    dataset, wanted = session.dataset, about["baseline"]
     published = published_run(space, wanted["name"], honest=wanted["honest"])
     config = trained_config(space, wanted["name"], published, epochs=wanted["epochs"])
     each = Candidate(wanted["name"], wanted["name"], config)
-    with working(folder, about, place=place, command=command):
-        slots = cluster.plan_slots(place.parallel, gpu_share=place.gpu_share)
+    with working(session):
+        slots = session.slots()
         about["hardware"]["parallel"] = slots.total
-        say(introduction(about, each.config))
-        data = ray.put(visible_split(dataset, split_of(about)))
+        session.say(introduction(about, each.config))
+        data = ray.put(visible_split(dataset, session.split))
         entries = retrain(
-            [each], dataset, split_of(about), data, folder, seeds=list(range(wanted["seeds"])),
-            slots=slots, join_validation=wanted["honest"], command=command.text,
-            console=command.console,
+            [each], dataset, session.split, data, session.folder,
+            seeds=list(range(wanted["seeds"])), slots=slots, join_validation=wanted["honest"],
+            command=command.text, console=command.console,
         )  # fmt: skip
         say_tested(entries, command.console)
     if wanted["headline"] is not None:
-        say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
+        session.say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 
 
 def introduction(about: dict[str, Any], config: TrialConfig) -> str:

@@ -10,28 +10,17 @@ import ray
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.cluster import Slots
-from hwtune.data.images import Dataset
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
-from hwtune.evaluation.retrain import candidate, retrain
+from hwtune.evaluation.retrain import Candidate, candidate, retrain
 from hwtune.files import counted
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
-from hwtune.pipeline.session import (
-    Command,
-    Place,
-    close_last_run,
-    mirrored,
-    planned_slots,
-    same_data,
-    split_of,
-    writable,
-)
+from hwtune.pipeline.session import Session, close_last_run, mirrored, same_data, writable
 from hwtune.records import once_each, ranked
 from hwtune.search.budget import Retraining
 from hwtune.signals import catch_sigterm
-from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 from hwtune.values import checked, folds_of, positive
 
@@ -69,7 +58,7 @@ def retrain_study(
     catch_sigterm()
     with folder.locked():
         about = folder.read_study()
-        dataset = same_data(folder, about)
+        session = Session(folder, about, same_data(folder, about), place, command)
         if "baseline" in about:
             raise StudyError(
                 f"{folder.name} is a baseline's training: resume {folder.called}, or train it "
@@ -78,23 +67,19 @@ def retrain_study(
         if not ranked(folder.read_trials()):
             raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
         if retraining.finalists > 1:
-            check_folds(dataset, split_of(about), retraining.folds)
+            check_folds(session.dataset, session.split, retraining.folds)
         with (
-            mirrored(folder, about.get("mirror"), command.console) as changed,
+            mirrored(session) as changed,
             writable(folder, command.text),
             reported(folder, command.console),
             repeatable(command),
             cluster.started(place.address),
         ):
             close_last_run(folder, about)  # before states of this retraining look like its own
-            folder.write_study(about)
+            session.write()
             changed()
-            slots = planned_slots(place, about)
-            data = ray.put(search_split(dataset, split_of(about)))
-            retrain_best(
-                folder, about, dataset, data, slots, retraining, command, changed=changed,
-                again=True,
-            )  # fmt: skip
+            data = ray.put(search_split(session.dataset, session.split))
+            retrain_best(session, data, retraining, changed=changed, again=True)
 
 
 @contextmanager
@@ -108,13 +93,9 @@ def repeatable(command: Command) -> Iterator[None]:
 
 
 def retrain_best(
-    folder: StudyFolder,
-    about: dict[str, Any],
-    dataset: Dataset,
+    session: Session,
     data: ray.ObjectRef,
-    slots: Slots,
     retraining: Retraining,
-    command: Command,
     *,
     changed: Callable[[], None],
     again: bool = False,
@@ -126,45 +107,63 @@ def retrain_best(
         changed: called when an opening of the test set was recorded.
         again: whether what was tested before is trained and tested once more.
     """
-    space, split, console = space_from_json(about["space"]), split_of(about), command.console
+    folder, space, command, say = session.folder, session.space, session.command, session.say
     tried = {
         candidate(trial, space.config(space.parse(trial.config))): trial
         for trial in once_each(ranked(folder.read_trials()))
     }
-    order, chosen_by = list(tried), "on validation"
-    record, folds = folder.read_retrain(), retraining.folds
-    count = min(retraining.finalists, len(order))
-    judged = None if again else as_judged(order[:count], record.get("finalists", []), folds)
-    if judged is None and record.pop("finalists", None):
-        folder.write_retrain(record)  # of an earlier choice
-    if count > 1:
-        chosen_by = "by cross-validation"
-        if judged is None:
-            console.print(f"Judging the {count} best by {folds}-fold cross-validation.")
-            judged = judge(
-                order[:count], dataset, split, data, folder, folds=folds, slots=slots,
-                console=console,
-            )  # fmt: skip
-        order[:count] = judged
+    order = judged_first(session, data, list(tried), retraining, again=again)
     if retraining.top > len(order):
-        console.print(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
+        say(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     chosen = retraining.chosen(order)
     known = {each.baseline for each in order}
     if retraining.baselines and (untrained := [n for n in space.baselines if n not in known]):
-        console.print(f"Not trained, so not retrained either: {', '.join(untrained)}.")
+        say(f"Not trained, so not retrained either: {', '.join(untrained)}.")
     winner = tried[chosen[0]]
-    console.print(
-        f"Winner {chosen_by}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
+    how = "by cross-validation" if min(retraining.finalists, len(order)) > 1 else "on validation"
+    say(
+        f"Winner {how}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
         f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
     )
     entries = retrain(
-        chosen, dataset, split, data, folder, seeds=list(range(retraining.seeds)), slots=slots,
-        again=again, opened=changed, command=command.text, console=console,
+        chosen, session.dataset, session.split, data, folder,
+        seeds=list(range(retraining.seeds)), slots=session.slots(), again=again, opened=changed,
+        command=command.text, console=command.console,
     )  # fmt: skip
     record = folder.read_retrain()
     record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more
     folder.write_retrain(record)
-    say_tested(entries, console)
+    say_tested(entries, command.console)
+
+
+def judged_first(
+    session: Session,
+    data: ray.ObjectRef,
+    order: list[Candidate],
+    retraining: Retraining,
+    *,
+    again: bool,
+) -> list[Candidate]:
+    """Return the candidates, the finalists among them in the order of their cross-validation.
+
+    Args:
+        order: by the search's own validation.
+        again: whether an earlier judgment of the same finalists does not count.
+    """
+    finalists, folds = order[: retraining.finalists], retraining.folds
+    record = session.folder.read_retrain()
+    judged = None if again else as_judged(finalists, record.get("finalists", []), folds)
+    if judged is None and record.pop("finalists", None):
+        session.folder.write_retrain(record)  # of an earlier choice
+    if len(finalists) < 2:
+        return order
+    if judged is None:
+        session.say(f"Judging the {len(finalists)} best by {folds}-fold cross-validation.")
+        judged = judge(
+            finalists, session.dataset, session.split, data, session.folder, folds=folds,
+            slots=session.slots(), console=session.command.console,
+        )  # fmt: skip
+    return [*judged, *order[len(finalists) :]]
 
 
 def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:

@@ -6,32 +6,20 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from hwtune.cluster import gpu_types
-from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
 from hwtune.mirror import open_uri
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.retrain import retrain_best
 from hwtune.pipeline.searching import Search
-from hwtune.pipeline.session import (
-    Command,
-    Place,
-    begun,
-    close_last_run,
-    mirrored,
-    new_study,
-    planned_slots,
-    same_data,
-    split_of,
-    working,
-)
+from hwtune.pipeline.session import Session, begun, mirrored, new_session, session_again, working
 from hwtune.pipeline.stand_in import choose_data
 from hwtune.pipeline.warm_start import told, with_starts_from
 from hwtune.records import ranked
@@ -107,24 +95,22 @@ def search(
     survey(space, **shape)
     if mirror is not None:
         open_uri(mirror)
-    folder, about = new_study(
+    session = new_session(
         results, name, space.name, space=space, source=source, dataset=dataset,
-        split=split, command=command,
+        split=split, place=place, command=command,
         asked={
             "budget": {**asdict(budget.filled()), "epochs": epochs},
             **settings.describe(),
             "retraining": asdict(retraining),
             "mirror": mirror,
-            "parallel": place.parallel,
-            "gpus_per_trial": place.gpu_share,
             "started_from": origins,
             # What ends by its steps, or whose length is searched, is never made shorter.
             "may_shorten": not (budget.epochs or steps or searched),
         },
     )  # fmt: skip
-    with begun(folder):
-        run(folder, about, dataset, place=place, command=command)
-    return folder
+    with begun(session.folder):
+        run(session)
+    return session.folder
 
 
 def resume(
@@ -166,8 +152,7 @@ def resume(
             )
         if about["status"] == "complete":
             check_extension(trials, target, done=done, best=best)
-        dataset = same_data(folder, about)
-        close_last_run(folder, about)
+        session = session_again(folder, about, place, command)
         budget = extended_budget(
             Budget(**about["budget"]), trials=trials, time_budget=time_budget, target=target,
             done=done, spent=sum(run["seconds"] for run in about["runs"]),
@@ -177,54 +162,41 @@ def resume(
             about.pop("search_seconds", None)
             about.pop("left_out", None)  # and what there is no time for is asked anew
         about |= {"budget": asdict(budget)}
-        place = place.or_as_before(about)
-        run(folder, about, dataset, place=place, command=command, done=done)
+        run(session, done=done)
 
 
-def run(
-    folder: StudyFolder,
-    about: dict[str, Any],
-    dataset: Dataset,
-    *,
-    place: Place,
-    command: Command,
-    done: int = 0,
-) -> None:
-    """Search, retrain and report what `about` asks for and is not done, with the lock held.
+def run(session: Session, *, done: int = 0) -> None:
+    """Search, retrain and report what the study asks for and is not done, with the lock held.
 
     Args:
         done: trials that an earlier run began.
     """
+    about = session.about
     retraining = Retraining(**about["retraining"])
-    with (
-        mirrored(folder, about.get("mirror"), command.console) as changed,
-        working(folder, about, place=place, command=command) as dashboard,
-    ):
+    with mirrored(session) as changed, working(session) as dashboard:
         changed()
-        data = ray.put(search_split(dataset, split_of(about)))  # the one copy of all processes
+        data = ray.put(search_split(session.dataset, session.split))  # one copy for all processes
         to_search = about.get("search_seconds") is None
-        searching = Search(folder, about, data, retraining, command, done) if to_search else None
+        searching = Search(session, data, retraining, done) if to_search else None
         if searching and searching.need:
             about["gpu_need"] = {**asdict(searching.need), "gpus": gpu_types()}
-        slots = planned_slots(place, about)
+        slots = session.slots()
         about["hardware"]["parallel"] = slots.total
-        introduce(folder, about, dashboard, command)
+        introduce(session, dashboard)
         if searching:
             searching.run(slots, changed)
-        retrain_best(folder, about, dataset, data, slots, retraining, command, changed=changed)
+        retrain_best(session, data, retraining, changed=changed)
 
 
-def introduce(folder: StudyFolder, about: dict[str, Any], dashboard: str, command: Command) -> None:
+def introduce(session: Session, dashboard: str) -> None:
     """Say what begins, and where it can be watched."""
-    counts = about["split"]["counts"]
-    command.console.print(
-        f"Study {folder.name}: {about['data']['name']}, {counts['train']:,} images to train on, "
-        f"{counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
+    about, counts = session.about, session.about["split"]["counts"]
+    session.say(
+        f"Study {session.folder.name}: {about['data']['name']}, {counts['train']:,} images to "
+        f"train on, {counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
         f"(split {about['split']['kind']}); {about['hardware']['parallel']} trials at once."
     )
-    board = shlex.quote(for_people(folder.tensorboard))
-    command.console.print(f"TensorBoard: tensorboard --logdir {board}")
+    board = shlex.quote(for_people(session.folder.tensorboard))
+    session.say(f"TensorBoard: tensorboard --logdir {board}")
     if dashboard:
-        command.console.print(
-            f"Ray dashboard: {dashboard} (it asks for a token: ray get-auth-token)"
-        )
+        session.say(f"Ray dashboard: {dashboard} (it asks for a token: ray get-auth-token)")

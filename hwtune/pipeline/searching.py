@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, replace
-from typing import Any
 
 import ray
 
@@ -16,7 +15,7 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.retrain import retrain_epochs
 from hwtune.files import counted
 from hwtune.models.layers import Cost
-from hwtune.pipeline.session import Command
+from hwtune.pipeline.session import Session
 from hwtune.records import TrialRecord, front_in_words, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, longest, survey
@@ -24,9 +23,8 @@ from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
-from hwtune.space import size_of, space_from_json
+from hwtune.space import size_of
 from hwtune.states import start_store
-from hwtune.study_folder import StudyFolder
 
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
 
@@ -35,23 +33,17 @@ class Search:
     """The search of a study in a running Ray cluster: measured first, then forecast and run."""
 
     def __init__(
-        self,
-        folder: StudyFolder,
-        about: dict[str, Any],
-        data: ray.ObjectRef,
-        retraining: Retraining,
-        command: Command,
-        done: int,
+        self, session: Session, data: ray.ObjectRef, retraining: Retraining, done: int
     ) -> None:
-        self.folder, self.about, self.data, self.retraining = folder, about, data, retraining
-        self.command, self.done = command, done
-        self.space, self.budget = space_from_json(about["space"]), Budget(**about["budget"])
-        self.settings = settings_of(about)
+        self.session, self.data, self.retraining, self.done = session, data, retraining, done
+        self.folder, self.about, self.say = session.folder, session.about, session.say
+        self.space, self.budget = session.space, Budget(**self.about["budget"])
+        self.settings = settings_of(self.about)
         self.split: SearchSplit = ray.get(data)
         self.shape = {"classes": self.split.classes, "side": self.split.side}
-        self.store = start_store(folder.checkpoints)  # which takes a moment: beside the probe
+        self.store = start_store(self.folder.checkpoints)  # which takes a moment: beside the probe
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
-        self.need = probe(self.space, data, self.cost, tell=command.console.print)
+        self.need = probe(self.space, data, self.cost, tell=self.say)
 
     def run(self, slots: Slots, changed: Callable[[], None]) -> None:
         """Search until the budget is met.
@@ -82,7 +74,7 @@ class Search:
             ledger = run_search(
                 self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
                 cost=self.cost, budget=self.budget, clock=clock, slots=slots,
-                left_out=about["left_out"], changed=changed, console=self.command.console,
+                left_out=about["left_out"], changed=changed, console=self.session.command.console,
             )  # fmt: skip
         finally:
             ray.kill(self.store)  # retraining has its own
@@ -92,8 +84,8 @@ class Search:
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
             about["pareto"] = front = pareto_front(ledger.trials.values(), objectives)
-            self.command.console.print(front_in_words(front, objectives))
-        self.folder.write_study(about)  # that a killed retraining is gone on with, not searched for
+            self.say(front_in_words(front, objectives))
+        self.session.write()  # that a killed retraining is gone on with, not searched for
 
     def show_distortions(self) -> None:
         """Show in TensorBoard the most that the space may do to the training images."""
@@ -118,7 +110,7 @@ class Search:
             retraining=self.retraining,
             retrain_growth=(counts["train"] + counts["validation"]) / counts["train"],
             retrain_epochs=self.retrain_epochs,
-            started=self.command.began - self.spent,
+            started=self.session.command.began - self.spent,
         )
 
     def retrain_epochs(self, trial: TrialRecord) -> int:
@@ -161,7 +153,7 @@ class Search:
         self.budget = replace(self.budget, epochs=epochs)
         self.about |= {"space": self.space.to_json(), "budget": asdict(self.budget)}
         assert self.budget.seconds
-        self.command.console.print(
+        self.say(
             f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}{fewer}, so that "
             f"retraining the best leaves half of {in_words(self.budget.seconds)} to the search. A "
             f"longer --time-budget has room for more; --epochs {instead_of} insists."
@@ -169,13 +161,12 @@ class Search:
 
     def foresee(self, outlook: Outlook, known: Mapping[str, bool]) -> None:
         """Say and record what the command will cost, and which baselines it leaves out."""
-        say = self.command.console.print
         if "left_out" not in self.about:
             left_out = outlook.left_out(known)
             self.about["left_out"] = list(left_out)
             if left_out:
                 each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
-                say(
+                self.say(
                     f"Left out, for they would take over a third of the search's time: {each}. A "
                     "longer --time-budget has room for them; resume --time-budget trains them, too."
                 )
@@ -186,15 +177,15 @@ class Search:
             retrained=max(0, outlook.retrained - len(left_out)),
         ).forecast()
         self.about["runs"][-1]["forecast"] = expected.describe()
-        self.folder.write_study(self.about)
+        self.session.write()
         asked = self.budget.seconds
-        say(
+        self.say(
             f"Forecast: about {counted(expected.trials, 'trial')}, "
             f"{counted(expected.epochs, 'epoch')}, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
         if asked is not None and expected.seconds > asked + TOLERATED * (asked - self.spent):
-            say("That is more than was asked for, so that the search will be cut short.")
+            self.say("That is more than was asked for, so that the search will be cut short.")
 
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""

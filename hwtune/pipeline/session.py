@@ -8,11 +8,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from hwtune import cluster
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
@@ -23,13 +21,13 @@ from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
 from hwtune.files import now
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
 from hwtune.search.interrupts import Halt
 from hwtune.signals import catch_sigterm
-from hwtune.space import SearchSpace
+from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
-from hwtune.values import positive, share_of, wished
 
 # That a file cannot be written; other errors of the system, of the network above all, are no such.
 NOT_WRITTEN = (
@@ -37,66 +35,47 @@ NOT_WRITTEN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a command trains.
+@dataclass(frozen=True)
+class Session:
+    """One command's work on one study.
 
     Attributes:
-        parallel: trainings at once, None for as many as fit.
-        address: of a running Ray cluster, or None for this machine.
-        gpu_share: the part of a GPU a training asks for, None by memory.
+        about: what `study.json` says, as this command changes it.
     """
 
-    parallel: int | None = None
-    address: str | None = None
-    gpu_share: float | None = None
+    folder: StudyFolder
+    about: dict[str, Any]
+    dataset: Dataset
+    place: Place
+    command: Command
 
-    def or_as_before(self, about: dict[str, Any]) -> Place:
-        """Return the place, where it leaves something open as `study.json` says."""
-        return replace(
-            self,
-            parallel=self.parallel or about.get("parallel"),
-            gpu_share=self.gpu_share or about.get("gpus_per_trial"),
-        )
+    @property
+    def space(self) -> SearchSpace:
+        """Return the space of the study."""
+        return space_from_json(self.about["space"])
 
+    @property
+    def split(self) -> SplitSpec:
+        """Return the split of the study."""
+        return SplitSpec(**{k: v for k, v in self.about["split"].items() if k != "counts"})
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What the user gave, when it began by `time.monotonic`, and where its words go."""
+    def say(self, text: str) -> None:
+        """Tell the user."""
+        self.command.console.print(text)
 
-    text: str
-    began: float
-    console: Console
+    def write(self) -> None:
+        """Write `study.json`."""
+        self.folder.write_study(self.about)
 
-
-def planned_slots(place: Place, about: dict[str, Any]) -> Slots:
-    """Return where trainings of a study run, by what its probe saw one take of the same GPUs."""
-    seen = about.get("gpu_need", {})
-    same = seen.get("gpus") == gpu_types()
-    need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
-    return plan_slots(place.parallel, gpu_share=place.gpu_share, need=need)
-
-
-def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:
-    """Return where to train, from what the user gave."""
-    return Place(
-        parallel=wished("parallel", positive, parallel),
-        address=address,
-        gpu_share=wished("gpus_per_trial", share_of, gpus_per_trial),
-    )
+    def slots(self) -> Slots:
+        """Return where trainings run, by what the study's probe saw one take of the same GPUs."""
+        seen = self.about.get("gpu_need", {})
+        same = seen.get("gpus") == gpu_types()
+        need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
+        return plan_slots(self.place.parallel, gpu_share=self.place.gpu_share, need=need)
 
 
-def command_of(text: str) -> Command:
-    """Return a command that begins now; a notebook gets plain lines."""
-    plain = False if Console().is_jupyter else None  # None: rich finds out
-    console = Console(
-        soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
-        force_jupyter=plain, force_terminal=plain,
-    )  # fmt: skip
-    return Command(text=text, began=time.monotonic(), console=console)
-
-
-def new_study(
+def new_session(
     results: Path,
     name: str | None,
     default: str,
@@ -105,16 +84,17 @@ def new_study(
     source: str,
     dataset: Dataset,
     split: SplitSpec,
+    place: Place,
     command: Command,
     asked: dict[str, Any],
-) -> tuple[StudyFolder, dict[str, Any]]:
-    """Make the folder of a new study; return it and what its `study.json` says.
+) -> Session:
+    """Make the folder of a new study, and return the work on it.
 
     Args:
         default: its name where none is given, with that of other data than the space's own behind
             it; one that is taken gets a number.
         source: of the space, for people.
-        asked: what the command asks for beside space, data and split.
+        asked: what the command asks for beside all that.
 
     Raises:
         StudyError: when it cannot be made.
@@ -125,6 +105,8 @@ def new_study(
         "data": dataset.describe(),
         "split": {**split.to_dict(), "counts": split_indices(dataset, split).counts()},
         **asked,
+        "parallel": place.parallel,
+        "gpus_per_trial": place.gpu_share,
         "command": command.text,
         "versions": versions(),
         "hardware": {**hardware(), "parallel": None},
@@ -136,7 +118,20 @@ def new_study(
     }
     usual = default if dataset.name == space.data else f"{default}-{dataset.name}"
     folder = create_study(results, name, usual, about=about, source=source)
-    return folder, {**about, "study": folder.name}
+    return Session(folder, {**about, "study": folder.name}, dataset, place, command)
+
+
+def session_again(
+    folder: StudyFolder, about: dict[str, Any], place: Place, command: Command
+) -> Session:
+    """Return the work on a study that goes on where it was before, the last run's end recorded.
+
+    Raises:
+        DataError: when its data set is not the one at hand.
+    """
+    session = Session(folder, about, same_data(folder, about), place.or_as_before(about), command)
+    close_last_run(folder, about)
+    return session
 
 
 @contextmanager
@@ -151,26 +146,25 @@ def begun(folder: StudyFolder) -> Iterator[None]:
 
 
 @contextmanager
-def working(
-    folder: StudyFolder, about: dict[str, Any], *, place: Place, command: Command
-) -> Iterator[str]:
+def working(session: Session) -> Iterator[str]:
     """Keep the files of a locked study true while the block trains; yield Ray's dashboard, or "".
 
     Raises:
         HwtuneFailure: when the files cannot be written any more.
     """
+    folder, about = session.folder, session.about
     about |= {"versions": versions(), "git_commit": git_commit()}
-    about["hardware"] = {**hardware(), "parallel": place.parallel}
+    about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     catch_sigterm()
     with (
         writable(folder, f"python -m hwtune resume {folder.called}"),
-        reported(folder, command.console),
-        explained(folder, place, command),
-        recorded(folder, about, command=command),
-        cluster.started(place.address) as dashboard,
+        reported(folder, session.command.console),
+        explained(session),
+        recorded(session),
+        cluster.started(session.place.address) as dashboard,
     ):
         about["runs"][-1]["dashboard"] = dashboard
-        folder.write_study(about)
+        session.write()
         yield dashboard
 
 
@@ -197,18 +191,18 @@ def writable(folder: StudyFolder, again: str) -> Iterator[None]:
 
 
 @contextmanager
-def explained(folder: StudyFolder, place: Place, command: Command) -> Iterator[None]:
+def explained(session: Session) -> Iterator[None]:
     """Say how to go on when the user ends the block, before the report takes its seconds."""
+    folder, place = session.folder, session.place
     opened = openings(folder)
     try:
         yield
     except KeyboardInterrupt:
-        say = command.console.print
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
         where = f" --address {place.address}" if place.address else ""
-        say(f"{untouched}Go on: python -m hwtune resume {folder.called}{where}")
+        session.say(f"{untouched}Go on: python -m hwtune resume {folder.called}{where}")
         if any(trial.epochs for trial in folder.read_trials()):
-            say(f"Or test the best so far: python -m hwtune retrain {folder.called}{where}")
+            session.say(f"Or test the best so far: python -m hwtune retrain {folder.called}{where}")
         raise
 
 
@@ -218,21 +212,22 @@ def openings(folder: StudyFolder) -> int:
 
 
 @contextmanager
-def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) -> Iterator[None]:
+def recorded(session: Session) -> Iterator[None]:
     """Keep `study.json` true: a new run inside the block, then how it ended and after how long."""
+    folder, about, command = session.folder, session.about, session.command
     run: dict[str, Any] = {
         "command": command.text, "started": now(), "seconds": None, "status": "running",
     }  # fmt: skip
     before = folder.read_study()
     about["runs"].append(run)
     about |= {"status": "running"}
-    folder.write_study(about)
+    session.write()
 
     def end(status: str) -> None:
         run.update(status=status, seconds=round(time.monotonic() - command.began, 1))
         seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
         about.update(status=status, seconds=seconds)
-        folder.write_study(about)
+        session.write()
 
     try:
         yield
@@ -247,17 +242,16 @@ def recorded(folder: StudyFolder, about: dict[str, Any], *, command: Command) ->
 
 
 @contextmanager
-def mirrored(
-    folder: StudyFolder, uri: str | None, console: Console
-) -> Iterator[Callable[[], None]]:
-    """Keep a copy of the study at `uri`, if there is one; yields what asks for an upload.
+def mirrored(session: Session) -> Iterator[Callable[[], None]]:
+    """Keep the study's copy elsewhere, if it has one; yields what asks for an upload.
 
     Nothing is sent before it was asked once, so that a study that never began leaves no copy.
     """
+    uri = session.about.get("mirror")
     if uri is None:
         yield lambda: None
         return
-    mirror = Mirror(folder, uri, tell=console.print)
+    mirror = Mirror(session.folder, uri, tell=session.say)
     with suppress(OSError):  # the mirror itself says so, and tries again
         mirror.adopt()
     with mirror.running():
@@ -288,8 +282,3 @@ def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
             "classes); put the original into the data folder."
         )
     return dataset
-
-
-def split_of(about: dict[str, Any]) -> SplitSpec:
-    """Return the split that `study.json` holds."""
-    return SplitSpec(**{k: v for k, v in about["split"].items() if k != "counts"})

@@ -6,7 +6,8 @@ import pytest
 
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import ClusterError
-from hwtune.pipeline.session import Command, Place, close_last_run, new_study, recorded
+from hwtune.pipeline.command import Command, Place
+from hwtune.pipeline.session import Session, close_last_run, new_session, recorded
 from hwtune.records import EpochRecord
 from hwtune.report.report import write_report
 from hwtune.results import create_study
@@ -27,7 +28,7 @@ def test_what_a_resume_leaves_open_is_as_before():
     ("error", "status"),
     [(None, "complete"), (KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")],
 )
-def test_study_json_says_how_it_ended(tmp_path, console, error, status):
+def test_study_json_says_how_it_ended(tmp_path, digits, console, error, status):
     folder = create_study(tmp_path, None, "s", about={"format": 1})
     earlier = {"command": "hwtune search", "started": "2026-01-01T00:00:00Z", "seconds": 5.0}
     seen = []
@@ -35,7 +36,7 @@ def test_study_json_says_how_it_ended(tmp_path, console, error, status):
     def block():
         about = {"format": 1, "runs": [{**earlier, "status": "killed"}]}
         command = Command(text="hwtune resume s", began=time.monotonic(), console=console)
-        with recorded(folder, about, command=command):
+        with recorded(Session(folder, about, digits, Place(), command)):
             seen.append(folder.read_study()["status"])
             if error:
                 raise error
@@ -51,14 +52,14 @@ def test_study_json_says_how_it_ended(tmp_path, console, error, status):
     assert [run["status"] for run in folder.read_study()["runs"]] == ["killed", status]
 
 
-def test_a_cluster_that_cannot_be_reached_was_no_run(tmp_path, console):
+def test_a_cluster_that_cannot_be_reached_was_no_run(tmp_path, digits, console):
     folder = create_study(tmp_path, None, "s", about={"format": 1, "status": "complete"})
     command = Command(text="hwtune resume s", began=time.monotonic(), console=console)
     about = {"format": 1, "runs": []}
     seen = []
 
     def block():
-        with recorded(folder, about, command=command):
+        with recorded(Session(folder, about, digits, Place(), command)):
             seen.append(folder.read_study()["status"])
             raise ClusterError("nobody answers")
 
@@ -82,10 +83,11 @@ def test_a_killed_run_lasted_until_its_last_epoch(tmp_path):
 
 
 def test_a_study_that_was_cut_off_before_it_began_has_a_report(tmp_path, digits, console):
-    folder, _ = new_study(
+    folder = new_session(
         tmp_path, None, "s", space=load_space("digits_cnn"), source="digits_cnn", dataset=digits,
-        split=SplitSpec(), command=Command(text="hwtune search", began=0.0, console=console),
+        split=SplitSpec(), place=Place(),
+        command=Command(text="hwtune search", began=0.0, console=console),
         asked={"budget": asdict(Budget()), **Settings().describe()},
-    )  # fmt: skip
+    ).folder  # fmt: skip
     write_report(folder)
     assert "commit unknown" in folder.report.read_text(encoding="utf-8")
