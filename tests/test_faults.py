@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
@@ -108,6 +109,19 @@ def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, dig
     assert len(folder.read_epochs()) == 3 * 3
     told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
     assert [t.state for t in told] == [TrialState.COMPLETE] * 3
+
+
+def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, digits, ray_here):
+    alone = {"slots": cluster.Slots(1), "sampler": "random"}
+    folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
+    (cut,) = folder.read_trials()
+    assert (cut.epochs, cut.state) == (1, "stopped")
+    (first,) = folder.read_epochs()
+    _, ledger = bare_search(tmp_path, digits, trials=3, **alone)
+    assert [t.epochs for t in ledger.trials.values()][:2] == [1, 3]
+    assert ledger.trials[1].point == ledger.trials[0].point != ledger.trials[2].point
+    taken = next(e for e in folder.read_epochs() if e.trial == 1)
+    assert replace(taken, trial=0) == first, "it was not trained again, and took the same seconds"
 
 
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):

@@ -9,12 +9,13 @@ from hwtune.records import TrialRecord, ranked
 from hwtune.states import state_file
 
 
-def hand_over(folder: Path, trial: int, other: int) -> None:
-    """Let a trial without a state go on from that of an `other`, where it was kept."""
+def hand_over(folder: Path, trial: int, other: int) -> bool:
+    """Let a trial without a state go on from that of an `other`; return whether it has one."""
     own = state_file(folder, trial)
     if not own.exists():
         with suppress(FileNotFoundError):
             state_file(folder, other).rename(own)
+    return own.exists()
 
 
 class Retention:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import optuna
@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 from hwtune.errors import StudyError
-from hwtune.search.ledger import BASELINE, CONTINUES, COST, SAME_AS, START, cut_off, refused
+from hwtune.search.ledger import BASELINE, CONTINUES, COST, SAME_AS, START, cut_off, known, refused
 from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
@@ -105,6 +105,19 @@ def enqueue_known_points(
                 earlier = cut.get(frozenset(values.items()))
                 begun = {} if earlier is None else {CONTINUES: earlier}
                 study.enqueue_trial(values, user_attrs={kind: name, **begun})
+
+
+def enqueue_cut_off(study: optuna.Study, kept: Callable[[int], bool]) -> None:
+    """Queue all other trials that the end of an earlier search cut off, each to be gone on with.
+
+    Args:
+        kept: returns whether the state of a trial was kept; without it, it would be trained anew.
+    """
+    trials = study.get_trials(deepcopy=False)
+    continued = {t.user_attrs.get(CONTINUES) for t in trials}
+    for t in trials:
+        if cut_off(t) and not known(t) and t.number not in continued and kept(t.number):
+            study.enqueue_trial(t.params, user_attrs={CONTINUES: t.number})
 
 
 def share_distributions(trial: FrozenTrial, space: SearchSpace) -> None:

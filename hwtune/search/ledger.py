@@ -31,6 +31,7 @@ class Ledger:
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # never trained, and no part of a budget
         self.known: set[int] = set()  # baselines and starts, which no rule stops
+        self.continues: dict[int, int] = {}  # trials that go on with the state of another
         self.live: dict[int, TrialRecord] = {}
         self.best: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -118,13 +119,18 @@ class Ledger:
             )
             if ended["state"] == "running":
                 self.live[frozen.number] = self.trials[frozen.number]
-            if BASELINE in attributes or START in attributes:
+            if known(frozen):
                 self.known.add(frozen.number)
             if ENDED in attributes and refused(frozen):
                 self.rejected.add(frozen.number)
         for epoch in epochs:
             self._count(epoch)
         self.write(now=True)
+
+    def reported(self, number: int) -> int:
+        """Return how many epochs of a trial, or of the one it goes on with, were recorded."""
+        earlier = self.trials.get(self.continues.get(number, -1))
+        return max(self.trials[number].epochs, earlier.epochs if earlier else 0)
 
     def _count(self, epoch: EpochRecord) -> None:
         record = self.trials[epoch.trial]
@@ -139,10 +145,14 @@ def refused(trial: FrozenTrial) -> bool:
 
 
 def cut_off(trial: FrozenTrial) -> bool:
-    """Return whether the end of a search stopped a baseline or a start, as nothing else may."""
-    attributes = trial.user_attrs
-    known = BASELINE in attributes or START in attributes
-    return known and attributes.get(ENDED, {}).get("state") == "stopped"
+    """Return whether the end of a search stopped a trial; nothing else stops a known point."""
+    ended = trial.user_attrs.get(ENDED, {})
+    return ended.get("state") == "stopped" and (known(trial) or ended.get("over", False))
+
+
+def known(trial: FrozenTrial) -> bool:
+    """Return whether a trial is a baseline or a start."""
+    return not {BASELINE, START}.isdisjoint(trial.user_attrs)
 
 
 def settle(study: optuna.Study) -> None:

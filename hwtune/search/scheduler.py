@@ -30,10 +30,11 @@ class EarlyStopping(FIFOScheduler):
         scores: what the rule judges of a result.
         over: returns why the search must end with an epoch of that accuracy, or "".
         decided: by trial and epoch, what a resumed study had decided before.
-        recorded: returns how many epochs of a trial are recorded, which it may report once more.
+        reported: returns how many epochs of a trial are known, which it may report once more.
 
     Attributes:
         reasons: why each stopped trial was stopped, or broke for good, by trial.
+        cut: trials that the end of the search stopped.
         broke: how often each trial broke.
     """
 
@@ -43,12 +44,13 @@ class EarlyStopping(FIFOScheduler):
         scores: Scores,
         over: Callable[[float], str],
         decided: Mapping[tuple[int, int], str] | None = None,
-        recorded: Callable[[int], int] = lambda trial: 0,
+        reported: Callable[[int], int] = lambda trial: 0,
     ) -> None:
         super().__init__()
-        self.rule, self.scores, self.over, self.recorded = rule, scores, over, recorded
+        self.rule, self.scores, self.over, self.reported = rule, scores, over, reported
         self.decided = decided or {}
         self.reasons: dict[int, str] = {}
+        self.cut: set[int] = set()
         self.broke: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,10 +61,11 @@ class EarlyStopping(FIFOScheduler):
         """Return Ray's word for going on or stopping."""
         number = trial.config["trial"]
         reason = self._judge(number, result)
-        if trial.config["known"]:
+        new = result["epoch"] >= self.reported(number)  # one that goes on first tells of older ones
+        if trial.config["known"] or not new:
             reason = ""
-        new = result["epoch"] >= self.recorded(number)  # a resumed trial first tells of older ones
         if new and (over := self.over(result.get("val_accuracy", math.nan))):
+            self.cut.add(number)
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE

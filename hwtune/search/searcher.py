@@ -65,6 +65,7 @@ class OptunaSearcher(Searcher):
         reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
             scheduler.
         broke: how often each trial broke, filled by the scheduler.
+        cut: which trials the end of the search stopped, filled by the scheduler.
         gpu_slots: how many trials may ask for a GPU at once.
 
     Attributes:
@@ -89,6 +90,7 @@ class OptunaSearcher(Searcher):
         finished: Callable[[], bool],
         reasons: dict[int, str],
         broke: Mapping[int, int],
+        cut: Container[int] = (),
         gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
@@ -96,7 +98,7 @@ class OptunaSearcher(Searcher):
         self.seed, self.sampler = seed, sampler
         self.measure, self.finished = measure, finished
         self.too_large, self.too_slow = too_large, too_slow
-        self.reasons, self.broke, self.gpu_slots = reasons, broke, gpu_slots
+        self.reasons, self.broke, self.cut, self.gpu_slots = reasons, broke, cut, gpu_slots
         self.check: Callable[[], None] = lambda: None
         self.barren = self.exhausted = self.ended = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
@@ -307,7 +309,10 @@ class OptunaSearcher(Searcher):
         """End a trial: first in its attributes, so that a killed process's trial ends the same."""
         if violates:
             trial.set_constraint(*violates)
-        ended = {"state": state, "reason": reason, "told": told.name, "values": values}
+        ended = {
+            "state": state, "reason": reason, "told": told.name, "values": values,
+            "over": trial.number in self.cut,
+        }  # fmt: skip
         trial.set_user_attr(ENDED, ended)
         self.study.tell(trial, values, state=told)
         share_distributions(self.study._storage.get_trial(trial._trial_id), self.space)

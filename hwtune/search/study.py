@@ -33,6 +33,7 @@ from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import (
+    enqueue_cut_off,
     enqueue_known_points,
     open_optuna_study,
     share_distributions,
@@ -49,6 +50,7 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace, size_of
+from hwtune.states import state_file
 from hwtune.study_folder import StudyFolder
 
 
@@ -119,6 +121,7 @@ def run_search(
         finished=pace.finished,
         reasons=stopping.reasons,
         broke=stopping.broke,
+        cut=stopping.cut,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
     retention = retained(folder, ledger, limit=settings.disk_limit)
@@ -180,7 +183,7 @@ def run_search(
 def restored(
     study: optuna.Study, space: SearchSpace, folder: StudyFolder, left_out: Container[str]
 ) -> tuple[Ledger, list[EpochRecord]]:
-    """Return what an earlier run recorded, in order, and queue the known points that it lacks."""
+    """Return what an earlier run recorded, in order; queue the known points and what it cut off."""
     settle(study)
     ledger = Ledger(folder, space.search)
     told = study.get_trials(deepcopy=False)
@@ -190,9 +193,11 @@ def restored(
     recorded = folder.forget_unknown(begun, waiting)
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
+    enqueue_cut_off(study, lambda number: state_file(folder.checkpoints, number).exists())
     for trial in study.get_trials(deepcopy=False):
-        if (before := trial.user_attrs.get(CONTINUES)) is not None:
-            hand_over(folder.checkpoints, trial.number, before)
+        before = trial.user_attrs.get(CONTINUES)
+        if before is not None and hand_over(folder.checkpoints, trial.number, before):
+            ledger.continues[trial.number] = before
     return ledger, recorded
 
 
@@ -209,7 +214,7 @@ def stopping_of(
         lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
         pace.over,
         {} if rule is None else rebuild(rule, ledger, recorded, objectives),
-        lambda trial: ledger.trials[trial].epochs,
+        ledger.reported,
     )
 
 

@@ -37,12 +37,13 @@ def bare_search(
     *,
     runner: type[tune.Trainable] = TrialRunner,
     trials: int = 6,
+    target: float | None = None,
     space: SearchSpace = SPACE,
     slots: Slots = TWO,
     before: Callable[[StudyFolder], object] = lambda folder: None,
     **settings: Any,
 ) -> tuple[StudyFolder, Ledger]:
-    """Run a study named s inside the Ray cluster that runs, and return its folder and ledger.
+    """Run or extend a study named s in the Ray cluster that runs; return its folder and ledger.
 
     Args:
         results: the folder that gets the study.
@@ -50,12 +51,13 @@ def bare_search(
         before: is called with the folder before the search begins.
         settings: of `Settings`.
     """
-    folder = create_study(results, "s", "s")
+    there = (results / "s").exists()
+    folder = StudyFolder(results / "s") if there else create_study(results, "s", "s")
     before(folder)
     data, store = ray.put(search_split(dataset, SplitSpec())), start_store(folder.checkpoints)
     ledger = run_search(
         space, data, store, folder, Settings(**settings),
-        costs=[], cost=CostModel(), budget=Budget(trials=trials),
+        costs=[], cost=CostModel(), budget=Budget(trials=trials, target=target),
         clock=Clock(
             parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
             retrain_growth=1.0, retrain_epochs=lambda _: 1,

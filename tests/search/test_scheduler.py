@@ -102,7 +102,7 @@ def test_everything_stops_when_the_search_is_over():
 
 
 def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
-    scheduler = EarlyStopping(None, accuracy, lambda _: "enough", recorded={0: 5}.__getitem__)
+    scheduler = EarlyStopping(None, accuracy, lambda _: "enough", reported={0: 5}.__getitem__)
     heard = [
         scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": 0.5})
         for epoch in range(1, 6)

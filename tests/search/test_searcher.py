@@ -13,7 +13,13 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 from hwtune.search.feasible import cost_of, too_large
-from hwtune.search.journal import enqueue_known_points, known_points, open_optuna_study, proposed
+from hwtune.search.journal import (
+    enqueue_cut_off,
+    enqueue_known_points,
+    known_points,
+    open_optuna_study,
+    proposed,
+)
 from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
@@ -33,6 +39,9 @@ SPACE = SearchSpace(
 )
 
 
+LOST = 4  # the trial of which no state was kept
+
+
 class Bridge:
     """A searcher with its study and files, driven as Ray would; a second one goes on."""
 
@@ -47,7 +56,8 @@ class Bridge:
         self.ledger = Ledger(self.folder, space.search)
         self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
         enqueue_known_points(self.study, space, left_out)
-        self.reasons, self.broke = {}, Counter()
+        enqueue_cut_off(self.study, lambda number: number != LOST)
+        self.reasons, self.broke, self.cut = {}, Counter(), set()
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
             sampler=lambda trial, hidden: make_sampler(
@@ -59,6 +69,7 @@ class Bridge:
             finished=lambda: self.ledger.trained >= limit,
             reasons=self.reasons,
             broke=self.broke,
+            cut=self.cut,
         )  # fmt: skip
 
     def begin(self, trial_id="t"):
@@ -346,6 +357,28 @@ def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(
         again.end(full_length=True)
     assert known_points(proposed(again.folder)) == {"old": True, "one": True, "vgg": True}
     assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
+
+
+def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_was_kept(tmp_path):
+    first = Bridge(tmp_path)
+    for number in range(5):
+        first.begin()
+        first.epoch(1, 0.5)
+        if number > 1:
+            first.cut.add(number)  # 1 was stopped by a rule
+        first.end(full_length=number == 0)
+    again = Bridge(tmp_path, again=True)
+    points = [trial.params for trial in again.study.trials]
+    for number, before in ((5, 2), (6, 3)):
+        config = again.begin()
+        trial = again.study.trials[number]
+        assert (config["trial"], config["known"], trial.params) == (number, False, points[before])
+        assert trial.user_attrs["continues"] == before
+        again.epoch(1, 0.5)
+        again.end(full_length=True)
+    assert again.begin()["trial"] == 7
+    assert again.study.trials[7].params not in points
+    assert Bridge(tmp_path, again=True).begin()["trial"] == 7
 
 
 def reopened(folder):

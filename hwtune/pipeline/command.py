@@ -1,0 +1,62 @@
+"""What the user gave beside a study: where to train, and where words go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+
+from hwtune.values import positive, share_of, wished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a command trains.
+
+    Attributes:
+        parallel: trainings at once, None for as many as fit.
+        address: of a running Ray cluster, or None for this machine.
+        gpu_share: the part of a GPU a training asks for, None by memory.
+    """
+
+    parallel: int | None = None
+    address: str | None = None
+    gpu_share: float | None = None
+
+    def or_as_before(self, about: dict[str, Any]) -> Place:
+        """Return the place, where it leaves something open as `study.json` says."""
+        return replace(
+            self,
+            parallel=self.parallel or about.get("parallel"),
+            gpu_share=self.gpu_share or about.get("gpus_per_trial"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the user gave, when it began by `time.monotonic`, and where its words go."""
+
+    text: str
+    began: float
+    console: Console
+
+
+def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:
+    """Return where to train, from what the user gave."""
+    return Place(
+        parallel=wished("parallel", positive, parallel),
+        address=address,
+        gpu_share=wished("gpus_per_trial", share_of, gpus_per_trial),
+    )
+
+
+def command_of(text: str) -> Command:
+    """Return a command that begins now; a notebook gets plain lines."""
+    plain = False if Console().is_jupyter else None  # None: rich finds out
+    console = Console(
+        soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
+        force_jupyter=plain, force_terminal=plain,
+    )  # fmt: skip
+    return Command(text=text, began=time.monotonic(), console=console)
