@@ -538,7 +538,7 @@ def test_the_cluster_listens_on_loopback_alone(tmp_path):
 
 @pytest.mark.slow
 def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
-    words = ["search", "digits_cnn", "--trials", 6, "--parallel", 1, "--seeds", 1, "--seed", 7]
+    words = ["search", "digits_cnn", "--trials", 4, "--parallel", 1, "--seeds", 1, "--seed", 7]
     for name in ("a", "b"):
         assert run([*words, "--name", name], tmp_path).returncode == 0
     studies = [rows((tmp_path / name, None), "epochs.csv") for name in ("a", "b")]
@@ -551,7 +551,7 @@ def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
-    words = ["search", "chinese_cnn", "--trials", 2, "--epochs", 1, "--seeds", 1]
+    words = ["search", "chinese_cnn", "--trials", 1, "--epochs", 1, "--seeds", 1]
     done = run([*words, "--split", "writer"], tmp_path, offline=True)
     assert done.returncode == 0, done.stderr
     assert "NOT REAL HANDWRITING" in done.stdout

@@ -43,7 +43,7 @@ def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
 
 
 def test_a_living_process_keeps_its_study_and_an_ended_one_can_be_extended(tmp_path):
-    study = faults.Study(tmp_path, "--epochs", 30, "--scheduler", "none", trials=2)
+    study = faults.Study(tmp_path, "--epochs", 20, "--scheduler", "none", trials=2)
     process = study.start()
     study.wait(process, 3)
     environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}

@@ -3,8 +3,8 @@
 The usual loop is that of PyTorch's own MNIST example: the same network as one writes it, in
 float32, a TensorDataset, a DataLoader, a Python step. Every figure comes from a process of its own,
 the ways taking turns; medians over the repetitions, of which each is compared with itself. Writes
-results/bench/engine.json and .md, on a CPU with AMX engine-amx, on one without bfloat16, where hwtune
-shall be no slower than the usual loop, engine-float32:
+results/bench/engine.json and .md, on a CPU with AMX engine-amx, on one without bfloat16, where
+hwtune shall be no slower than the usual loop, engine-float32:
 
     python -m scripts.bench.engine
 """

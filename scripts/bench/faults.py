@@ -326,7 +326,7 @@ def disk_full(folder: Path) -> Outcome:
 
 def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     """Interrupt a study with a signal, then go on; return the seconds until it had ended, too."""
-    study = Study(results, "--epochs", 60, "--scheduler", "none", trials=3)
+    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=3)
     return interrupt(study, number, "once", after=6)
 
 

@@ -19,7 +19,7 @@ from hwtune.errors import OptionError, SpaceError
 from hwtune.models import measure_cost
 from hwtune.pipeline.baseline import published_run, published_split
 from hwtune.space import Published, load_space
-from hwtune.training.device import Fast
+from hwtune.training.device import Fast, cpu_has_bf16
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
 from tests.conftest import assert_refused
@@ -129,6 +129,7 @@ def test_a_published_system_has_its_recipe(space, name):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bfloat16, and takes minutes for it")
 @EACH
 def test_a_published_system_has_the_same_loss_in_bf16_within_a_percent(space, name, digits):
     """Over four steps; within five percent behind a batch norm of the logits."""
