@@ -88,7 +88,7 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return ranked trials, of each configuration the longest.
 
-    The end of a search may have cut off a known point, which a longer budget has gone on with.
+    The end of a search may have cut one off, with which a longer budget has gone on.
     """
     trials = list(order)
     longest: dict[frozenset[tuple[str, Any]], TrialRecord] = {}

@@ -1,4 +1,4 @@
-"""What people give a number as; the command line and notebooks take the same."""
+"""What people give, names and numbers; the command line and notebooks take the same."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import OptionError
 from hwtune.evaluation.parallel import Job, train_all
-from hwtune.evaluation.retrain import Candidate
+from hwtune.evaluation.retrain import Candidate, is_of
 from hwtune.study_folder import StudyFolder
 
 
@@ -75,13 +75,11 @@ def as_judged(
     candidates: Sequence[Candidate], judged: Sequence[dict[str, Any]], folds: int
 ) -> list[Candidate] | None:
     """Return the candidates in the order of their judgment in `retrain.json`, None for others."""
-    named = {each.name: each for each in candidates}
     known = [
-        named[each["name"]]
-        for each in judged
-        if each["name"] in named
-        and each.get("config") == named[each["name"]].config.to_dict()
-        and len(each["per_fold"]) == folds
+        each
+        for entry in judged
+        for each in candidates
+        if is_of(entry, each, candidates) and len(entry["per_fold"]) == folds
     ]
     return known if len(known) == len(judged) == len(candidates) else None
 

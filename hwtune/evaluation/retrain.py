@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ def retrain_epochs(trial: TrialRecord, config: TrialConfig) -> int:
 
     A baseline that was cut off is trained in full, for that is the system to be compared with.
     """
-    if trial.baseline and trial.state == "stopped":
+    if trial.baseline and trial.state != "complete":
         return config.epochs
     return config.retrain_epochs(trial.best_epoch)
 
@@ -183,10 +183,20 @@ def tested_already(
         index: entry
         for index, each in enumerate(candidates)
         for place, entry in enumerate(before)
-        if (entry["name"], entry["config"]) == (each.name, each.config.to_dict())
+        if is_of(entry, each, candidates)
         and set(seeds) <= set(entry["seeds"])
         and (index > 0 or (place == 0 and entry["config"] == model))
     }
+
+
+def is_of(entry: Mapping[str, Any], each: Candidate, candidates: Iterable[Candidate]) -> bool:
+    """Return whether a record is of one of the candidates.
+
+    A trial that an extension went on with has another name than its record.
+    """
+    same = entry.get("config") == each.config.to_dict()
+    others = {other.name for other in candidates if other is not each}
+    return same and entry["name"] not in others
 
 
 def began_at(command: str, folder: StudyFolder) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from plotly.graph_objects import Figure
 
 from hwtune.distributions import in_words
-from hwtune.records import pareto_front, ranked
+from hwtune.records import once_each, pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import (
     Content,
@@ -90,10 +90,11 @@ def plots(content: Content) -> dict[str, Figure]:
                 form="~g",
             ),
         }
-    if shares := importances(space, trials):
+    tried = once_each(trials)
+    if shares := importances(space, tried):
         figures["importance"] = importance_bars(shares, data)
-        figures["coordinates"] = parallel_coordinates(space, ranked(trials), shares, data)
-    if worth := effects(space, trials):
+        figures["coordinates"] = parallel_coordinates(space, ranked(tried), shares, data)
+    if worth := effects(space, tried):
         figures["effects"] = effect_intervals(worth, data)
     classes = about["data"]["classes"]
     if counts := about["data"].get("per_class"):

@@ -9,13 +9,20 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from hwtune.data.pickles import ArrayUnpickler, StoredArray, StoredType, build
-from hwtune.errors import StudyError
+from hwtune.errors import DataError, StudyError
 
 STATE = "cma:optimizer:"  # begins the attributes that hold the parts of a pickle, in hexadecimal
 
 
 class _State:
     """Stands for `cmaes.CMA`."""
+
+
+class _CheckedType(StoredType):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state)
+        if state[2:5] != (None, None, None):  # parts of other types, which NumPy would build
+            raise DataError("holds an array of more than numbers.")
 
 
 class _CheckedArray(StoredArray):
@@ -30,8 +37,10 @@ def _scalar(dtype: StoredType, raw: bytes) -> None:
 
 class _StateUnpickler(ArrayUnpickler):
     def find_class(self, module: str, name: str) -> Any:
-        own = {"CMA": _State, "_reconstruct": _CheckedArray, "scalar": _scalar}
-        if name in own and module in ("cmaes._cma", "numpy._core.multiarray"):
+        if (module, name) == ("cmaes._cma", "CMA"):
+            return _State
+        own = {"dtype": _CheckedType, "_reconstruct": _CheckedArray, "scalar": _scalar}
+        if name in own and module.partition(".")[0] == "numpy":
             return own[name]
         return super().find_class(module, name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import optuna
@@ -107,17 +107,17 @@ def enqueue_known_points(
                 study.enqueue_trial(values, user_attrs={kind: name, **begun})
 
 
-def enqueue_cut_off(study: optuna.Study, kept: Callable[[int], bool]) -> None:
+def enqueue_cut_off(study: optuna.Study, order: Iterable[int]) -> None:
     """Queue all other trials that the end of an earlier search cut off, each to be gone on with.
 
     Args:
-        kept: returns whether the state of a trial was kept; without it, it would be trained anew.
+        order: the trials whose state was kept, the best first.
     """
     trials = study.get_trials(deepcopy=False)
     continued = {t.user_attrs.get(CONTINUES) for t in trials}
-    for t in trials:
-        if cut_off(t) and not known(t) and t.number not in continued and kept(t.number):
-            study.enqueue_trial(t.params, user_attrs={CONTINUES: t.number})
+    for number in order:
+        if cut_off(trials[number]) and not known(trials[number]) and number not in continued:
+            study.enqueue_trial(trials[number].params, user_attrs={CONTINUES: number})
 
 
 def share_distributions(trial: FrozenTrial, space: SearchSpace) -> None:

@@ -31,7 +31,8 @@ class Ledger:
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # never trained, and no part of a budget
         self.known: set[int] = set()  # baselines and starts, which no rule stops
-        self.continues: dict[int, int] = {}  # trials that go on with the state of another
+        self.continues: dict[int, int] = {}  # which earlier trial of its point one goes on with
+        self.handed: set[int] = set()  # those of them that have the earlier one's state
         self.live: dict[int, TrialRecord] = {}
         self.best: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -128,9 +129,15 @@ class Ledger:
         self.write(now=True)
 
     def reported(self, number: int) -> int:
-        """Return how many epochs of a trial, or of the one it goes on with, were recorded."""
-        earlier = self.trials.get(self.continues.get(number, -1))
-        return max(self.trials[number].epochs, earlier.epochs if earlier else 0)
+        """Return how many epochs of a trial, or of the one whose state it has, were recorded."""
+        earlier = self.trials[self.continues[number]].epochs if number in self.handed else 0
+        return max(self.trials[number].epochs, earlier)
+
+    def first(self, number: int) -> int:
+        """Return the trial that a trial goes on with, directly or not, or its own number."""
+        while number in self.continues:
+            number = self.continues[number]
+        return number
 
     def _count(self, epoch: EpochRecord) -> None:
         record = self.trials[epoch.trial]

@@ -31,6 +31,7 @@ class EarlyStopping(FIFOScheduler):
         over: returns why the search must end with an epoch of that accuracy, or "".
         decided: by trial and epoch, what a resumed study had decided before.
         reported: returns how many epochs of a trial are known, which it may report once more.
+        first: returns under which number the rule knows a trial, which may go on with another.
 
     Attributes:
         reasons: why each stopped trial was stopped, or broke for good, by trial.
@@ -45,9 +46,11 @@ class EarlyStopping(FIFOScheduler):
         over: Callable[[float], str],
         decided: Mapping[tuple[int, int], str] | None = None,
         reported: Callable[[int], int] = lambda trial: 0,
+        first: Callable[[int], int] = lambda trial: trial,
     ) -> None:
         super().__init__()
-        self.rule, self.scores, self.over, self.reported = rule, scores, over, reported
+        self.rule, self.scores, self.over = rule, scores, over
+        self.reported, self.first = reported, first
         self.decided = decided or {}
         self.reasons: dict[int, str] = {}
         self.cut: set[int] = set()
@@ -65,7 +68,8 @@ class EarlyStopping(FIFOScheduler):
         if trial.config["known"] or not new:
             reason = ""
         if new and (over := self.over(result.get("val_accuracy", math.nan))):
-            self.cut.add(number)
+            if not reason:
+                self.cut.add(number)
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE
@@ -100,7 +104,8 @@ class EarlyStopping(FIFOScheduler):
             return ""
         if (known := self.decided.get((number, result["epoch"]))) is not None:
             return known
-        return self.rule.judge(number, result["epoch"], self.scores(number, result))
+        scores = self.scores(number, result)
+        return self.rule.judge(self.first(number), result["epoch"], scores)
 
 
 def forget_ended(tune_controller: Any, *, but: Trial) -> None:

@@ -171,7 +171,8 @@ class OptunaSearcher(Searcher):
         reason, why = "", INFEASIBLE
         try:
             cost = self.measure(trial.params)
-            if not (baseline or (recorded and recorded.epochs)):
+            begun = trial.number in self.ledger.continues or (recorded and recorded.epochs)
+            if not (baseline or begun):
                 reason = self.too_large(cost)
                 if not reason and not start:
                     reason, why = self.too_slow(cost, config), SLOW

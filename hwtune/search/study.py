@@ -26,7 +26,7 @@ from hwtune.cluster import Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.files import counted
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, TrialRecord
+from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.cma_states import check_states
@@ -193,11 +193,18 @@ def restored(
     recorded = folder.forget_unknown(begun, waiting)
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
-    enqueue_cut_off(study, lambda number: state_file(folder.checkpoints, number).exists())
+    order = [trial.trial for trial in ranked(ledger.trials.values())]
+    enqueue_cut_off(study, [n for n in order if state_file(folder.checkpoints, n).exists()])
+    taken = taken_over(ledger.trials.values(), recorded)
+    begun = {epoch.trial for epoch in recorded}
     for trial in study.get_trials(deepcopy=False):
-        before = trial.user_attrs.get(CONTINUES)
-        if before is not None and hand_over(folder.checkpoints, trial.number, before):
-            ledger.continues[trial.number] = before
+        before, number = trial.user_attrs.get(CONTINUES), trial.number
+        if before is not None:
+            ledger.continues[number] = before
+            if hand_over(folder.checkpoints, number, before) and (
+                number in taken or number not in begun  # else it was trained anew
+            ):
+                ledger.handed.add(number)
     return ledger, recorded
 
 
@@ -215,6 +222,7 @@ def stopping_of(
         pace.over,
         {} if rule is None else rebuild(rule, ledger, recorded, objectives),
         ledger.reported,
+        ledger.first,
     )
 
 
@@ -239,7 +247,7 @@ def rebuild(
     for epoch in recorded:
         trial = ledger.trials[epoch.trial]
         scores = objectives.scores(vars(epoch), parameters=trial.parameters)
-        verdict = rule.judge(epoch.trial, epoch.epoch, scores)
+        verdict = rule.judge(ledger.first(epoch.trial), epoch.epoch, scores)
         if trial.state == "running" and epoch.epoch == trial.epochs:
             decided[epoch.trial, epoch.epoch] = verdict
     return decided

@@ -218,10 +218,11 @@ def kill_family(driver: int) -> None:
 def trial_processes(driver: int) -> list[int]:
     """Return the processes of a driver's trials, by either of the names that Ray gives them."""
     found = []
-    for each in family(driver):
-        with suppress(psutil.Error):  # it has ended
-            if any(n in " ".join(each.cmdline()) for n in ("TrialRunner", "ResourceTrainable")):
-                found.append(each.pid)
+    with suppress(psutil.NoSuchProcess):  # the driver has ended
+        for each in family(driver):
+            with suppress(psutil.Error):  # this one has
+                if any(n in " ".join(each.cmdline()) for n in ("TrialRunner", "ResourceTrainable")):
+                    found.append(each.pid)
     return found
 
 

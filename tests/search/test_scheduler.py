@@ -111,6 +111,30 @@ def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
     assert scheduler.reasons[0] == "epoch 5: enough"
 
 
+def test_a_trial_that_goes_on_with_another_does_not_compete_with_it():
+    def last_word(first):
+        rungs = Rungs(grace_period=1, reduction_factor=4, max_epochs=4)
+        scores = {0: 0.95, 1: 0.90, 2: 0.80, 5: 0.93}  # of which three quarters lie below 0.925
+        for number, score in scores.items():
+            rungs.judge(number, 4, (score,))
+        again = EarlyStopping(rungs, accuracy, lambda _: "", reported=lambda _: 4, first=first)
+        return [
+            again.on_trial_result(None, ray_trial(6), {"epoch": epoch, "val_accuracy": 0.93})
+            for epoch in range(1, 6)
+        ][-1]
+
+    assert last_word({6: 5}.__getitem__) == "CONTINUE"
+    assert last_word(lambda number: number) == "STOP"
+
+
+def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
+    rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
+    scheduler = EarlyStopping(rungs, accuracy, lambda _: "the time for the search was over")
+    for number, value in enumerate((0.9, 0.1, 0.95)):
+        scheduler.on_trial_result(None, ray_trial(number), {"epoch": 1, "val_accuracy": value})
+    assert scheduler.cut == {0, 2}
+
+
 def test_without_a_rule_nothing_stops():
     scheduler = EarlyStopping(None, accuracy, lambda _: "")
     for number in range(20):

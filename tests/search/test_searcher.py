@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord
+from hwtune.records import EpochRecord, ranked
 from hwtune.results import create_study
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.journal import (
@@ -56,7 +56,13 @@ class Bridge:
         self.ledger = Ledger(self.folder, space.search)
         self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
         enqueue_known_points(self.study, space, left_out)
-        enqueue_cut_off(self.study, lambda number: number != LOST)
+        order = [t.trial for t in ranked(self.ledger.trials.values()) if t.trial != LOST]
+        enqueue_cut_off(self.study, order)
+        self.ledger.continues = {
+            t.number: t.user_attrs["continues"]
+            for t in self.study.trials
+            if "continues" in t.user_attrs
+        }
         self.reasons, self.broke, self.cut = {}, Counter(), set()
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
@@ -367,7 +373,7 @@ def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_wa
         if number > 1:
             first.cut.add(number)  # 1 was stopped by a rule
         first.end(full_length=number == 0)
-    again = Bridge(tmp_path, again=True)
+    again = Bridge(tmp_path, again=True, too_slow=lambda cost, config: "for the time of now")
     points = [trial.params for trial in again.study.trials]
     for number, before in ((5, 2), (6, 3)):
         config = again.begin()
@@ -376,9 +382,29 @@ def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_wa
         assert trial.user_attrs["continues"] == before
         again.epoch(1, 0.5)
         again.end(full_length=True)
-    assert again.begin()["trial"] == 7
-    assert again.study.trials[7].params not in points
-    assert Bridge(tmp_path, again=True).begin()["trial"] == 7
+    third = Bridge(tmp_path, again=True)
+    assert third.begin()["trial"] == 7
+    assert third.study.trials[7].params not in points
+
+
+def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
+    first = Bridge(tmp_path, KNOWN)
+    for _ in range(3):
+        first.begin()
+        first.epoch(1, 0.5)
+        first.end(full_length=False)  # the end cut off every known point
+    first.folder.checkpoints.joinpath("1.pt").touch()
+    ledger, _ = reopened(first.folder)
+    assert ledger.continues == {3: 0, 4: 1, 5: 2}
+    assert [ledger.first(number) for number in (2, 3, 4)] == [2, 0, 1]
+    assert ledger.handed == {4}
+    again = Bridge(tmp_path, KNOWN, again=True)
+    again.begin()
+    again.epoch(1, 0.7)  # trial 3 is trained anew, and leaves its own state
+    again.folder.checkpoints.joinpath("3.pt").touch()
+    ledger, _ = reopened(again.folder)
+    assert ledger.handed == {4}
+    assert ledger.reported(3) == 1
 
 
 def reopened(folder):
