@@ -32,6 +32,7 @@ def whole(outcome):
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
     outcome, seconds = faults.interrupted(tmp_path / "results", number)
@@ -53,7 +54,7 @@ def test_a_living_process_keeps_its_study_and_an_ended_one_can_be_extended(tmp_p
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     assert_refused(hwtune("resume", "s"), "being written by another process")
-    process.communicate(timeout=faults.PATIENCE)
+    study.ended(process)
     assert process.returncode == 0
     study.look()
     assert_refused(hwtune("resume", "s"), "is complete", "--trials 4")
@@ -226,6 +227,7 @@ def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tm
 
 
 @pytest.mark.cluster
+@pytest.mark.alone
 def test_a_large_mirrored_study_is_interrupted_and_goes_on(tmp_path):
     outcome, seconds = faults.large_interrupted(tmp_path / "results", trials=150)
     assert whole(outcome), outcome

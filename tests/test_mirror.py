@@ -272,7 +272,7 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
         assert process.poll() is None
         assert time.monotonic() < until
     process.kill()
-    process.communicate()
+    process.wait()
     there = fetch(f"{uri}/s{query}", tmp_path / "there")
     there.repair()
     begun = {trial.number for trial in proposed(there) if COST in trial.user_attrs}

@@ -78,21 +78,40 @@ class Study:
         )
         self.recorded = self.lost = 0
         self.before: Epochs = {}
+        self.said = results.with_name(f"{results.name}.said")
 
-    def start(self, *more: Any) -> subprocess.Popen[str]:
+    def start(self, *more: Any) -> subprocess.Popen[bytes]:
         """Start the search, or go on with it where it exists; both in a session of their own."""
         exists = (self.results / "s" / "study.json").exists()
         command = words("resume", "s", *more) if exists else self.search
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "HWTUNE_RESULTS": str(self.results), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )  # fmt: skip
+        with self.said.open("wb") as file:  # a pipe that nobody reads would fill up
+            return subprocess.Popen(
+                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
+                env={**os.environ, "HWTUNE_RESULTS": str(self.results), "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )  # fmt: skip
+
+    def ended(self, process: subprocess.Popen[bytes]) -> str:
+        """Wait for a process, return what it printed; one that does not end is killed with all."""
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            kill_family(process.pid)
+            raise
+        return self.said.read_text(encoding="utf-8")
+
+    def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> str:
+        """End the driver, return what it had printed; Ctrl-C reaches its whole process group."""
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        return self.ended(process)
 
     def finish(self, *more: Any) -> str:
         """Run the study to its end and return what it printed."""
         process = self.start(*more)
-        output = ended(process)
+        output = self.ended(process)
         if process.returncode:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         self.look()
@@ -113,13 +132,13 @@ class Study:
             for row in self.rows("epochs.csv")
         }
 
-    def wait(self, process: subprocess.Popen[str], more: int) -> None:
+    def wait(self, process: subprocess.Popen[bytes], more: int) -> None:
         """Wait until so many more epochs are recorded, or the process is over."""
         seen = len(self.rows("epochs.csv"))
         wanted, deadline = seen + more, time.monotonic() + PATIENCE
         while seen < wanted and process.poll() is None:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"no progress in {PATIENCE} s: {kill(process)}")
+                raise RuntimeError(f"no progress in {PATIENCE} s: {self.kill(process)}")
             time.sleep(0.02)
             now = len(self.rows("epochs.csv"))
             if now > seen:
@@ -151,24 +170,6 @@ class Study:
         )  # fmt: skip
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    """Wait for a process and return what it printed; one that does not end is killed with all."""
-    try:
-        return process.communicate(timeout=PATIENCE)[0]
-    except subprocess.TimeoutExpired:
-        kill_family(process.pid)
-        raise
-
-
-def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> str:
-    """End the driver and return what it had printed; Ctrl-C reaches its whole process group."""
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    return ended(process)
-
-
 def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
     """Kill the driver at random moments: half of them early, half while it records."""
     rng, begins = random.Random(seed), 12.0
@@ -183,7 +184,7 @@ def driver_killed(results: Path, *, times: int = 20, seed: int = 0) -> Outcome:
             time.sleep(rng.uniform(0, 0.3))
         else:  # before the first epoch
             time.sleep(rng.uniform(0.05, 1) * begins)
-        output = kill(process)
+        output = study.kill(process)
         if process.returncode != -signal.SIGKILL:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         study.look()
@@ -237,7 +238,7 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
         for pid in trial_processes(process.pid)[:1]:
             os.kill(pid, signal.SIGKILL)
             killed += 1
-    output = ended(process)
+    output = study.ended(process)
     if process.returncode or killed < times:
         raise RuntimeError(f"{killed} killed, exit code {process.returncode}: {output}")
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
@@ -249,7 +250,7 @@ def retraining_killed(results: Path) -> Outcome:
     process = study.start()
     while not list((results / "s" / "retraining").glob("*.pt")) and process.poll() is None:
         time.sleep(0.02)
-    kill(process)
+    study.kill(process)
     study.look()
     study.finish()
     return study.outcome("SIGKILL of the driver", "once while it retrained the best, then resume")
@@ -261,7 +262,7 @@ def all_killed(results: Path) -> Outcome:
     process = study.start()
     study.wait(process, 6)
     kill_family(process.pid)
-    ended(process)
+    study.ended(process)
     study.look()
     study.finish()
     return study.outcome(
@@ -282,7 +283,7 @@ def node_lost(results: Path) -> Outcome:
         study.wait(process, 20)
         study.look()
         nodes.remove_node(victim, allow_graceful=False)
-        output = ended(process)
+        output = study.ended(process)
         if process.returncode:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
     finally:
@@ -316,7 +317,7 @@ def disk_full(folder: Path) -> Outcome:
                     file.write(bytes(65536))
             except OSError:
                 pass
-        output = ended(process)
+        output = study.ended(process)
         if process.returncode != 1 or "resume s" not in output:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
         study.look()
@@ -344,7 +345,7 @@ def interrupt(study: Study, number: int, done: str, *, after: int) -> tuple[Outc
     process = study.start()
     study.wait(process, after)
     began = time.monotonic()
-    output = kill(process, number)
+    output = study.kill(process, number)
     seconds = time.monotonic() - began
     if process.returncode != 130 or "python -m hwtune resume s" not in output:
         raise RuntimeError(f"exit code {process.returncode}: {output}")
