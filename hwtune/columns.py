@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from typing import get_args
 
 from hwtune.files import csv_line
-from hwtune.records import EpochRecord, TrialRecord
+from hwtune.records import EpochRecord, TrialRecord, TrialState
 
 EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 TRIAL_COLUMNS = (
@@ -50,6 +51,8 @@ def column_of(hyperparameter: str) -> str:
 
 def trial_of(row: dict[str, str]) -> TrialRecord:
     """Return a trial from its line of `trials.csv`, without its epochs."""
+    if row["state"] not in get_args(TrialState):
+        raise ValueError(f"trial {row['trial']} is {row['state']!r}")
     return TrialRecord(
         trial=int(row["trial"]),
         baseline=row["baseline"],

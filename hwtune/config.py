@@ -107,9 +107,12 @@ LOWEST = {
     **dict.fromkeys(("epochs", "stem_stride", "convs_per_stage", "stem_kernel", "lr_patience"), 1),
     "batch_size": 2,
 }
-HIGHEST = dict.fromkeys(  # these stay below 1
-    ("momentum", "ema", "label_smoothing", "translation", "scaling", "lr_decay"), 1.0
-)
+HIGHEST = {  # these stay below
+    **dict.fromkeys(
+        ("momentum", "ema", "label_smoothing", "translation", "scaling", "lr_decay"), 1.0
+    ),
+    "convs_per_stage": 1000,
+}
 
 
 def check_value(name: str, value: object, hint: Any) -> None:

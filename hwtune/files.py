@@ -15,6 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hwtune.errors import OptionError
+
+COMMANDS = re.compile(  # control characters, lines, what turns the direction, half characters
+    r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
 
 
@@ -59,6 +64,28 @@ def beside(path: Path) -> Path:
 def left_over(folder: Path, name: str = "*") -> list[Path]:
     """Return what killed processes left under temporary names of a file or folder, or of all."""
     return [path for path in folder.glob(f".*-{name}") if TEMPORARY.match(path.name)]
+
+
+def named_folder(variable: str) -> Path | None:
+    """Return the folder that a variable of the environment names, None where it is not set.
+
+    Raises:
+        OptionError: when it begins with the home of nobody.
+    """
+    named = os.environ.get(variable)
+    return expanded(named).absolute() if named else None
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path that begins with somebody's home, "~", in full.
+
+    Raises:
+        OptionError: when nobody has that home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise OptionError(f"{str(path)!r} names no folder: nobody has that home.") from None
 
 
 def csv_line(values: Iterable[Any]) -> str:
@@ -122,6 +149,11 @@ def for_people(path: Path) -> str:
     """Return a path as people write it: from the working folder, where it lies in that."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def printable(text: object) -> str:
+    """Return a text without a character that a terminal would take for a command."""
+    return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def counted(number: int, thing: str) -> str:

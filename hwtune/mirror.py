@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.errors import MirrorError, OptionError, StudyError
@@ -41,7 +41,7 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
     """
     try:
         return FileSystem.from_uri(uri)
-    except (ArrowInvalid, OSError, NotImplementedError) as error:
+    except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too
         raise OptionError(
             f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
@@ -80,6 +80,9 @@ def fetch(uri: str, results: Path) -> StudyFolder:
             for entry in entries:
                 if entry.type == FileType.File and not entry.path.endswith(PART):
                     _fetch_file(system, entry, copy, PurePosixPath(entry.path).relative_to(path))
+            about = StudyFolder(copy).read_study()
+            if about.get("mirror") is not None:  # it goes on where the user found it, nowhere else
+                StudyFolder(copy).write_study({**about, "mirror": around(uri)})
             copy.rename(target)
     except OSError as error:
         raise not_writable(results, error, "give another --results") from None
@@ -101,6 +104,18 @@ def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPat
         os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
+def around(uri: str) -> str:
+    """Return the place of a mirrored study's folder, as --mirror takes it."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI without the user and the password or key that it may hold."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 class Mirror:
     """Uploads what changed of a study, in a thread of its own; the study never waits for it."""
 
@@ -110,6 +125,7 @@ class Mirror:
         self.path = f"{path.rstrip('/')}/{folder.name}"
         self._check_apart(folder)
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
+        self.made: set[str] = set()  # folders
         self.adopted, self.failing = False, False
         self._wanted, self._ending = threading.Event(), False
         self._thread: threading.Thread | None = None  # since something was asked for
@@ -158,7 +174,16 @@ class Mirror:
 
     def _read(self, name: str) -> dict[str, Any]:
         with self.system.open_input_stream(f"{self.path}/{name}") as stream:
-            content: dict[str, Any] = json.loads(stream.read())
+            read = stream.read()
+        try:
+            content = json.loads(read)
+            if not isinstance(content, dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
+            raise MirrorError(
+                f"{self.path}/{name} does not read ({error}); give --name, or mirror to another "
+                "place."
+            ) from None
         return content
 
     def request(self) -> None:
@@ -194,7 +219,9 @@ class Mirror:
 
     def _send(self, name: str, content: bytes) -> None:
         target = f"{self.path}/{name}"
-        self.system.create_dir(str(PurePosixPath(target).parent), recursive=True)
+        if (parent := str(PurePosixPath(target).parent)) not in self.made:
+            self.system.create_dir(parent, recursive=True)
+            self.made.add(parent)
         on_disk = self.system.type_name == "local"  # an object appears whole by itself
         with self.system.open_output_stream(target + PART * on_disk) as stream:
             stream.write(content)
@@ -224,6 +251,7 @@ class Mirror:
                 self.upload()
                 self.failing = False
             except Exception as error:  # a thread that ends would end the mirror without a word
+                self.made.clear()
                 if not self.failing:
                     self.tell(f"The mirror cannot be written ({first_line(error)}); trying again.")
                 self.failing = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,12 @@ def describe_data(name: str) -> dict[str, Any]:
     }
 
 
+def shortened(names: Sequence[str]) -> str:
+    """Return the first names of many in a line."""
+    more = f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
 def describe_own(name: str, folder: Path) -> list[str]:
     """Return lines on a data set of the user's own: what was taken from a folder, and what next."""
     dataset = load_data(name)
@@ -103,10 +110,9 @@ def describe_own(name: str, folder: Path) -> list[str]:
     with suppress(DataError):  # unknown writers, or too few
         split_indices(dataset, SplitSpec(kind="writer"))
         by_writer = " --split writer"
-    more = ", ..." if len(dataset.classes) > SHOWN else ""
     lines = [
         f"{len(dataset.images):,} images {dataset.side}x{dataset.side}{writers}, "
-        f"{len(dataset.classes)} classes: {', '.join(dataset.classes[:SHOWN])}{more}"
+        f"{len(dataset.classes)} classes: {shortened(dataset.classes)}"
     ]
     if others := told_apart(folder)[1]:
         endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])

@@ -91,11 +91,13 @@ def find_study(results: Path, name_or_path: str) -> StudyFolder:
     """Return an existing study by its name under `results` or its path.
 
     Raises:
-        StudyError: when there is none; names those that exist.
+        StudyError: when there is none, naming those that exist, or its files are damaged.
     """
     for path in (results / name_or_path, Path(name_or_path)):
         if os.path.isfile(path / "study.json"):  # Path's own fails on names that are too long
-            return StudyFolder(path)
+            found = StudyFolder(path)
+            found.check()
+            return found
     known = sorted(path.parent.name for path in results.glob("*/study.json"))
     there = f"there are {', '.join(known)}" if known else "there is none yet"
     raise StudyError(f"Unknown study {name_or_path!r}; in {results} {there}.")

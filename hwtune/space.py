@@ -339,7 +339,7 @@ def load_space(name_or_path: str) -> SearchSpace:
         loaded = runpy.run_path(str(path)).get("SPACE")
     except SpaceError as error:
         raise SpaceError(f"{path.name}: {error}") from None
-    except Exception as error:  # a user's file may fail in any way
+    except (Exception, SystemExit) as error:  # a user's file may fail in any way
         raise SpaceError(f"{path.name} does not run: {type(error).__name__}: {error}") from None
     if not isinstance(loaded, SearchSpace):
         raise SpaceError(f"{path.name} defines no SPACE = SearchSpace(...).")

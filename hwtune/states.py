@@ -38,9 +38,14 @@ def state_file(folder: Path, name: object) -> Path:
     return folder / f"{name}.pt"
 
 
-def start_store(folder: Path) -> Any:
-    """Return a handle of the store that every training of the cluster can call."""
+def start_store(folder: Path, *, at_once: int = 1) -> Any:
+    """Return a handle of the store that every training of the cluster can call.
+
+    Args:
+        at_once: states written at once, in any order; with 1 in that of the calls.
+    """
     actor: Any = ray.remote(StateStore)
     return actor.options(
-        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=on_driver_node()
-    ).remote(str(folder))
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=at_once,
+        scheduling_strategy=on_driver_node(),
+    ).remote(str(folder))  # fmt: skip

@@ -19,8 +19,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
+from hwtune.contract import wrong_in_retrain, wrong_in_study
 from hwtune.errors import StudyError
-from hwtune.files import cut_to_last_newline, dump, left_over, now, write_atomic
+from hwtune.files import cut_to_last_newline, dump, left_over, named_folder, now, write_atomic
 from hwtune.records import EpochRecord, TrialRecord
 
 FORMAT = 1
@@ -30,7 +31,7 @@ JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 def results_folder(given: str | Path | None = None) -> Path:
     """Return the folder that holds the studies: `given`, HWTUNE_RESULTS, or the default."""
-    return Path(given or os.environ.get("HWTUNE_RESULTS") or DEFAULT_RESULTS).absolute()
+    return Path(given or named_folder("HWTUNE_RESULTS") or DEFAULT_RESULTS).absolute()
 
 
 class StudyFolder:
@@ -79,8 +80,12 @@ class StudyFolder:
         """Cut what a killed process left half-written; call it with the lock held.
 
         Raises:
-            StudyError: when the folder cannot be written.
+            StudyError: when the folder cannot be written, or would lead a writer elsewhere.
         """
+        for place, folders, files in os.walk(self.path):
+            for path in (Path(place, name) for name in (*folders, *files)):
+                if path.is_symlink():
+                    raise StudyError(f"{path} is a link; put what it leads to in its place.")
         try:
             for path in (self.epochs, self.journal, *self.logs.glob("*.log")):
                 cut_to_last_newline(path)
@@ -104,8 +109,9 @@ class StudyFolder:
         for place, folders, files in os.walk(self.path):  # which minds no folder that vanishes
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
-                if not name.startswith((".", JOURNAL_LOCK)):
-                    yield Path(place, name)
+                path = Path(place, name)
+                if not (name.startswith((".", JOURNAL_LOCK)) or path.is_symlink()):
+                    yield path
 
     def read_study(self) -> dict[str, Any]:
         """Return `study.json`.
@@ -116,9 +122,25 @@ class StudyFolder:
         content = self._read_json("study.json")
         if content is None:
             raise StudyError(f"{self.path} holds no study.json; give a study that hwtune wrote.")
-        if content.get("format", 0) > FORMAT:
+        number = content.get("format", 0)
+        if isinstance(number, int) and number > FORMAT:
             raise StudyError(f"Study {self.name!r} was written by a newer hwtune; update hwtune.")
         return content
+
+    def check(self) -> None:
+        """Check that `study.json` and `retrain.json` are those of a study.
+
+        Raises:
+            StudyError: when they lack what every study has.
+        """
+        for name, found in (
+            ("study.json", wrong_in_study(self.read_study())),
+            ("retrain.json", wrong_in_retrain(self.read_retrain())),
+        ):
+            if found:
+                raise StudyError(
+                    f"{self.path / name} is damaged, or of no study: {found}; put back a whole one."
+                )
 
     def read_study_now(self) -> dict[str, Any]:
         """Return `study.json`; a killed process's "running" is read as "interrupted".
@@ -187,7 +209,7 @@ class StudyFolder:
             waiting: those that have a state to go on from, and no epoch yet.
         """
         for path in self.checkpoints.glob("[0-9]*.pt"):
-            if int(path.stem) not in begun | waiting:
+            if path.stem.isdecimal() and int(path.stem) not in begun | waiting:
                 path.unlink()
         epochs = self.read_epochs()
         kept = [epoch for epoch in epochs if epoch.trial in begun]

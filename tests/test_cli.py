@@ -16,6 +16,7 @@ from hwtune.cli.tables import show_table
 from hwtune.data import load_data
 from hwtune.results import create_study
 from hwtune.space import load_space
+from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 
@@ -24,13 +25,21 @@ QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
 
 
 def study_of(space):
-    """Return what `retrain` reads of study.json."""
+    """Return what every study says of itself."""
     return {
         "format": 1,
+        "study": "mine",
+        "status": "interrupted",
+        "started": "2026-01-01T00:00:00Z",
+        "command": "hwtune search",
         "space": load_space(space).to_json(),
         "data": load_data("digits").describe(),
-        "split": {"kind": "random", "seed": 0},
-    }
+        "split": {
+            "kind": "random", "seed": 0, "counts": {"train": 1, "validation": 1, "test": 1},
+        },
+        "hardware": {},
+        "versions": {},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -140,6 +149,57 @@ def test_a_table_shows_brackets_as_they_are(capsys):
     assert "[enforce fail at a.cpp] [/tmp/x] :smile:" in capsys.readouterr().out
 
 
+def test_nothing_from_a_file_commands_the_terminal(hwtune, tmp_path, capsys):
+    evil = "\x1b]52;c;YQ==\x07 \u202e"
+    show_table((evil, "why"), [("0", evil)])
+    assert capsys.readouterr().out.count(r"\x1b]52;c;YQ==\x07 \u202e") == 1
+    assert_refused(hwtune("report", f"\x1b[2J{evil}"), r"\x1b[2J", r"\u202e")
+
+
+@pytest.mark.parametrize("command", ["trials", "report", "retrain", "resume"])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("study.json", {}, "it has no format"),
+        ("study.json", {"format": "1"}, "format is '1'"),
+        ("study.json", {"data": {"name": "digits"}}, "it has no data.sha256"),
+        ("retrain.json", {"configurations": []}, "it has no test_openings"),
+        (
+            "retrain.json", {"configurations": [{"name": 3}], "test_openings": []},
+            "of what was tested, name is '3'",
+        ),
+    ],
+)  # fmt: skip
+def test_damaged_files_of_a_study_are_named(hwtune, tmp_path, command, name, content, said):
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
+    whole = study_of("digits_cnn")
+    folder.write_study(whole)
+    if name == "retrain.json":
+        folder.write_retrain(content)
+    else:
+        folder.write_study({**whole, **content} if "data" in content else content)
+    assert_refused(hwtune(command, "mine"), f"mine/{name} is damaged", said)
+
+
+def test_every_committed_study_is_whole():
+    studies = [path.parent for path in (ROOT / "results").rglob("study.json")]
+    assert len(studies) > 20
+    for path in studies:
+        StudyFolder(path).check()
+
+
+def test_homes_in_the_environment_are_found(hwtune, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HWTUNE_RESULTS", "~/studies")
+    create_study(tmp_path / "studies", "mine", "s").write_study(study_of("digits_cnn"))
+    assert_refused(hwtune("predict", "mine", "a.jpg"), "holds no model")
+    for variable, words in (
+        ("HWTUNE_DATA", ("data", "list")), ("HWTUNE_RESULTS", ("trials", "mine")),
+    ):  # fmt: skip
+        monkeypatch.setenv(variable, "~nobody-of-that-name/x")
+        assert_refused(hwtune(*words), "'~nobody-of-that-name/x' names no folder")
+
+
 def test_a_study_without_trials_is_refused(tmp_path):
     """Ray is started before the trials are read, so this runs in a process of its own."""
     folder = create_study(tmp_path, "mine", "digits_cnn")
@@ -149,7 +209,8 @@ def test_a_study_without_trials_is_refused(tmp_path):
 
 
 def test_a_study_without_a_model_is_refused(hwtune, tmp_path):
-    create_study(tmp_path / "results", "mine", "digits_cnn").write_study({"format": 1})
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
+    folder.write_study(study_of("digits_cnn"))
     assert_refused(hwtune("predict", "mine", "a.jpg"), "holds no model")
     assert_refused(hwtune("export", "mine"), "holds no model")
 

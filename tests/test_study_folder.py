@@ -113,6 +113,8 @@ def test_a_study_held_by_a_living_process_is_refused(tmp_path):
 
 def test_an_unknown_study_is_named_with_the_known_ones(tmp_path):
     create_study(tmp_path, "mine", "s").write_study({"format": 1})
+    with pytest.raises(StudyError, match="mine/study.json is damaged"):
+        find_study(tmp_path, "mine")
     for unknown in ("yours", "y" * 300):
         with pytest.raises(StudyError, match=f"'{unknown}'.*mine"):
             find_study(tmp_path, unknown)
@@ -136,9 +138,10 @@ def test_what_the_journal_does_not_know_is_forgotten(tmp_path):
     for trial in (0, 1, 0, 2):
         folder.append_epoch(EpochRecord(trial, 1, 0.1, 0.2, 0.123457, 0.1, 1.0))
         (folder.checkpoints / f"{trial}.pt").touch()
+    (folder.checkpoints / "0 (1).pt").touch()  # what programs that copy make of a conflict
     folder.forget_unknown({0}, {2})
     assert [epoch.trial for epoch in folder.read_epochs()] == [0, 0]
-    assert {path.name for path in folder.checkpoints.iterdir()} == {"0.pt", "2.pt"}
+    assert {path.name for path in folder.checkpoints.iterdir()} == {"0.pt", "0 (1).pt", "2.pt"}
 
 
 def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path):
@@ -168,6 +171,16 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     assert folder.journal.read_text() == ""
     assert folder.last_progress() == 1000.0, "cutting is no progress"
     assert not any(path.exists() for path in leavings)
+
+
+def test_links_in_a_study_lead_nobody_elsewhere(tmp_path):
+    folder = create_study(tmp_path / "a", None, "s")
+    (tmp_path / "mine").write_text("untouched")
+    (folder.logs / "0.log").symlink_to(tmp_path / "mine")
+    assert folder.logs / "0.log" not in set(folder.lasting_files())
+    with pytest.raises(StudyError, match="logs/0.log is a link"):
+        folder.repair()
+    assert (tmp_path / "mine").read_text() == "untouched"
 
 
 def test_a_study_appears_whole_or_not_at_all(tmp_path):

@@ -12,8 +12,10 @@ import typer
 from hwtune import __version__
 from hwtune.cli import data, studies, views
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
+from hwtune.files import printable
 
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
     name="hwtune",
@@ -56,9 +58,12 @@ def main() -> None:
     except HwtuneFailure as error:
         fail(error, FAILED)
     except OSError as error:
-        if error.errno not in UNREACHABLE or error.filename is None:
+        if error.errno in UNREACHABLE and error.filename is not None:
+            fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)
+        if error.errno not in BROKEN:
             raise
-        fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)
+        where = error.filename or "a file"
+        fail(f"{where}: {error.strerror}; see to that disk or folder, then try again.", FAILED)
     except (KeyboardInterrupt, typer.Abort):
         fail("Interrupted.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
@@ -66,6 +71,6 @@ def main() -> None:
 
 def fail(error: object, code: int) -> NoReturn:
     """Print one line to the standard error and leave."""
-    print(f"hwtune: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"hwtune: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     sys.stderr.flush()
     sys.exit(code)

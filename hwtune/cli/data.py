@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hwtune.cli.options import Json
-from hwtune.cli.tables import show_table
+from hwtune.cli.tables import say, show_table
 
 app = typer.Typer()
 
@@ -80,7 +80,7 @@ def add(
         from hwtune.overview import describe_own
 
         for line in describe_own(name, path):
-            print(line)
+            say(line)
 
 
 @app.command("check")
@@ -92,7 +92,7 @@ def check(
     Example: `python -m hwtune data check chinese_mnist`
     """
     from hwtune.files import dump
-    from hwtune.overview import describe_data
+    from hwtune.overview import describe_data, shortened
 
     shown = describe_data(name)
     if as_json:
@@ -100,4 +100,4 @@ def check(
         return
     for key, value in shown.items():
         words = "-" if value is None else value
-        print(f"{key}: {', '.join(value) if isinstance(value, list) else words}")
+        say(f"{key}: {shortened(value) if isinstance(value, list) else words}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hwtune.errors import HwtuneError
+from hwtune.files import expanded
 from hwtune.values import (
     Sampler,
     Scheduler,
@@ -40,7 +41,13 @@ def option(parse: Callable[[Any], Value]) -> Callable[[Any], Value]:
 
 
 Results = Annotated[
-    Path, typer.Option(envvar="HWTUNE_RESULTS", help="The folder that holds the studies.")
+    Path,
+    typer.Option(
+        parser=option(expanded),
+        metavar="FOLDER",
+        envvar="HWTUNE_RESULTS",
+        help="The folder that holds the studies.",
+    ),
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print lines for a spreadsheet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

@@ -8,6 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
+from hwtune.files import printable
+
+
+def say(line: str) -> None:
+    """Print a line that may hold what was read from a file."""
+    print(printable(line))
+
 
 def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: int = 1) -> None:
     """Print rows under column heads, as wide as the terminal allows.
@@ -22,6 +29,6 @@ def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: 
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index < whole)
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*map(printable, row))
     width = None if sys.stdout.isatty() else 200
     Console(width=width, markup=False, emoji=False).print(table)  # an error may hold brackets

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import sys
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from hwtune.cli.options import Csv, Json, Results, Study
-from hwtune.cli.tables import show_table
+from hwtune.cli.tables import say, show_table
 from hwtune.study_folder import DEFAULT_RESULTS
 
+MOST_TRIALS = 200  # that are shown at once
 TOKEN = " (it asks for a token: ray get-auth-token)"
 
 
@@ -36,6 +38,9 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
 
 def trials(
     study: Study,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Show more than the best {MOST_TRIALS}.")
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     results: Results = DEFAULT_RESULTS,
@@ -45,7 +50,7 @@ def trials(
     Example: `python -m hwtune trials chinese_cnn`
     """
     from hwtune.columns import trials_csv
-    from hwtune.files import dump
+    from hwtune.files import counted, dump
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
 
@@ -70,14 +75,16 @@ def trials(
                     f"{t.parameters:,}",
                     f"{t.state}: {t.reason}".removesuffix(": "),
                 )
-                for t in content.trials
+                for t in content.trials[: None if every else MOST_TRIALS]
             ),
             whole=4,
         )
+        if not every and (more := len(content.trials) - MOST_TRIALS) > 0:
+            print(f"And {counted(more, 'trial')} more: --all shows them, too.")
         print("Accuracy is that of a trial's best epoch on validation.")
         if content.front:
-            print(content.front)
-    print(answer(content))
+            say(content.front)
+    say(answer(content))
     if content.about["status"] in ("interrupted", "failed"):
         print(f"The study was cut off; python -m hwtune resume {folder.called} goes on.")
 
@@ -125,7 +132,7 @@ def compare(
     show_table(titles, lines)
     for words in (*verdicts(compared), basis(compared)):
         if words:
-            print(words)
+            say(words)
 
 
 def dashboard(
@@ -180,7 +187,7 @@ def predict(
     from hwtune.data.folder import asked_of
     from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import counted, dump, for_people
+    from hwtune.files import counted, dump, for_people, printable
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
 
@@ -189,27 +196,29 @@ def predict(
         from hwtune.evaluation.classifier import load_classifier
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
-    answers = list(zip(files, load_classifier(folder.model).read_each(files), strict=True))
-    for each, (pictures, _) in zip(images, asked, strict=True):
-        if not pictures:
-            empty = DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)}).")
-            answers.append((each, empty))
-    if as_json:
-        rows = [
-            {"image": str(file), **({"error": str(a)} if isinstance(a, DataError) else vars(a))}
-            for file, a in answers
-        ]
-        print(dump(rows), end="")
+    classifier = load_classifier(folder.model)
     others = [file for _, left_out in asked for file in left_out]
     if odd := [file for file in others if file.suffix.lower() in OTHER_ENDINGS]:
-        few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"
+        few = printable(f"{counted(len(odd), 'picture')} ({odd[0]}, for one)")
         print(f"hwtune: passed over {few}; wanted are {', '.join(ENDINGS)}.", file=sys.stderr)
-    for file, answer in answers:
+    empty = [
+        (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
+        for each, (pictures, _) in zip(images, asked, strict=True)
+        if not pictures
+    ]
+    rows, failed = [], False
+    for file, answer in chain(zip(files, classifier.read_each(files), strict=True), empty):
+        failed |= isinstance(answer, DataError)
         if isinstance(answer, DataError):
-            print(f"hwtune: {answer}", file=sys.stderr)
-        elif not as_json:
-            print(f"{file}: {answer.label} ({answer.probability:.1%})")
-    if any(isinstance(answer, DataError) for _, answer in answers):
+            print(f"hwtune: {printable(answer)}", file=sys.stderr)
+            rows.append({"image": str(file), "error": str(answer)})
+        elif as_json:
+            rows.append({"image": str(file), **vars(answer)})
+        else:
+            say(f"{file}: {answer.label} ({answer.probability:.1%})")
+    if as_json:
+        print(dump(rows), end="")
+    if failed:
         raise typer.Exit(MISTAKEN)
 
 

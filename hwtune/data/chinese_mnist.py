@@ -101,7 +101,10 @@ def _read_folder(source: Path) -> Dataset:
         _check_size(source, name, files[name].stat().st_size)
         return files[name].read_bytes()
 
-    return _read_images(source, set(files), read)
+    try:
+        return _read_images(source, set(files), read)
+    except OSError as error:
+        raise DataError(f"{error.filename} does not read ({error.strerror}); mend it.") from None
 
 
 def copy_chinese_mnist(source: Path, target: Path) -> None:
@@ -184,11 +187,8 @@ def _read_pickle(source: Path) -> Dataset:
     """Return the data set of a pickled {"images": (N, 64, 64), "targets": (N,)}."""
     content = read_arrays(source)
     if not {"images", "targets"} <= content.keys():
-        raise DataError(f"{source} must hold a dict with 'images' and 'targets'.")
-    try:
-        images, targets = np.asarray(content["images"]), np.asarray(content["targets"])
-    except ValueError:
-        raise DataError(f"{source}: images and targets must be arrays of numbers.") from None
+        raise DataError(f"{source} must hold a dict with the arrays 'images' and 'targets'.")
+    images, targets = content["images"], content["targets"]
     if images.dtype.kind not in "iuf" or not images.size:
         raise DataError(f"{source}: images must be numbers, not {images.dtype}.")
     images = images.reshape([n for i, n in enumerate(images.shape) if n != 1 or i == 0])

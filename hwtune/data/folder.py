@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hwtune.data.images import Bytes, Dataset, Integers, progress
+from hwtune.data.images import Bytes, Dataset, Integers, cache_folder, progress
 from hwtune.data.photos import ENDINGS, longer_side, read_image
 from hwtune.errors import DataError
-from hwtune.files import counted, for_people
+from hwtune.files import counted, for_people, printable, write_atomic
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
 MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
-SHOWN = 5  # pictures that do not read
+SHOWN = 5  # faults in a line
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
@@ -65,12 +65,25 @@ def decoded(name: str, pictures: list[Path]) -> Bytes:
         with noted(bad, path):
             images[index] = read_image(path, side)
     if bad:
-        named = ", ".join(list(bad.values())[:SHOWN])
-        more = f" (and {len(bad) - SHOWN} more)" if len(bad) > SHOWN else ""
         raise DataError(
-            f"{counted(len(bad), 'picture')} cannot be taken: {named}{more}; repair or remove them."
+            f"{counted(len(bad), 'picture')} cannot be taken: {listed(list(bad.values()))}; repair "
+            "or remove them."
         )
     return images
+
+
+def listed(faults: list[str]) -> str:
+    """Return the first of many faults, and the file in the cache folder that names them all."""
+    if len(faults) <= SHOWN:
+        return ", ".join(faults)
+    file = cache_folder() / "faults.txt"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, "".join(f"{printable(each)}\n" for each in faults))
+        where = f"; all are in {file}"
+    except OSError:
+        where = ""
+    return f"{', '.join(faults[:SHOWN])} (and {len(faults) - SHOWN:,} more{where})"
 
 
 @contextmanager
@@ -101,17 +114,23 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
+        if each != printable(each):
+            raise DataError(f"{for_people(folder)}: {each!r} is no plain name; rename that folder.")
         for link in lost_links(folder / each):
             raise DataError(
                 f"{for_people(link)} is a link, and links to folders are not followed; put the "
                 "folder itself there."
             )
-        if counts[each] < MIN_IMAGES:
-            raise DataError(
-                f"{for_people(folder / each)} holds {counted(counts[each], 'picture')} "
-                f"({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or take the "
-                "folder away."
-            )
+    small = [
+        f"{for_people(folder / each)} holds {counted(counts[each], 'picture')}"
+        for each in classes
+        if counts[each] < MIN_IMAGES
+    ]
+    if small:
+        raise DataError(
+            f"{listed(small)} ({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or "
+            "take the folder away."
+        )
 
 
 def lost_links(folder: Path) -> list[Path]:
@@ -166,6 +185,11 @@ def copy_pictures(folder: Path, target: Path) -> None:
     for path in told_apart(folder)[0]:
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
+        if copy.exists():  # the disk takes small letters for large ones
+            raise DataError(
+                f"{for_people(path)} and another picture have one name in {target.parent}, which "
+                "takes some letters for others; rename one of their folders."
+            )
         shutil.copyfile(path, copy)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path, user_data_path
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from hwtune.errors import DataError
-from hwtune.files import left_over, replacing, write_atomic
+from hwtune.files import left_over, named_folder, replacing, write_atomic
 
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
@@ -95,19 +96,19 @@ def prints(images: Bytes, which: Iterable[int]) -> Iterator[bytes]:
 def progress(items: Sequence[T], what: str) -> Iterable[T]:
     """Return the items, with a bar in a terminal that goes when they end."""
     screen = Console(stderr=True)
-    return track(items, what, console=screen, transient=True, disable=not screen.is_terminal)
+    return track(
+        items, escape(what), console=screen, transient=True, disable=not screen.is_terminal
+    )
 
 
 def data_folder() -> Path:
     """Return where downloaded archives and folders lie; it may be read-only or absent."""
-    named = os.environ.get("HWTUNE_DATA")
-    return Path(named).expanduser().absolute() if named else user_data_path("hwtune")
+    return named_folder("HWTUNE_DATA") or user_data_path("hwtune")
 
 
 def cache_folder() -> Path:
     """Return where decoded arrays lie, and what was compiled."""
-    named = os.environ.get("HWTUNE_CACHE")
-    return Path(named).expanduser().absolute() if named else user_cache_path("hwtune")
+    return named_folder("HWTUNE_CACHE") or user_cache_path("hwtune")
 
 
 def fingerprint(source: Path | None) -> str:
@@ -117,7 +118,10 @@ def fingerprint(source: Path | None) -> str:
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     digest = hashlib.sha256(os.fsencode(source))
     for path in files:
-        status = path.lstat()  # a link may lead nowhere
+        try:
+            status = path.lstat()  # a link may lead nowhere
+        except FileNotFoundError:  # of a data set beside it that is being added
+            continue
         digest.update(os.fsencode(path.name))  # which need not be UTF-8
         digest.update(f"|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -41,26 +41,27 @@ class StoredArray:
         _, *self.parts = state  # type: ignore[assignment]
 
 
-def _from_buffer(buffer: Any, dtype: StoredType, shape: Any, order: str) -> StoredArray:
+def from_buffer(buffer: Any, dtype: StoredType, shape: Any, order: str) -> StoredArray:
+    """Return the stand-in of an array whose bytes lie in a buffer."""
+    if not isinstance(buffer, (bytes, bytearray, pickle.PickleBuffer)):
+        raise DataError("holds an array that is not made of bytes.")  # a number would ask for them
     array = StoredArray()
     array.parts = (shape, dtype, order == "F", bytes(buffer))
     return array
-
-
-def _latin_bytes(text: str, encoding: str) -> bytes:
-    return text.encode("latin-1")
 
 
 STAND_INS: dict[str, Any] = {
     "ndarray": None,  # named, never called
     "dtype": StoredType,
     "_reconstruct": StoredArray,
-    "_frombuffer": _from_buffer,
+    "_frombuffer": from_buffer,
 }
 
 
 class ArrayUnpickler(pickle.Unpickler):
     """Reads pickles that hold numbers, texts and NumPy arrays; anything else is refused."""
+
+    made = 0  # bytes that its texts became, which one text may do again and again
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in of one of NumPy's constructors.
@@ -71,8 +72,19 @@ class ArrayUnpickler(pickle.Unpickler):
         if module.partition(".")[0] == "numpy" and name in STAND_INS:
             return STAND_INS[name]
         if (module, name) == ("_codecs", "encode"):
-            return _latin_bytes
+            return self._latin_bytes
         raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
+
+    def _latin_bytes(self, text: str, encoding: str) -> bytes:
+        self.made += len(text)
+        if self.made > MAX_BYTES:
+            raise DataError("holds more than 2 GB of bytes.")
+        return text.encode("latin-1")
+
+
+def is_number(code: str) -> bool:
+    """Return whether a type's code is that of a truth value or a number."""
+    return bool(re.fullmatch(r"[biuf][1248]", code))
 
 
 def build(array: StoredArray) -> NDArray[Any]:
@@ -82,7 +94,7 @@ def build(array: StoredArray) -> NDArray[Any]:
         DataError: when it is of something else, or its bytes do not fit its shape.
     """
     shape, dtype, by_columns, raw = array.parts
-    if not re.fullmatch(r"[biuf][1248]", dtype.code) or dtype.order not in "<>|=":
+    if not is_number(dtype.code) or dtype.order not in "<>|=":
         raise DataError(f"holds an array of {dtype.code!r}, which are no numbers.")
     kind = np.dtype(dtype.code).newbyteorder(dtype.order)
     if math.prod(shape) * kind.itemsize != len(raw):
@@ -90,8 +102,8 @@ def build(array: StoredArray) -> NDArray[Any]:
     return np.frombuffer(raw, kind).reshape(shape, order="F" if by_columns else "C")
 
 
-def read_arrays(source: Path) -> dict[str, Any]:
-    """Return the dict that a pickle holds, with its arrays of numbers.
+def read_arrays(source: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of numbers in the dict that a pickle holds, by name.
 
     Raises:
         DataError: when it is no such pickle.
@@ -103,7 +115,7 @@ def read_arrays(source: Path) -> dict[str, Any]:
             content = ArrayUnpickler(file).load()
         if not isinstance(content, dict):
             raise DataError("must hold a dict of arrays.")
-        return {k: build(v) if isinstance(v, StoredArray) else v for k, v in content.items()}
+        return {k: build(v) for k, v in content.items() if isinstance(v, StoredArray)}
     except DataError as error:
         raise DataError(f"{source} {error}") from None
     except Exception as error:  # a damaged pickle may fail in any way

@@ -131,10 +131,9 @@ def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
     else:
         pool = np.arange(len(dataset.labels))
         own_test = len(pool) if dataset.test_from is None else dataset.test_from
-        groups = [
-            pool[:own_test][dataset.labels[:own_test] == label]
-            for label in range(len(dataset.classes))
-        ]
+        labels = dataset.labels[:own_test]
+        counts = np.bincount(labels, minlength=len(dataset.classes))
+        groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     parts: dict[str, list[Integers]] = {"train": [], "validation": [], "test": []}
     for group in groups:
         shuffled = rng.permutation(group)

@@ -75,12 +75,12 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
             _unpack(raw, file, target)
         try:
             parts = [getattr(sets, kind)(name, train=train) for train in (True, False)]
+            images = np.concatenate([part.data.numpy() for part in parts])
+            labels = np.concatenate([part.targets.numpy() for part in parts])
         except Exception as error:  # a damaged file may fail in any way
             raise DataError(
                 f"{raw} is damaged ({error}); remove it, and get the data set again."
             ) from None
-    images = np.concatenate([part.data.numpy() for part in parts])
-    labels = np.concatenate([part.targets.numpy() for part in parts])
     return Dataset(kind.lower(), images, labels, CLASSES[kind], test_from=len(parts[0].data))
 
 

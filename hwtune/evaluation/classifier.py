@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,11 +21,14 @@ from hwtune.data.photos import read_image
 from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
-from hwtune.models import build_model
+from hwtune.models import build_model, measure_cost
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
+
+AT_ONCE = 500  # pictures
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,20 @@ class Classifier:
             DataError: when a file is no picture.
         """
         files = [pictures] if isinstance(pictures, (str, Path)) else pictures
-        answers = self.read_each(files)
-        for each in answers:
+        answers = []
+        for each in self.read_each(files):
             if isinstance(each, DataError):
                 raise each
-        return [each for each in answers if isinstance(each, Prediction)]
+            answers.append(each)
+        return answers
 
-    def read_each(self, pictures: Iterable[str | Path]) -> list[Prediction | DataError]:
-        """Return the class of each picture file, or why it is no picture."""
+    def read_each(self, pictures: Iterable[str | Path]) -> Iterator[Prediction | DataError]:
+        """Yield the class of each picture file, or why it is no picture; few are held at once."""
+        files = iter(pictures)
+        while piece := list(itertools.islice(files, AT_ONCE)):
+            yield from self._read_piece(piece)
+
+    def _read_piece(self, pictures: list[str | Path]) -> list[Prediction | DataError]:
         read: list[Bytes | DataError] = []
         for each in pictures:
             try:
@@ -123,10 +133,14 @@ def load_classifier(folder: Path) -> Classifier:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
-        model = build_model(config, classes=len(about["classes"]), side=side)
-        if file_hash(folder / "model.safetensors") != about["weights_sha256"]:
+        weights = folder / "model.safetensors"
+        shape = {"classes": len(about["classes"]), "side": side}
+        if file_hash(weights) != about["weights_sha256"]:
             raise ValueError("its weights belong to another model.json; retrain the study")
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        if FLOAT_BYTES * measure_cost(config, **shape).parameters > weights.stat().st_size:
+            raise ValueError("its network has more weights than their file")  # and may be huge
+        model = build_model(config, **shape)
+        model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise StudyError(
             f"{folder} holds no model; finish the study first (python -m hwtune resume {study}) or "

@@ -26,7 +26,7 @@ def shown(
     if not console.is_terminal or console.is_dumb_terminal:
         yield Lines(lengths, console).look
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
         whole = bars.add_task("all epochs", total=sum(lengths.values()))
         tasks = {

@@ -25,7 +25,7 @@ from hwtune.pipeline.warm_start import told, with_starts_from
 from hwtune.records import ranked
 from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
-from hwtune.search.feasible import longest, misfits, survey
+from hwtune.search.feasible import SWOLLEN, longest, misfits, survey, swollen
 from hwtune.search.journal import begun_trials
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace
@@ -92,6 +92,12 @@ def search(
             f"Left out, for images of {dataset.side}x{dataset.side} pixels are too small for: "
             f"{', '.join(unfit)}."
         )
+    if dataset.name != space.data and (giants := swollen(space, **shape)):
+        space = space.without(giants)
+        command.console.print(
+            f"Left out, for with {shape['classes']:,} classes they have over "
+            f"{SWOLLEN * space.max_parameters:,} parameters: {', '.join(giants)}."
+        )
     survey(space, **shape)
     if mirror is not None:
         open_uri(mirror)
@@ -132,10 +138,11 @@ def resume(
             otherwise.
 
     Raises:
-        HwtuneError: when there is nothing left to do, or the data is another.
+        HwtuneError: when there is nothing left to do, the data is another, or a file damaged.
         HwtuneFailure: as `search` does; KeyboardInterrupt, too.
     """
     with folder.locked():
+        folder.check()
         about = folder.read_study()
         extended = any(value is not None for value in (trials, time_budget, target))
         done = begun_trials(folder)

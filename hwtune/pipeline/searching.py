@@ -21,11 +21,13 @@ from hwtune.search.budget import Budget, Clock, CostModel, Retraining
 from hwtune.search.feasible import cost_of, longest, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
+from hwtune.search.ledger import cut_off
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
 from hwtune.states import start_store
 
+STATES_AT_ONCE = 8
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
 
 
@@ -41,7 +43,8 @@ class Search:
         self.settings = settings_of(self.about)
         self.split: SearchSplit = ray.get(data)
         self.shape = {"classes": self.split.classes, "side": self.split.side}
-        self.store = start_store(self.folder.checkpoints)  # which takes a moment: beside the probe
+        # Which takes a moment: beside the probe. Each trial waits for its last state.
+        self.store = start_store(self.folder.checkpoints, at_once=STATES_AT_ONCE)
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=self.say)
 
@@ -62,8 +65,10 @@ class Search:
         }  # fmt: skip
         self.show_distortions()
         clock = self.clock(slots)
-        known = known_points(proposed(self.folder))
-        outlook = self.outlook(clock, known)
+        trials = proposed(self.folder)
+        known, cut = known_points(trials), sum(map(cut_off, trials))
+        del trials  # of an earlier run: up to 10 KB each, which the search would keep
+        outlook = self.outlook(clock, known, cut_off=cut)
         if about.pop("may_shorten", False):
             epochs = outlook.affordable_epochs()
             if epochs < outlook.epochs:
@@ -121,8 +126,13 @@ class Search:
             most = min(most, trial.epochs)
         return min(most, retrain_epochs(trial, config))
 
-    def outlook(self, clock: Clock, known: Mapping[str, bool]) -> Outlook:
-        """Return what can be said of the search before it begins; see `known_points`."""
+    def outlook(self, clock: Clock, known: Mapping[str, bool], *, cut_off: int) -> Outlook:
+        """Return what can be said of the search before it begins.
+
+        Args:
+            known: see `known_points`.
+            cut_off: how many trials the end of a search cut off.
+        """
         begun = {name for name, began in known.items() if began}
         good = self.costs(self.space.starts)
         return Outlook(
@@ -140,6 +150,7 @@ class Search:
             expected=self.settings.expected_epochs,
             learns=self.settings.sampler != "random" and not self.settings.advice,
             done=self.done,
+            cut_off=cut_off,
         )
 
     def shorten(self, epochs: int, *, instead_of: int) -> None:

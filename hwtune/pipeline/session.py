@@ -18,9 +18,9 @@ from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
-from hwtune.files import now
+from hwtune.files import now, printable
 from hwtune.hardware import git_commit, hardware, versions
-from hwtune.mirror import Mirror
+from hwtune.mirror import Mirror, without_secrets
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
@@ -252,6 +252,7 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     mirror = Mirror(session.folder, uri, tell=session.say)
+    session.say(f"Mirror: {printable(without_secrets(uri))}")
     with suppress(OSError):  # the mirror itself says so, and tries again
         mirror.adopt()
     with mirror.running():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> 
 
 
 def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread]:
-    """Return the pictures of at most `MOST` misread images, those of a class together."""
+    """Return the pictures of at most `MOST` misread images of all classes, one after the other."""
     order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))
     return [
         Misread(
@@ -44,7 +45,7 @@ def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread
             image=each["image"],
             writer=None if dataset.writers is None else int(dataset.writers[each["image"]]),
         )
-        for each in order[:MOST]
+        for each in order[:: math.ceil(len(order) / MOST) or 1]
     ]
 
 

@@ -22,7 +22,8 @@ ERRORS: dict[str, Any] = {
     "dtick": "D2",
     "range": [math.log10(0.8 * FLOOR), 0.1],
 }
-MOST_CURVES = 300  # of the best trials, beside the baselines
+MOST_CURVES, MOST_POINTS = 300, 2000  # of the best trials, beside the baselines
+MOST_BARS = 100  # classes that have a bar each
 CELL = 14  # pixels of a row of a confusion matrix, at least
 MANY_LETTERS = 120  # of all class names, which a row does not hold
 LINES = "rgba(128, 136, 150, 0.2)"  # of the grid, on light and dark paper
@@ -46,6 +47,11 @@ def titled(data: str) -> dict[str, Any]:
     return {**LAYOUT, "title": title}
 
 
+def foremost(trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+    """Return the first `most` of the trials, and every baseline."""
+    return [trial for place, trial in enumerate(trials) if place < most or trial.baseline]
+
+
 def learning_curves(
     trials: Sequence[TrialRecord],
     epochs: Sequence[EpochRecord],
@@ -67,7 +73,7 @@ def learning_curves(
             sorted(epochs, key=lambda e: (e.trial, e.epoch)), key=lambda e: e.trial
         )
     }  # fmt: skip
-    shown = [t for place, t in enumerate(trials) if place < MOST_CURVES or t.baseline]
+    shown = foremost(trials, MOST_CURVES)
     for trial in sorted(shown, key=lambda t: (bool(t.baseline), t.state == "complete")):
         points = by_trial.get(trial.trial, [])
         colour = colour_of(trial)
@@ -105,13 +111,14 @@ def best_so_far(
     """Return the lowest validation error so far against the time of training, and each trial's.
 
     Args:
+        trials: the best first; after many only the baselines are drawn.
         epochs: in the order in which they were recorded.
         slots: how many trials trained at once, epoch by epoch.
     """
     figure = go.Figure(layout=titled(data))
     minutes, lowest = lowest_errors(trials, epochs, slots)
     ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
-    seen = [t for t in trials if t.best_epoch]
+    seen = foremost([t for t in trials if t.best_epoch], MOST_POINTS)
     figure.add_scatter(
         x=[ended[t.trial] for t in seen],
         y=[max(1 - t.val_accuracy, FLOOR) for t in seen],
@@ -120,9 +127,11 @@ def best_so_far(
         text=[t.name for t in seen],
         hovertemplate="%{text}: error %{y:.2%}<extra></extra>",
     )
+    ends = (0, len(lowest) - 1)
+    steps = [i for i, low in enumerate(lowest) if i in ends or low < lowest[i - 1]]
     figure.add_scatter(
-        x=minutes,
-        y=lowest,
+        x=[minutes[i] for i in steps],
+        y=[lowest[i] for i in steps],
         mode="lines",
         line={"shape": "hv", "color": COLOURS["complete"]},
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
@@ -165,9 +174,10 @@ def tradeoff(
         form: of costs on the axis, in d3's notation.
     """
     figure = go.Figure(layout=titled(data))
-    seen = {t.trial: t for t in trials if t.best_epoch and t.state != "failed"}
-    best = sorted((seen[number] for number in front), key=cost)
-    for group, mode in ((best, "lines"), (list(seen.values()), "markers")):
+    seen = [t for t in trials if t.best_epoch and t.state != "failed"]
+    best = sorted((t for t in seen if t.trial in front), key=cost)
+    drawn = {t.trial: t for t in (*foremost(seen, MOST_POINTS), *best)}
+    for group, mode in ((best, "lines"), (list(drawn.values()), "markers")):
         figure.add_scatter(
             x=[cost(t) for t in group],
             y=[max(1 - t.val_accuracy, FLOOR) for t in group],
@@ -235,8 +245,17 @@ def angle_of(classes: Sequence[str]) -> int:
 
 
 def class_counts(counts: Sequence[int], classes: Sequence[str], data: str) -> go.Figure:
-    """Return a bar a class, as high as it has images."""
+    """Return a bar a class, as high as it has images; of many classes, how many have so many."""
     figure = go.Figure(layout={**titled(data), "height": 240})
+    if len(counts) > MOST_BARS:
+        figure.add_histogram(
+            x=list(counts),
+            marker={"color": BASELINE, "line": {"width": 0}},
+            hovertemplate="%{x} images: %{y:,} classes<extra></extra>",
+        )
+        figure.update_xaxes(title="images of a class")
+        figure.update_yaxes(title="classes")
+        return figure
     figure.add_bar(
         x=literal(classes),
         y=list(counts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from plotly.graph_objects import Figure
@@ -23,13 +24,19 @@ from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
 from hwtune.report.page import write_page
 from hwtune.report.plots import (
+    MOST_POINTS,
     best_so_far,
     class_counts,
     confusion_map,
+    foremost,
     learning_curves,
     tradeoff,
 )
 from hwtune.study_folder import StudyFolder
+
+Scores = dict[str, dict[str, Any]]  # by class, then by name
+MOST_ROWS = 500  # trials in a table, beside the baselines
+MOST_CLASSES, MOST_CONFUSED = 100, 50  # rows of the tables of classes
 
 
 def write_report(folder: StudyFolder) -> None:
@@ -54,8 +61,12 @@ def write_report(folder: StudyFolder) -> None:
         other_split=other_split(content),
         winner=winner,
         misread=misread,
-        trials=content.trials,
+        by_class=worst_classes(winner["per_class"]) if winner else {},
+        confusions=most_confused(winner["confusion"], about["data"]["classes"]) if winner else [],
+        trials=foremost(content.trials, MOST_ROWS),
+        all_trials=len(content.trials),
         not_drawn=len(content.trials) - len(figures["curves"].data) if content.epochs else 0,
+        most_points=MOST_POINTS,
         names=content.names,
         front=content.front,
         space={name: in_words(d) for name, d in content.space.search.items()},
@@ -63,6 +74,34 @@ def write_report(folder: StudyFolder) -> None:
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
     )
+
+
+def worst_classes(per_class: Scores) -> Scores:
+    """Return the scores by class; of many classes those of the lowest F1, the lowest first."""
+    if len(per_class) <= MOST_CLASSES:
+        return per_class
+    known = [(name, each) for name, each in per_class.items() if each["f1"] is not None]
+    return dict(sorted(known, key=lambda each: each[1]["f1"])[:MOST_CLASSES])
+
+
+def most_confused(confusion: list[Any], classes: list[str]) -> list[tuple[str, str, int]]:
+    """Return which class was read as which, and how often, the most frequent first.
+
+    Only of a confusion of too many classes for a matrix, which lists them.
+    """
+    if is_matrix(confusion):
+        return []
+    wrong = [each for each in confusion if each["true"] != each["predicted"]]
+    wrong.sort(key=lambda each: -each["count"])
+    return [
+        (classes[each["true"]], classes[each["predicted"]], each["count"])
+        for each in wrong[:MOST_CONFUSED]
+    ]
+
+
+def is_matrix(confusion: list[Any]) -> bool:
+    """Return whether a confusion is a matrix, not the list of its counts."""
+    return isinstance(confusion[0], list)
 
 
 def plots(content: Content) -> dict[str, Figure]:
@@ -93,13 +132,15 @@ def plots(content: Content) -> dict[str, Figure]:
     tried = once_each(trials)
     if shares := importances(space, tried):
         figures["importance"] = importance_bars(shares, data)
-        figures["coordinates"] = parallel_coordinates(space, ranked(tried), shares, data)
+        figures["coordinates"] = parallel_coordinates(
+            space, ranked(tried)[:MOST_POINTS], shares, data
+        )
     if worth := effects(space, tried):
         figures["effects"] = effect_intervals(worth, data)
     classes = about["data"]["classes"]
     if counts := about["data"].get("per_class"):
         figures["classes"] = class_counts(counts, classes, data)
-    if winner and isinstance(winner["confusion"][0], list):
+    if winner and is_matrix(winner["confusion"]):
         figures["confusion"] = confusion_map(winner["confusion"], classes, data)
     return figures
 
@@ -109,7 +150,6 @@ def rungs(about: dict[str, Any]) -> list[int]:
     scheduler, longest = about.get("scheduler", {}), about["budget"]["epochs"]
     if scheduler.get("name") != "asha":
         return []
-    found = [scheduler["grace_period"]]  # longer ones of more brackets are among these
-    while found[-1] * scheduler["reduction_factor"] <= longest:
-        found.append(found[-1] * scheduler["reduction_factor"])
-    return found
+    grace, factor = scheduler["grace_period"], max(2, scheduler["reduction_factor"])
+    powers = range(int(math.log(max(1, longest / max(1, grace)), factor) + 1e-9) + 1)
+    return [grace * factor**power for power in powers]  # those of more brackets are among these

@@ -8,7 +8,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from hwtune.data.pickles import ArrayUnpickler, StoredArray, StoredType, build
+from hwtune.data.pickles import (
+    ArrayUnpickler,
+    StoredArray,
+    StoredType,
+    build,
+    from_buffer,
+    is_number,
+)
 from hwtune.errors import DataError, StudyError
 
 STATE = "cma:optimizer:"  # begins the attributes that hold the parts of a pickle, in hexadecimal
@@ -19,27 +26,46 @@ class _State:
 
 
 class _CheckedType(StoredType):
+    def __init__(self, code: str, *flags: object) -> None:
+        super().__init__(code)
+        if not is_number(code):  # others point at things, wherever their bytes say
+            raise DataError(f"holds the type {code!r}, which is no number.")
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         super().__setstate__(state)
-        if state[2:5] != (None, None, None):  # parts of other types, which NumPy would build
+        if state[2:] != (None, None, None, -1, -1, 0):  # what a type of numbers alone has
             raise DataError("holds an array of more than numbers.")
 
 
 class _CheckedArray(StoredArray):
+    def __init__(self, *given: object) -> None:
+        super().__init__()
+        if given[1:] != ((0,), b"b"):  # empty, before its content is known
+            raise DataError("holds an array without content.")
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         super().__setstate__(state)
         build(self)
 
 
-def _scalar(dtype: StoredType, raw: bytes) -> None:
-    _CheckedArray().__setstate__((1, (), dtype, False, raw))
+def _checked_buffer(*parts: Any) -> StoredArray:
+    array = from_buffer(*parts)
+    build(array)
+    return array
+
+
+def _scalar(dtype: StoredType, raw: bytes) -> StoredArray:
+    return _checked_buffer(raw, dtype, (), "C")
 
 
 class _StateUnpickler(ArrayUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("cmaes._cma", "CMA"):
             return _State
-        own = {"dtype": _CheckedType, "_reconstruct": _CheckedArray, "scalar": _scalar}
+        own = {
+            "dtype": _CheckedType, "_reconstruct": _CheckedArray, "_frombuffer": _checked_buffer,
+            "scalar": _scalar,
+        }  # fmt: skip
         if name in own and module.partition(".")[0] == "numpy":
             return own[name]
         return super().find_class(module, name)

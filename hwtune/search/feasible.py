@@ -14,6 +14,7 @@ from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
 
 SAMPLES = 64
+SWOLLEN = 10  # times max_parameters; a published system has 5 on the data that it was made for
 
 
 def cost_of(space: SearchSpace, values: Hyperparameters, *, classes: int, side: int) -> Cost:
@@ -45,6 +46,16 @@ def misfits(space: SearchSpace, *, classes: int, side: int) -> list[str]:
         except NoPixelError:
             names.append(name)
     return names
+
+
+def swollen(space: SearchSpace, *, classes: int, side: int) -> list[str]:
+    """Return the baselines of which many classes make giants, far over what the space trains."""
+    most = SWOLLEN * space.max_parameters
+    return [
+        name
+        for name, values in space.baselines.items()
+        if cost_of(space, values, classes=classes, side=side).parameters > most
+    ]
 
 
 def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:

@@ -43,7 +43,8 @@ class Outlook:
         points: how many the space has.
         expected: returns how many epochs a trial of a length trains on average.
         learns: whether the sampler learns.
-        done: trials of an earlier run of this study.
+        done: trials of earlier runs of this study.
+        cut_off: how many of these are gone on with as another trial, or were.
     """
 
     cost: CostModel
@@ -60,6 +61,7 @@ class Outlook:
     expected: Callable[[int], float]
     learns: bool
     done: int = 0
+    cut_off: int = 0
 
     def mean_epoch(self, *costs: Cost) -> float:
         """Return the mean seconds of an epoch, of random points where no costs are given."""
@@ -145,8 +147,7 @@ class Outlook:
         known = [*self.baselines.values(), *self.starts.values()]
         plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
         plan += [(each, random)] * max(0, STARTUP_TRIALS - self.done - len(plan))
-        points = max(self.points - self.done, len(known))  # what was cut off is tried again
-        left = max(0.0, min(self.trials - self.done, points))
+        left = max(0.0, min(self.trials, self.points + self.cut_off) - self.done)
         slots_time = (self.searching - STARTUP_SECONDS) * self.clock.parallel
         sums = [0.0, *itertools.accumulate(length * seconds for length, seconds in plan)]
         fitting = max(1, sum(spent <= slots_time for spent in sums[1:]))  # one in any case

@@ -28,9 +28,16 @@ class Journal(JournalFileBackend):
 
 
 def journal_of(folder: StudyFolder) -> JournalStorage:
-    """Return Optuna's storage of a study folder, its journal made if it is not there."""
+    """Return Optuna's storage of a study folder, its journal made if it is not there.
+
+    Raises:
+        StudyError: when it does not read.
+    """
     path = str(folder.journal)
-    return JournalStorage(Journal(path, JournalFileOpenLock(path)))
+    try:
+        return JournalStorage(Journal(path, JournalFileOpenLock(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} does not read ({error}); the study cannot go on.") from None
 
 
 def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:

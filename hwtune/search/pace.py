@@ -18,6 +18,7 @@ from hwtune.search.ledger import Ledger
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks at every trial
+RESERVE_SHARE = 0.02  # of the time, that this may take
 
 
 class Pace:
@@ -73,13 +74,15 @@ class Pace:
         now = time.monotonic()
         if now >= self._reserve_until:
             self._reserve = self.clock.reserve(self.ledger.trials.values(), self.mean_epoch)
-            self._reserve_until = now + RESERVE_SECONDS
+            spent = time.monotonic() - now
+            self._reserve_until = now + max(RESERVE_SECONDS, spent / RESERVE_SHARE)
         return self.budget.seconds - self.clock.elapsed - self._reserve
 
     @property
     def seconds_left(self) -> float:
         """Return the seconds that the search will still take: by its time, or by its trials."""
-        new = max(0, min(self.limit, self.points) - self.ledger.trained)
+        points = self.points + len(self.ledger.continues)  # trials of a point that has one
+        new = max(0, min(self.limit, points) - self.ledger.trained)
         to_come = new + len(self.ledger.running) / 2
         return min(self.search_left, to_come * self.mean_trial / self.clock.parallel)
 

@@ -50,6 +50,10 @@ class Settings:
             raise OptionError(
                 f"--brackets {self.brackets} belongs to --scheduler asha, not {self.scheduler}."
             )
+        if self.reduction_factor < 2:
+            raise OptionError(
+                f"ASHA's reduction factor {self.reduction_factor} must be at least 2."
+            )
         if self.scheduler == "median" and len(self.objectives) > 1:
             raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
 

@@ -28,10 +28,28 @@ class StoppingRule(Protocol):
 
 @dataclass
 class Rung:
-    """The scores of the trials that reached `epoch`, by trial."""
+    """The scores of the trials that reached `epoch`, by trial.
+
+    Attributes:
+        dominators: for several objectives, by trial, how many others are better in one of them
+            and no worse in any.
+    """
 
     epoch: int
     scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    dominators: dict[int, int] = field(default_factory=dict)
+
+    def add(self, trial: int, scores: tuple[float, ...]) -> None:
+        """Take in the scores of a trial, the first that it has here."""
+        if trial in self.scores:
+            return
+        if len(scores) > 1:
+            others = np.array([*self.scores.values()]).reshape(-1, len(scores))
+            no_worse, no_better = (np.all(o, axis=1) for o in (others >= scores, others <= scores))
+            for other, dominated in zip(self.scores, (no_better & ~no_worse).tolist(), strict=True):
+                self.dominators[other] += dominated
+            self.dominators[trial] = int((no_worse & ~no_better).sum())
+        self.scores[trial] = scores
 
     def verdict(self, trial: int, now: int, *, factor: int) -> str:
         """Return why a trial that is at epoch `now` should stop, or ""."""
@@ -42,7 +60,9 @@ class Rung:
         where = "" if now == self.epoch else f" at epoch {self.epoch}"
         share = f"top {SHARES.get(factor, f'1/{factor}')} of {len(self.scores)}"
         if len(mine) > 1:
-            dominating, allowed = self._dominators(trial, factor=factor)
+            dominating = self.dominators[trial]
+            rest = [count for other, count in self.dominators.items() if other != trial]
+            allowed = int(np.percentile(rest, 100 / factor))
             if dominating <= allowed:
                 return ""
             return (
@@ -55,19 +75,6 @@ class Rung:
             return ""
         rank = 1 + sum(other > mine[0] for other in accuracies)
         return f"epoch {now}: {mine[0]:.4f}{where}, needed {needed:.4f} ({share}), rank {rank}"
-
-    def _dominators(self, trial: int, *, factor: int) -> tuple[int, int]:
-        """Return how many trials dominate one, and how many may."""
-        order = [trial, *(other for other in self.scores if other != trial)]
-        every = np.array([self.scores[each] for each in order])  # (trials, objectives)
-
-        def count(judged: np.ndarray) -> np.ndarray:
-            """Return by how many trials each row is dominated."""
-            at_least = (every[:, None] >= judged[None]).all(2)
-            return (at_least & (every[:, None] > judged[None]).any(2)).sum(0)
-
-        mine = int(count(every[:1])[0])
-        return mine, int(np.percentile(count(every[1:]), 100 / factor)) if mine else 0
 
 
 class Rungs:
@@ -102,7 +109,7 @@ class Rungs:
         self.heard[trial] = epoch
         for rung in self.descending:
             if epoch >= rung.epoch:
-                rung.scores.setdefault(trial, tuple(scores))
+                rung.add(trial, tuple(scores))
                 return rung.verdict(trial, epoch, factor=self.factor)
         return ""
 

@@ -196,13 +196,13 @@ def restored(
     order = [trial.trial for trial in ranked(ledger.trials.values())]
     enqueue_cut_off(study, [n for n in order if state_file(folder.checkpoints, n).exists()])
     taken = taken_over(ledger.trials.values(), recorded)
-    begun = {epoch.trial for epoch in recorded}
+    measured = {epoch.trial for epoch in recorded}
     for trial in study.get_trials(deepcopy=False):
         before, number = trial.user_attrs.get(CONTINUES), trial.number
         if before is not None:
             ledger.continues[number] = before
             if hand_over(folder.checkpoints, number, before) and (
-                number in taken or number not in begun  # else it was trained anew
+                number in taken or number not in measured  # else it was trained anew
             ):
                 ledger.handed.add(number)
     return ledger, recorded

@@ -27,6 +27,8 @@ LOGGERS = ("ray", "ray.tune", "optuna", "py.warnings")
 BEST, FRAMES = 5, 2  # trials in the list of the best; redrawings a second
 LOOK = 1.0  # seconds between two estimates of the time left
 SMALL = 12  # rows of a terminal that has no room for the best
+FEW = 8  # running trials, for which they make room
+HEAD = 3  # rows above those of a table
 NARROW = 60  # columns of one that has no room for lines
 
 
@@ -78,11 +80,13 @@ class View:
         """Yield what there is room for, the most important first."""
         rows: list[RenderableType] = [self._budget(), self._counts()]
         lines = box.SIMPLE_HEAD if options.max_width > NARROW else None
-        if console.height > len(rows) + 2:
-            steps = LETTERS if options.ascii_only else BLOCKS
-            rows.append(self._running(console.height - len(rows) - 3, lines, steps))
         best = ranked(list(self.ledger.trials.values()))[:BEST]
-        if console.height > SMALL + len(self.ledger.live) and best:
+        if console.height <= SMALL + min(FEW, len(self.ledger.live)):
+            best = []
+        room = console.height - len(rows) - HEAD - bool(best) * (HEAD + len(best))
+        if room >= 0:
+            rows.append(self._running(room, lines, LETTERS if options.ascii_only else BLOCKS))
+        if best:
             rows.append(self._best(best, lines))
         yield Group(*rows)
 
@@ -110,13 +114,17 @@ class View:
         """Return the running trials with their curves."""
         table = table_of("running", "epoch", "accuracy", "curve", lines=lines)
         trials = self.ledger.running
-        for trial in trials[: max(1, room)]:
+        hidden = len(trials) - max(1, room)
+        shown = trials if hidden <= 0 else trials[: max(1, room - 1)]
+        for trial in shown:
             table.add_row(
                 name_of(trial),
                 f"{trial.epochs} of {self.epochs}",
                 accuracy_of(trial),
                 sparkline(self.curves.get(trial.trial, []), steps),
             )
+        if len(shown) < len(trials) and room > 1:
+            table.add_row(f"and {len(trials) - len(shown):,} more", "", "", "")
         return table
 
     def _best(self, best: list[TrialRecord], lines: box.Box | None) -> Table:

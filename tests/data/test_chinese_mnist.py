@@ -1,3 +1,4 @@
+import codecs
 import io
 import os
 import pickle
@@ -212,6 +213,35 @@ def test_a_pickle_that_forges_pointers_is_refused(tmp_path):
     refused(pickled(tmp_path / "chn_mnist", content), "pickle of arrays|no numbers")
 
 
+class Swollen:
+    """A pickle of a few bytes that asks for gigabytes."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return np.arange(8).__reduce_ex__(5)[0], self.parts
+
+
+def test_a_small_pickle_cannot_ask_for_much_memory(tmp_path, monkeypatch):
+    targets = np.zeros(1, int)
+    claimed = Swollen(9**9, np.dtype("u1"), (9**9,), "C")  # so many zeros, by bytes(9**9)
+    content = {"images": claimed, "targets": targets}
+    refused(pickled(tmp_path / "chn_mnist", content), "not made of bytes")
+    lists = [0] * 1000
+    for _ in range(3):  # 10^12 numbers, each list of which is pickled once
+        lists = [lists] * 1000
+    refused(pickled(tmp_path / "chn_mnist", {"images": lists, "targets": targets}), "the arrays")
+    monkeypatch.setattr("hwtune.data.pickles.MAX_BYTES", 30_000)
+    text = "a" * 10_000
+
+    class Again:
+        def __reduce__(self):
+            return codecs.encode, (text, "latin1")
+
+    refused(pickled(tmp_path / "chn_mnist", [Again() for _ in range(4)]), "more than 2 GB of bytes")
+
+
 def test_an_array_of_objects_is_refused(tmp_path):
     content = {"images": np.array([{}]), "targets": np.zeros(1, int)}
     refused(pickled(tmp_path / "chn_mnist", content), "'O8', which are no numbers")
@@ -228,8 +258,8 @@ def test_arrays_of_every_number_and_order_are_read(tmp_path, dtype, order):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"images": 3, "targets": np.zeros(3, int)}, "shape"),
-        ({"images": [[1], [1, 2]], "targets": np.zeros(2, int)}, "arrays of numbers"),
+        ({"images": 3, "targets": np.zeros(3, int)}, "the arrays"),
+        ({"images": [[1], [1, 2]], "targets": np.zeros(2, int)}, "the arrays"),
         ({"images": np.zeros((0, 64, 64)), "targets": np.zeros(0, int)}, "must be numbers"),
         ({"images": np.full((1, 64, 64), np.nan), "targets": np.zeros(1, int)}, "outside"),
         ([1, 2], "must hold a dict"),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hwtune.data import add_data, find_data, load_data, shape_of
-from hwtune.data.folder import MAX_SIDE, told_apart
+from hwtune.data.folder import MAX_SIDE, copy_pictures, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
 
@@ -205,8 +205,28 @@ def test_all_pictures_that_do_not_read_are_named_at_once(tmp_path):
         add_data("letters", mine)
     for number in range(3, 9):
         (mine / "9" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"^9 pictures .* \(and 4 more\); repair"):
+    everyone = tmp_path / "cache" / "faults.txt"
+    with pytest.raises(DataError, match=rf"^9 pictures .* \(and 4 more; all are in {everyone}\);"):
         add_data("letters", mine)
+    assert len(everyone.read_text().splitlines()) == 9
+
+
+def test_all_classes_of_few_pictures_are_named_at_once(tmp_path):
+    mine = letters(tmp_path / "mine")
+    for name in ("9", "tick"):
+        (mine / name / "0.png").unlink()
+    with pytest.raises(
+        DataError, match=r"mine/9 holds 9 pictures, .*mine/tick holds 9 pictures \("
+    ):
+        add_data("letters", mine)
+
+
+def test_a_disk_that_takes_small_letters_for_large_ones_merges_no_classes(tmp_path):
+    mine, target = letters(tmp_path / "mine"), tmp_path / "there"
+    target.mkdir()
+    (target / "tick").symlink_to("9", target_is_directory=True)  # as if both names were one
+    with pytest.raises(DataError, match="and another picture have one name"):
+        copy_pictures(mine, target)
 
 
 def test_a_file_is_no_folder_of_images(tmp_path):

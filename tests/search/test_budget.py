@@ -294,8 +294,19 @@ def test_the_forecast_knows_how_many_points_a_space_has():
 
 
 def test_the_forecast_counts_what_was_cut_off_and_is_tried_again():
-    again = outlook(Budget(trials=50), points=3, done=3, starts={"a": BASELINES["b"]}).forecast()
-    assert (again.trials, again.epochs) == (1, 10)
+    earlier = {"points": 3, "done": 3, "cut_off": 1}
+    for starts in ({}, {"a": BASELINES["b"]}):
+        again = outlook(Budget(trials=50), starts=starts, **earlier).forecast()
+        assert (again.trials, again.epochs) == (1, 10)
+
+
+def test_the_time_left_counts_what_is_gone_on_with_in_a_space_of_few_points(tmp_path):
+    running = Running(tmp_path, Budget(trials=50), points=6)
+    for number in range(6):
+        running.train(number, 2.0)
+    assert running.pace.seconds_left == 0
+    running.ledger.continues = {6: 5}
+    assert running.pace.seconds_left == pytest.approx(18 / 2)
 
 
 def test_the_forecast_of_a_billion_trials_is_made_at_once():

@@ -51,3 +51,36 @@ def test_the_states_of_cma_es_itself_are_taken(monkeypatch, dimensions):
     trials = study.get_trials()
     assert any("cma:optimizer:0" in trial.system_attrs for trial in trials)
     check_states(trials)
+
+
+class Calls:
+    """Is pickled as a call of a function."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.said = (function, arguments, state)
+
+    def __reduce__(self):
+        return self.said
+
+
+def typed(code, state):
+    """Return what is pickled as a NumPy type with a state of one's own."""
+    return Calls(np.dtype, code, False, True, state=state)
+
+
+def test_a_type_that_points_at_things_is_refused_whatever_its_state_says():
+    buffer = np.arange(8.0).__reduce_ex__(5)[0]
+    plain = (3, "<", None, None, None, -1, -1, 0)
+    check_states([holding(pickle.dumps(Calls(buffer, b"A" * 8, typed("f8", plain), (1,), "C")))])
+    for code, state, why in (
+        ("O8", plain, "'O8', which is no number"),
+        ("f8", (*plain[:-1], 63), "more than numbers"),
+    ):
+        array = Calls(buffer, b"A" * 8, typed(code, state), (1,), "C")
+        with pytest.raises(StudyError, match=why):
+            check_states([holding(pickle.dumps(array))])
+    with pytest.raises(StudyError, match="not made of bytes"):
+        check_states([holding(pickle.dumps(Calls(buffer, 9**9, np.dtype("u1"), (9**9,), "C")))])
+    reconstruct = np.arange(8.0).__reduce__()[0]
+    with pytest.raises(StudyError, match="without content"):
+        check_states([holding(pickle.dumps(Calls(reconstruct, np.ndarray, (9**9,), b"b")))])
