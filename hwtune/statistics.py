@@ -54,25 +54,41 @@ def independent_images(right: NDArray[np.float64], writers: NDArray[np.int64]) -
     return max(1.0, fewer * alone)
 
 
-def welch_interval(values: Sequence[float], *, over: Sequence[float]) -> tuple[float, float, float]:
+def welch_interval(
+    values: Sequence[float], *, over: Sequence[float], chosen_of: int = 2
+) -> tuple[float, float, float]:
     """Return by how much the mean of `values` is above that of `over`, and Welch's interval of it.
 
     Welch, The generalization of Student's problem, 1947. Each needs two values or more.
+
+    Args:
+        chosen_of: means among which both were found by looking: the interval is as wide as lets all
+            of their pairs' together hold (Bonferroni).
     """
     from scipy.stats import ttest_ind  # half a second, in each process
 
     test = ttest_ind(values, over, equal_var=False)
-    interval = test.confidence_interval(CONFIDENCE)
+    interval = test.confidence_interval(1 - (1 - CONFIDENCE) / math.comb(chosen_of, 2))
     middle = sum(values) / len(values) - sum(over) / len(over)
     return middle, float(interval.low), float(interval.high)
 
 
-def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return Student's interval of the mean of two accuracies or more, within [0, 1]."""
+def student_interval(values: Sequence[float], *, share: float) -> tuple[float, float]:
+    """Return Student's interval of the mean of accuracies on random splits, within [0, 1].
+
+    Splits share much of what they train on, and some of what they test, so that they vary less than
+    such means do; the variance is corrected for it (Nadeau and Bengio, Inference for the
+    generalization error, Machine Learning 52, 2003).
+
+    Args:
+        values: an accuracy a split, two or more.
+        share: images tested over images trained on, of a split.
+    """
     from scipy.special import stdtrit  # a part of a second, in each process
 
     many, mean = len(values), sum(values) / len(values)
-    margin = float(stdtrit(many - 1, QUANTILE)) * np.std(values, ddof=1) / many**0.5
+    error = np.std(values, ddof=1) * (1 / many + share) ** 0.5
+    margin = float(stdtrit(many - 1, QUANTILE)) * error
     return max(0.0, float(mean - margin)), min(1.0, float(mean + margin))
 
 

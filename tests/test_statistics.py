@@ -6,6 +6,7 @@ from hwtune.statistics import (
     class_scores,
     confusion,
     independent_images,
+    student_interval,
     welch_interval,
     wilson_interval,
 )
@@ -55,6 +56,27 @@ def test_welchs_interval_of_a_difference():
     assert middle == pytest.approx(3)
     half = t.ppf(0.975, (5 / 3) ** 2 / (1 / 18 + 16 / 18)) * (5 / 3) ** 0.5
     assert (low, high) == pytest.approx((3 - half, 3 + half))
+    _, low, high = welch_interval([3, 5, 7], over=[1, 2, 3], chosen_of=3)  # three pairs
+    wider = half * t.ppf(1 - 0.025 / 3, 2.941176) / t.ppf(0.975, 2.941176)
+    assert (low, high) == pytest.approx((3 - wider, 3 + wider), rel=1e-4)
+
+
+def test_the_best_of_equal_studies_is_called_better_as_seldom_as_promised():
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(400):
+        order = sorted(rng.normal(0, 1, (5, 5)), key=lambda values: -values.mean())
+        found += any(welch_interval(order[0], over=each, chosen_of=5)[1] > 0 for each in order[1:])
+    assert found / 400 < 0.05 + 0.03
+
+
+def test_splits_that_share_images_tell_less_than_as_many_that_do_not():
+    values = [0.9, 0.92, 0.94]
+    plain, shared = (student_interval(values, share=share) for share in (0.0, 1 / 9))
+    half = t.ppf(0.975, 2) * 0.02 * (1 / 3) ** 0.5
+    assert plain == pytest.approx((0.92 - half, 0.92 + half))
+    wider = half * (1 + 3 / 9) ** 0.5
+    assert shared == pytest.approx((0.92 - wider, 0.92 + wider))
 
 
 LABELS, PREDICTED = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])

@@ -47,12 +47,13 @@ def augment(images: torch.Tensor, limits: Augmentation, generator: torch.Generat
     batch = len(images)
     draw = torch.rand(4, batch, generator=generator, device=generator.device)
     draw = draw.to(images.device, non_blocking=True)  # else each step waits for the GPU
-    angle, scale, x, y = draw * 2 - 1
+    angle, scale, right, down = draw * 2 - 1
     angle = angle * math.radians(limits.rotation)
     scale = 1 / (1 + scale * limits.scaling)  # the grid maps output to input
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift = 2 * limits.translation  # the grid is 2 wide
-    rows = torch.stack([cos, -sin, x * shift, sin, cos, y * shift], 1)
+    x, y = right * shift, down * shift  # of the turned and scaled image: the last of the three
+    rows = torch.stack([cos, -sin, cos * x - sin * y, sin, cos, sin * x + cos * y], 1)
     grid = F.affine_grid(rows.view(batch, 2, 3), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
     if limits.gamma:

@@ -59,14 +59,15 @@ def judge(
             continue
         scores[each.name][number - 1] = outcome.val_accuracy
         console.print(f"{job.title}: {outcome.val_accuracy:.2%}")
-    means = {name: fmean(values) for name, values in scores.items()}
+    weights = [len(judged) for _, judged in parts]
+    means = {name: fmean(values, weights) for name, values in scores.items()}
     order = sorted(
         candidates,
         key=lambda each: -math.inf if math.isnan(means[each.name]) else means[each.name],
         reverse=True,
     )
     record = folder.read_retrain()
-    record["finalists"] = [_described(each, scores[each.name], len(pool)) for each in order]
+    record["finalists"] = [_described(each, scores[each.name], weights) for each in order]
     folder.write_retrain(record)
     return order
 
@@ -114,11 +115,15 @@ def fold_positions(
         yield from by_class.split(pool, dataset.labels[pool])
 
 
-def _described(each: Candidate, scores: Sequence[float], images: int) -> dict[str, Any]:
-    """Return what `retrain.json` says of a finalist; None stands for a training that failed."""
+def _described(each: Candidate, scores: Sequence[float], weights: list[int]) -> dict[str, Any]:
+    """Return what `retrain.json` says of a finalist; None stands for a training that failed.
+
+    Args:
+        weights: how many images each fold judged.
+    """
     known = [None if math.isnan(value) else value for value in scores]
-    mean = None if None in known else fmean(scores)
+    mean = None if None in known else fmean(scores, weights)
     return {
         "name": each.name, "config": each.config.to_dict(), "accuracy": mean, "per_fold": known,
-        "images": images,
+        "images": sum(weights),
     }  # fmt: skip

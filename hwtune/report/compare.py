@@ -22,7 +22,8 @@ from hwtune.study_folder import StudyFolder
 
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
-    "training, on the same test images; other images, or other writers, may order them otherwise."
+    "training (with three studies or more, of all pairs together), on the same test images; other "
+    "images, or other writers, may order them otherwise."
 )
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
 
@@ -85,7 +86,7 @@ def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
 def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
     """Return in words how the studies that were tested differ from the best on the same images."""
     groups = alike_tested(studies)
-    words = [verdict(best, other) for best, other in pairs(studies)]
+    words = [verdict(best, other, of) for best, other, of in pairs(studies)]
     if len(groups) > 1:
         names = "; ".join(", ".join(each["study"] for each in group) for group in groups)
         words.append(f"Tested on different images, so that they do not compare: {names}.")
@@ -103,13 +104,15 @@ def alike_tested(studies: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]
 
 def basis(studies: Sequence[dict[str, Any]]) -> str:
     """Return what the verdicts rest on, "" where none could be given."""
-    return "" if all(obstacle(*pair) for pair in pairs(studies)) else BASIS
+    return "" if all(obstacle(best, other) for best, other, _ in pairs(studies)) else BASIS
 
 
-def pairs(studies: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return of studies tested on the same images the best, beside each other of them."""
+def pairs(
+    studies: Sequence[dict[str, Any]],
+) -> list[tuple[dict[str, Any], dict[str, Any], int]]:
+    """Return of studies tested on the same images the best, each other, and how many they are."""
     bests = [(max(g, key=lambda s: s["test_accuracy"]), g) for g in alike_tested(studies)]
-    return [(best, other) for best, group in bests for other in group if other is not best]
+    return [(best, each, len(group)) for best, group in bests for each in group if each is not best]
 
 
 def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
@@ -131,11 +134,11 @@ def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     return ""
 
 
-def verdict(best: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return in words how a study differs from the best."""
+def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
+    """Return in words how a study differs from the best `of` so many."""
     if why := obstacle(best, other):
         return why
-    gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"])
+    gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"], chosen_of=of)
     ratio = other["parameters"] / best["parameters"]
     times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
     size = "as many" if times == "1" else f"{times} times the"

@@ -20,6 +20,7 @@ from hwtune.space import SearchSpace
 
 FEWEST, MOST = 3, 2000  # trials: that a value needs to be compared; that are looked at
 TREES, LEAF = 100, 3  # of a forest
+DIVERGED = "diverged"  # begins the reason of a trial that did
 LEAST_FREE = 0.5  # of a value: the sum of squares that no other hyperparameter foretells
 
 Floats = NDArray[np.float64]
@@ -53,12 +54,13 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
     (Robinson, Root-N-consistent semiparametric regression, 1988; Chernozhukov and others,
     Double/debiased machine learning, arXiv 1608.00060; by the trees that have not seen a trial:
     Athey and others, Generalized random forests, arXiv 1610.01271). Trials count most where others
-    like them tried another value. Each counts with the best accuracy that it had, stopped or not.
+    like them tried another value. Each counts with the best accuracy that it had, stopped or not,
+    and with 0 where it diverged.
     """
-    tried = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
+    tried = [t for t in trials if math.isfinite(outcome(t))]
     tried = random.Random(0).sample(tried, min(len(tried), MOST))
     points = [space.parse(t.config) for t in tried]
-    accuracies = np.array([t.val_accuracy for t in tried])
+    accuracies = np.array([outcome(t) for t in tried])
     values = {name: common(name, points) for name, d in space.search.items() if is_choice(d)}
     return [
         effect
@@ -66,6 +68,13 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
         if len(counts) > 1
         for effect in gains_of(name, counts, space.search, points, accuracies)
     ]
+
+
+def outcome(trial: TrialRecord) -> float:
+    """Return the accuracy that a trial stands for, NaN where that is unknown."""
+    if trial.state == "failed" and trial.reason.startswith(DIVERGED):
+        return 0.0
+    return trial.val_accuracy if trial.best_epoch else math.nan
 
 
 def is_choice(distribution: BaseDistribution) -> bool:
@@ -98,6 +107,9 @@ def gains_of(
     chosen = [[float(points[i][name] == value) for value in values] for i in among]
     both = np.column_stack([accuracies[among], chosen])
     accuracy, free = np.split(both - foretold(known, both), [1], axis=1)
+    if np.square(free.sum(1)).sum() < LEAST_FREE:  # others foretell it: nothing compares with it
+        rest = Counter({value: counts[value] for value in values})
+        return gains_of(name, rest, search, points, accuracies) if len(values) > 1 else []
     told = np.square(free).sum(0) >= LEAST_FREE
     values, free = list(itertools.compress(values, told)), free[:, told]
     if not values:

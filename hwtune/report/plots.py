@@ -147,15 +147,16 @@ def lowest_errors(
 ) -> tuple[list[float], list[float]]:
     """Return, epoch by epoch as recorded, the minutes of training and the lowest error so far.
 
-    An epoch that a trial took over from another took no time.
+    An epoch that a trial took over from another took no time. What failed at last is no best.
     """
     taken = taken_over(trials, epochs)
+    failed = {trial.trial for trial in trials if trial.state == "failed"}
     each = (
         epoch.seconds / 60 / at_once if epoch.epoch > taken.get(epoch.trial, 0) else 0.0
         for epoch, at_once in zip(epochs, slots, strict=True)
     )
     minutes = list(itertools.accumulate(each))
-    errors = (max(1 - each.val_accuracy, FLOOR) for each in epochs)
+    errors = (1.0 if e.trial in failed else max(1 - e.val_accuracy, FLOOR) for e in epochs)
     return minutes, list(itertools.accumulate(errors, min))
 
 

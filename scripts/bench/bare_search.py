@@ -54,7 +54,10 @@ def bare_search(
     there = (results / "s").exists()
     folder = StudyFolder(results / "s") if there else create_study(results, "s", "s")
     before(folder)
-    data, store = ray.put(search_split(dataset, SplitSpec())), start_store(folder.checkpoints, at_once=8)
+    data, store = (
+        ray.put(search_split(dataset, SplitSpec())),
+        start_store(folder.checkpoints, at_once=8),
+    )
     ledger = run_search(
         space, data, store, folder, Settings(**settings),
         costs=[], cost=CostModel(), budget=Budget(trials=trials, target=target),

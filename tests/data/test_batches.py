@@ -86,6 +86,17 @@ def test_translation_stays_within_its_limit():
     assert shift.max() > 0.15 * 21
 
 
+def test_a_turned_and_scaled_image_moves_no_further_than_an_upright_one():
+    image = torch.zeros(300, 1, 41, 41)
+    image[:, :, 19:22, 19:22] = 1
+    limits = Augmentation(rotation=45, scaling=0.3, translation=0.2)
+    moved = augment(image, limits, generator())[:, 0]
+    places = torch.arange(41) - 20.0
+    for rows in (moved.sum(1), moved.sum(2)):
+        shift = ((rows * places).sum(1) / rows.sum(1)).abs()
+        assert 0.18 * 41 < shift.max() <= 0.2 * 41 + 0.1
+
+
 def test_rotation_turns_about_the_centre():
     image = torch.zeros(200, 1, 41, 41)
     image[:, :, 20, 36] = 1  # 16 to the right of the centre

@@ -27,6 +27,19 @@ def test_however_bright_a_photo_its_paper_becomes_black_and_its_ink_light(tmp_pa
     assert read[photo == ink].min() > 180
 
 
+@pytest.mark.parametrize(("paper", "ink", "spot"), [(160, 90, 255), (200, 150, 255), (40, 90, 0)])
+def test_a_spot_does_not_decide_what_is_ink(tmp_path, paper, ink, spot):
+    random = np.random.default_rng(0)
+    photo = (paper + random.normal(0, 8, (64, 64))).clip(1, 254).astype(np.uint8)
+    photo[12:52, 31:34] = ink
+    photo[5, 50] = spot
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 64)
+    assert np.median(read[12:52, 31:34]) > 40
+    assert read[5, 50] == 0
+    assert np.median(read) < 5
+
+
 def test_a_picture_of_one_grey_is_empty(tmp_path):
     for grey in (0, 100, 255):
         Image.fromarray(np.full((16, 16), grey, np.uint8)).save(tmp_path / "a.png")

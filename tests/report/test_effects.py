@@ -1,5 +1,7 @@
 """Effects over a search: found where they are, though the search chose what to try."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,31 @@ def test_a_choice_that_others_foretell_is_left_out():
     for trial in trials:
         trial.config["hidden"] = "64" if trial.config["pool"] == "none" else "none"
     assert effects(SPACE, trials) == []
+
+
+def test_nothing_is_compared_with_a_value_that_others_foretell():
+    """Here no trial tells what "max" is worth; what the others differ by is known."""
+    pools = {"pool": choice("max", "avg", "none"), "hidden": choice("none", "64")}
+    space = replace(SPACE, search={**SPACE.search, **pools})
+    rng, trials = np.random.default_rng(0), []
+    for number in range(60):
+        pool = ("max", "max", "avg", "none")[number % 4]
+        values = {"pool": pool, "hidden": "none" if pool == "max" else "64", "lr": 0.01}
+        values["lr"] = 10 ** rng.uniform(-4, -1)
+        accuracy = 0.8 + 0.04 * (pool == "avg") + rng.normal(0, 0.003)
+        trials.append(record(number, values, accuracy))
+    (pool,) = (e for e in effects(space, trials) if e.name == "pool" and e.value != e.against)
+    assert {pool.value, pool.against} == {"avg", "none"}
+    assert abs(pool.gain) == pytest.approx(0.04, abs=0.005)
+
+
+def test_what_diverges_counts_against_its_choice():
+    trials = searched(40, pool_gain=0.0, liking=0.5)
+    for trial in [t for t in trials if t.config["hidden"] == "64"][::2]:
+        trial.state, trial.reason, trial.best_epoch = "failed", "diverged at epoch 1: inf", 0
+    hidden = of(effects(SPACE, trials), "hidden")
+    assert (hidden.gain < -0.2) == (hidden.value == "64")
+    assert abs(hidden.gain) > 0.2
 
 
 def test_few_trials_say_little():
