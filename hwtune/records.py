@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -116,11 +116,18 @@ def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> 
     return taken
 
 
-def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> list[int]:
+def pareto_front(
+    trials: Iterable[TrialRecord],
+    objectives: Sequence[str],
+    trained: Callable[[TrialRecord], float] = lambda trial: trial.epochs,
+) -> list[int]:
     """Return the numbers of the trials that no other beats in every objective, by accuracy.
 
     Objectives are `val_accuracy`, `val_loss`, `parameters` and `seconds_per_image`; all but the
     first are better when lower.
+
+    Args:
+        trained: returns how many epochs a trial has trained, where some end within one.
     """
 
     def scores(trial: TrialRecord) -> tuple[float, ...]:
@@ -128,7 +135,7 @@ def pareto_front(trials: Iterable[TrialRecord], objectives: Sequence[str]) -> li
             "val_accuracy": trial.val_accuracy,
             "val_loss": -trial.val_loss,
             "parameters": -trial.parameters,
-            "seconds_per_image": -trial.seconds / trial.epochs,
+            "seconds_per_image": -trial.seconds / trained(trial),
         }
         return tuple(values[name] for name in objectives)
 

@@ -163,6 +163,15 @@ class SearchSpace:
         """Return the typed configuration of a point of the space."""
         return trial_config({"model": self.model, **self.fixed, **values})
 
+    def images_seen(self, values: Mapping[str, Any], epochs: int, *, images: int) -> int:
+        """Return on how many images a point has trained after `epochs` of `images` each.
+
+        Its last epoch may be a part of one: `max_steps`.
+        """
+        if not self.fixed.get("max_steps") and "max_steps" not in self.search:
+            return epochs * images  # at once: it is asked of every epoch of a study
+        return self.config(self.parse(values)).images_seen(epochs, images)
+
     def corner(self, *, largest: bool) -> Hyperparameters:
         """Return the point of all first (or last) choices and all low (or high) ends."""
         index = -1 if largest else 0

@@ -93,7 +93,7 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     assert "Traceback" in (folder.path / "logs" / f"{faulty.RAISES}.log").read_text()
     epochs = [(e.trial, e.epoch) for e in folder.read_epochs()]
     assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1 + 1
-    told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
+    told = open_optuna_study(folder, Objectives(("val_accuracy",))).trials
     assert [t.state for t in told] == [
         TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL,
         TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL,
@@ -108,7 +108,7 @@ def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, dig
     folder = StudyFolder(tmp_path / "s")
     assert [trial.state for trial in folder.read_trials()] == ["complete"] * 3
     assert len(folder.read_epochs()) == 3 * 3
-    told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
+    told = open_optuna_study(folder, Objectives(("val_accuracy",))).trials
     assert [t.state for t in told] == [TrialState.COMPLETE] * 3
 
 
@@ -168,7 +168,7 @@ def test_every_sampler_works_with_every_scheduler(
     settings = {"sampler": sampler, "scheduler": scheduler, "brackets": brackets}
     folder, ledger = bare_search(tmp_path, digits, **settings)
     assert all(t.state in ("complete", "stopped") for t in ledger.trials.values())
-    told = open_optuna_study(folder, Objectives(("val_accuracy",), 1)).trials
+    told = open_optuna_study(folder, Objectives(("val_accuracy",))).trials
     for number, record in ledger.trials.items():  # a repeat of another is told, not trained
         trial = told[number]
         complete = trial.state == TrialState.COMPLETE
@@ -187,7 +187,7 @@ def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
     )
     objectives = ("val_accuracy", "parameters")
     folder, ledger = bare_search(tmp_path, digits, objectives=objectives, trials=8, space=space)
-    told = open_optuna_study(folder, Objectives(objectives, 1))
+    told = open_optuna_study(folder, Objectives(objectives))
     assert not any(t.intermediate_values for t in told.trials)
     assert {t.number for t in told.best_trials} <= {
         n for n, t in ledger.trials.items() if t.state == "complete"
@@ -217,9 +217,7 @@ def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tm
     assert kept == [
         {k: v for k, v in row.items() if k != "seconds"} for row in calm.rows("trials.csv")
     ]
-    told = open_optuna_study(
-        StudyFolder(tmp_path / "killed" / "s"), Objectives(("val_accuracy",), 1)
-    )
+    told = open_optuna_study(StudyFolder(tmp_path / "killed" / "s"), Objectives(("val_accuracy",)))
     assert not [t for t in told.trials if t.state == TrialState.RUNNING]
     assert told.best_value == pytest.approx(
         max(float(r["val_accuracy"]) for r in kept if r["state"] == "complete")

@@ -63,7 +63,10 @@ def test_the_front_of_speed_has_the_trial_whose_epochs_are_quick():
         )
         for number, epochs, seconds in ((0, 4, 4.0), (1, 1, 2.0))
     )  # fmt: skip
-    assert pareto_front([quick, slow], ("val_accuracy", "seconds_per_image")) == [0]
+    both, speed = [quick, slow], ("val_accuracy", "seconds_per_image")
+    assert pareto_front(both, speed) == [0]
+    steps = {0: 0.1, 1: 0.9}  # epochs of a training that ends within one
+    assert pareto_front(both, speed, lambda trial: steps[trial.trial]) == [1]
 
 
 def test_the_pareto_front_is_what_no_trial_beats():

@@ -88,7 +88,12 @@ class Search:
             raise HwtuneFailure(f"{what}; see {self.folder.path}/trials.csv.")
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
-            about["pareto"] = front = pareto_front(ledger.trials.values(), objectives)
+            images = self.split.train_images
+
+            def trained(trial: TrialRecord) -> float:
+                return self.space.images_seen(trial.config, trial.epochs, images=images) / images
+
+            about["pareto"] = front = pareto_front(ledger.trials.values(), objectives, trained)
             self.say(front_in_words(front, objectives))
         self.session.write()  # that a killed retraining is gone on with, not searched for
 

@@ -55,8 +55,14 @@ class Content:
     def front(self) -> str:
         """Return the Pareto front of a search for several objectives in words, or ""."""
         objectives = self.about.get("objectives", [])
-        front = pareto_front(self.trials, objectives) if len(objectives) > 1 else []
+        several = len(objectives) > 1
+        front = pareto_front(self.trials, objectives, self.trained) if several else []
         return front_in_words(front, objectives) if front else ""
+
+    def trained(self, trial: TrialRecord) -> float:
+        """Return how many epochs a trial has trained; `max_steps` may end the last within it."""
+        images = self.about["split"]["counts"]["train"]
+        return self.space.images_seen(trial.config, trial.epochs, images=images) / images
 
 
 def read_content(folder: StudyFolder) -> Content:

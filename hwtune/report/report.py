@@ -111,7 +111,7 @@ def plots(content: Content) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     if epochs:
         small, quick = (
-            pareto_front(trials, ["val_accuracy", cost])
+            pareto_front(trials, ["val_accuracy", cost], content.trained)
             for cost in ("parameters", "seconds_per_image")
         )
         figures |= {
@@ -124,7 +124,7 @@ def plots(content: Content) -> dict[str, Figure]:
                 trials,
                 quick,
                 data,
-                cost=lambda t: t.seconds / t.epochs,
+                cost=lambda t: t.seconds / content.trained(t),
                 title="seconds an epoch",
                 form="~g",
             ),

@@ -42,11 +42,9 @@ class Objectives:
 
     Args:
         names: as `check_objectives` returns them.
-        images: training images of an epoch.
     """
 
     names: tuple[str, ...]
-    images: int
 
     @property
     def several(self) -> bool:
@@ -58,19 +56,23 @@ class Objectives:
         """Return Optuna's words for them."""
         return [DIRECTIONS[name] for name in self.names]
 
-    def values(self, result: Any, *, parameters: int) -> list[float]:
-        """Return the objectives of an epoch, which has a loss, an accuracy and seconds."""
+    def values(self, result: Any, *, parameters: int, images: int) -> list[float]:
+        """Return the objectives of a training, which has a loss, an accuracy and seconds.
+
+        Args:
+            images: on which it trained in these seconds.
+        """
         known = {
             "val_accuracy": result["val_accuracy"],
             "val_loss": result["val_loss"],
             "parameters": float(parameters),
-            "seconds_per_image": result["seconds"] / self.images,
+            "seconds_per_image": result["seconds"] / images,
         }
         return [known[name] for name in self.names]
 
-    def scores(self, result: Any, *, parameters: int) -> list[float]:
+    def scores(self, result: Any, *, parameters: int, images: int) -> list[float]:
         """Return the same with the sign that makes larger better."""
-        values = self.values(result, parameters=parameters)
+        values = self.values(result, parameters=parameters, images=images)
         return [
             value if DIRECTIONS[name] == "maximize" else -value
             for name, value in zip(self.names, values, strict=True)

@@ -28,7 +28,7 @@ class StudyCallback(TrialProgressCallback):
     Where Ray Tune is given no such callback it adds its own, which keeps every trial until the end.
 
     Args:
-        images: training images of an epoch, for the cost model.
+        seen: returns on how many images a trial has trained after so many epochs.
         recorded: called after each epoch.
         ended: called with each trial that is over.
         interrupts: ends the study between two events when a signal came.
@@ -42,14 +42,14 @@ class StudyCallback(TrialProgressCallback):
         board: TensorBoard,
         view: View,
         *,
-        images: int,
+        seen: Callable[[int, int], int],
         recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
         interrupts: Interrupts,
         console: Console,
         live: bool,
     ) -> None:
-        self.searcher, self.cost, self.board, self.images = searcher, cost, board, images
+        self.searcher, self.cost, self.board, self.seen = searcher, cost, board, seen
         self.view, self.interrupts, self.live = view, interrupts, live
         self.recorded, self.ended = recorded, ended
         self.console = console
@@ -84,7 +84,8 @@ class StudyCallback(TrialProgressCallback):
         self.board.epoch(epoch, ledger.trials[number])
         self.view.epoch(epoch)
         self.recorded()
-        self.cost.observe(macs=ledger.costs[number].macs, images=self.images, seconds=epoch.seconds)
+        images = self.seen(number, epoch.epoch) - self.seen(number, epoch.epoch - 1)
+        self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 

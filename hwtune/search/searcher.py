@@ -62,6 +62,7 @@ class OptunaSearcher(Searcher):
         too_large, too_slow: return why a network is not trained, or "". Baselines are trained
             however large they are, what is known to work however slow.
         finished: returns whether no further trial should start.
+        seen: returns on how many images a trial has trained after so many epochs.
         reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
             scheduler.
         broke: how often each trial broke, filled by the scheduler.
@@ -88,6 +89,7 @@ class OptunaSearcher(Searcher):
         too_large: Callable[[Cost], str],
         too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
+        seen: Callable[[int, int], int],
         reasons: dict[int, str],
         broke: Mapping[int, int],
         cut: Container[int] = (),
@@ -96,7 +98,7 @@ class OptunaSearcher(Searcher):
         super().__init__(metric="val_accuracy", mode="max")
         self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
         self.seed, self.sampler = seed, sampler
-        self.measure, self.finished = measure, finished
+        self.measure, self.finished, self.seen_images = measure, finished, seen
         self.too_large, self.too_slow = too_large, too_slow
         self.reasons, self.broke, self.cut, self.gpu_slots = reasons, broke, cut, gpu_slots
         self.check: Callable[[], None] = lambda: None
@@ -276,8 +278,9 @@ class OptunaSearcher(Searcher):
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
             values = self.objectives.values(
-                {**vars(record), "seconds": record.seconds / record.epochs},
+                vars(record),
                 parameters=record.parameters,
+                images=self.seen_images(record.trial, record.epochs),
             )
             self._tell(trial, TrialState.COMPLETE, "complete", values=values)
         else:

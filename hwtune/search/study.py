@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
-from hwtune.search.budget import Budget, Clock, CostModel
+from hwtune.search.budget import RECENT_EPOCHS, Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, longest, too_large
@@ -91,17 +91,24 @@ def run_search(
     split: SearchSplit = ray.get(data)
     images = split.train_images
     epochs = longest(space, images=images)
-    objectives = Objectives(settings.objectives, images)
+    objectives = Objectives(settings.objectives)
     study = open_optuna_study(folder, objectives)
     check_states(study.get_trials(deepcopy=False))
     ledger, recorded = restored(study, space, folder, left_out)
-    for epoch in recorded:
-        cost.observe(macs=ledger.costs[epoch.trial].macs, images=images, seconds=epoch.seconds)
+
+    def seen(trial: int, epochs: int) -> int:
+        """Return on how many images a trial has trained after so many epochs."""
+        return space.images_seen(ledger.trials[trial].config, epochs, images=images)
+
+    for epoch in recorded[-RECENT_EPOCHS:]:
+        each = seen(epoch.trial, epoch.epoch) - seen(epoch.trial, epoch.epoch - 1)
+        cost.observe(macs=ledger.costs[epoch.trial].macs, images=each, seconds=epoch.seconds)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images, points=size_of(space),
         expected=settings.expected_epochs(epochs),
     )  # fmt: skip
-    stopping = stopping_of(settings.rule(epochs=epochs), ledger, recorded, objectives, pace)
+    rule = settings.rule(epochs=epochs)
+    stopping = stopping_of(rule, ledger, recorded, objectives, pace, seen)
     searcher = OptunaSearcher(
         study,
         space,
@@ -119,6 +126,7 @@ def run_search(
         too_large=partial(too_large, space),
         too_slow=pace.too_slow,
         finished=pace.finished,
+        seen=seen,
         reasons=stopping.reasons,
         broke=stopping.broke,
         cut=stopping.cut,
@@ -147,7 +155,7 @@ def run_search(
             cost,
             TensorBoard(folder.tensorboard, space.search),
             view,
-            images=images,
+            seen=seen,
             recorded=lambda: retention.trim(ledger.running),
             ended=ended,
             interrupts=interrupts,
@@ -214,13 +222,24 @@ def stopping_of(
     recorded: Sequence[EpochRecord],
     objectives: Objectives,
     pace: Pace,
+    seen: Callable[[int, int], int],
 ) -> EarlyStopping:
-    """Return the scheduler, with the rungs that the recorded epochs make."""
+    """Return the scheduler, with the rungs that the recorded epochs make.
+
+    Args:
+        seen: returns on how many images a trial has trained after so many epochs.
+    """
+
+    def scores(trial: int, result: Mapping[str, Any]) -> list[float]:
+        epoch, parameters = result["epoch"], ledger.trials[trial].parameters
+        images = seen(trial, epoch) - seen(trial, epoch - 1)
+        return objectives.scores(result, parameters=parameters, images=images)
+
     return EarlyStopping(
         rule,
-        lambda trial, result: objectives.scores(result, parameters=ledger.trials[trial].parameters),
+        scores,
         pace.over,
-        {} if rule is None else rebuild(rule, ledger, recorded, objectives),
+        {} if rule is None else rebuild(rule, ledger, recorded, scores),
         ledger.reported,
         ledger.first,
     )
@@ -236,7 +255,10 @@ def retained(folder: StudyFolder, ledger: Ledger, *, limit: int) -> Retention:
 
 
 def rebuild(
-    rule: StoppingRule, ledger: Ledger, recorded: Sequence[EpochRecord], objectives: Objectives
+    rule: StoppingRule,
+    ledger: Ledger,
+    recorded: Sequence[EpochRecord],
+    scores: Callable[[int, Mapping[str, Any]], Sequence[float]],
 ) -> dict[tuple[int, int], str]:
     """Let a rule hear the recorded epochs again.
 
@@ -246,8 +268,8 @@ def rebuild(
     decided = {}
     for epoch in recorded:
         trial = ledger.trials[epoch.trial]
-        scores = objectives.scores(vars(epoch), parameters=trial.parameters)
-        verdict = rule.judge(ledger.first(epoch.trial), epoch.epoch, scores)
+        found = scores(epoch.trial, vars(epoch))
+        verdict = rule.judge(ledger.first(epoch.trial), epoch.epoch, found)
         if trial.state == "running" and epoch.epoch == trial.epochs:
             decided[epoch.trial, epoch.epoch] = verdict
     return decided

@@ -151,7 +151,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
     memory = Path("/dev/shm")  # Optuna's journal waits for the disk at every line
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         study_folder = create_study(Path(folder), "s", "s")
-        objectives = Objectives(("val_accuracy",), images=1)
+        objectives = Objectives(("val_accuracy",))
         study = open_optuna_study(study_folder, objectives)
         enqueue_known_points(study, space)
         ledger = Ledger(study_folder, space.search)
@@ -169,6 +169,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
             too_large=lambda cost: "",
             too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
+            seen=lambda trial, epochs: epochs,
             reasons=stopping.reasons,
             broke=stopping.broke,
         )  # fmt: skip

@@ -40,7 +40,7 @@ def test_train_and_test_are_joined_and_marked(raw, tmp_path, monkeypatch):
     assert sorted(path.name for path in raw.iterdir()) == sorted(f"{file}.gz" for file in FILES)
 
 
-@pytest.mark.parametrize("content", [b"not packed", gzip.compress(b"too short"), FLIPPED])
+@pytest.mark.parametrize("content", [b"not packed", gzip.compress(b"too short", mtime=0), FLIPPED])
 def test_a_damaged_file_is_refused(raw, tmp_path, monkeypatch, content):
     monkeypatch.setenv("HWTUNE_CACHE", str(tmp_path / "cache"))
     (raw / f"{FILES[0]}.gz").write_bytes(content)

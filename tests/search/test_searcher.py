@@ -50,7 +50,7 @@ class Bridge:
                  parallel=False):  # fmt: skip
         self.folder = StudyFolder(path / "s") if again else create_study(path, None, "s")
         self.folder.repair()
-        self.objectives = Objectives(objectives, images=100)
+        self.objectives = Objectives(objectives)
         self.study = open_optuna_study(self.folder, self.objectives)
         settle(self.study)
         self.ledger = Ledger(self.folder, space.search)
@@ -73,6 +73,7 @@ class Bridge:
             too_large=lambda cost: too_large(space, cost),
             too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
+            seen=lambda trial, epochs: 100 * epochs,
             reasons=self.reasons,
             broke=self.broke,
             cut=self.cut,
@@ -409,7 +410,7 @@ def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
 
 def reopened(folder):
     """Return what an earlier run recorded, as a new process finds it."""
-    study = open_optuna_study(folder, Objectives(("val_accuracy",), images=100))
+    study = open_optuna_study(folder, Objectives(("val_accuracy",)))
     return restored(study, KNOWN, folder, ())
 
 
@@ -439,7 +440,7 @@ def test_a_renamed_folder_goes_on(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "old" / "s").rename(tmp_path / "new" / "renamed")
     again = open_optuna_study(
-        StudyFolder(tmp_path / "new" / "renamed"), Objectives(("val_accuracy",), 1)
+        StudyFolder(tmp_path / "new" / "renamed"), Objectives(("val_accuracy",))
     )
     assert len(again.trials) == 3
 
@@ -449,7 +450,7 @@ def test_a_study_without_its_journal_is_refused_and_left_as_it_is(tmp_path):
     folder.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.5, 0.1, 1.0))
     folder.journal.unlink()
     with pytest.raises(StudyError, match="has lost optuna.journal"):
-        open_optuna_study(folder, Objectives(("val_accuracy",), 1))
+        open_optuna_study(folder, Objectives(("val_accuracy",)))
     assert len(folder.read_epochs()) == 1
 
 
@@ -699,15 +700,15 @@ def test_torn_last_lines_are_cut_off(tmp_path):
 
 def test_speed_is_an_objective_a_training_image():
     result = {"val_accuracy": 0.9, "val_loss": 0.3, "seconds": 6.0}
-    speed = Objectives(("val_accuracy", "seconds_per_image"), images=3)
+    speed = Objectives(("val_accuracy", "seconds_per_image"))
     assert speed.directions == ["maximize", "minimize"]
-    assert speed.values(result, parameters=7) == [0.9, 2.0]
-    assert speed.scores(result, parameters=7) == [0.9, -2.0]
+    assert speed.values(result, parameters=7, images=3) == [0.9, 2.0]
+    assert speed.scores(result, parameters=7, images=3) == [0.9, -2.0]
 
 
 def test_a_resumed_study_judges_as_if_nothing_had_happened(tmp_path):
     """Also the last epoch of a running trial, which was recorded and not judged any more."""
-    accuracy, judge = Objectives(("val_accuracy",), images=1), Settings().rule(epochs=9)
+    judge = Settings().rule(epochs=9)
     first = Bridge(tmp_path)
     for value in (0.5, 0.6, 0.7, 0.8, 0.9):
         number = first.begin()["trial"]
@@ -718,7 +719,9 @@ def test_a_resumed_study_judges_as_if_nothing_had_happened(tmp_path):
     first.epoch(1, 0.55)
     again = Bridge(tmp_path, again=True)
     rebuilt = Settings().rule(epochs=9)
-    decided = rebuild(rebuilt, again.ledger, again.folder.read_epochs(), accuracy)
+    decided = rebuild(
+        rebuilt, again.ledger, again.folder.read_epochs(), lambda _, epoch: [epoch["val_accuracy"]]
+    )
     assert decided == {(running, 1): judge.judge(running, 1, [0.55])}
     assert "rank 5" in decided[running, 1]
     assert rebuilt.judge(99, 1, [0.52]) == judge.judge(99, 1, [0.52])
