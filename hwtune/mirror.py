@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -127,7 +128,7 @@ class Mirror:
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.made: set[str] = set()  # folders
         self.adopted, self.failing = False, False
-        self._wanted, self._ending = threading.Event(), False
+        self._wanted, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None  # since something was asked for
 
     def _check_apart(self, folder: StudyFolder) -> None:
@@ -246,7 +247,8 @@ class Mirror:
         while not ending:
             self._wanted.wait(RETRY_SECONDS if self.failing else None)
             self._wanted.clear()
-            ending = self._ending  # read before the upload, which is then the last
+            ending = self._ending.is_set()  # read before the upload, which is then the last
+            began = time.monotonic()
             try:
                 self.upload()
                 self.failing = False
@@ -255,6 +257,7 @@ class Mirror:
                 if not self.failing:
                     self.tell(f"The mirror cannot be written ({first_line(error)}); trying again.")
                 self.failing = True
+            self._ending.wait(min(time.monotonic() - began, RETRY_SECONDS))  # half of the time
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -266,7 +269,7 @@ class Mirror:
             patience = INTERRUPTED_SECONDS
             raise
         finally:
-            self._ending = True
+            self._ending.set()
             if self._thread is not None:
                 self.request()
                 self._thread.join(patience)

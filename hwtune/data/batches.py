@@ -56,8 +56,15 @@ class Batches:
         generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.pixels = to_pixels(torch.from_numpy(part.images).to(device), side=side)
-        self.labels = torch.from_numpy(part.labels).to(device)
+        images, labels, self.positions = part.images, part.labels, None
+        if part.positions is not None:
+            labels = labels[part.positions]
+            if torch.device(device).type == "cpu" and side in (0, images.shape[1]):
+                self.positions = torch.from_numpy(part.positions)
+            else:  # a copy is needed anyway
+                images = images[part.positions]
+        self.pixels = to_pixels(torch.from_numpy(images).to(device), side=side)
+        self.labels = torch.from_numpy(labels).to(device)
         self.batch_size = min(batch_size, len(self.labels))
         self.pixel_scale: PixelScale = pixel_scale
         self.augmentation = augmentation or Augmentation()
@@ -73,13 +80,17 @@ class Batches:
         count = len(self.labels)
         if self.generator is None:
             for start in range(0, count, self.batch_size):
-                stop = start + self.batch_size
-                yield to_floats(self.pixels[start:stop], self.pixel_scale), self.labels[start:stop]
+                piece = slice(start, start + self.batch_size)
+                yield to_floats(self._at(piece), self.pixel_scale), self.labels[piece]
             return
         order = torch.randperm(count, generator=self.generator).to(self.labels.device)
         for index in range(len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield self._augmented(self.pixels[chosen]), self.labels[chosen]
+            yield self._augmented(self._at(chosen)), self.labels[chosen]
+
+    def _at(self, which: slice | torch.Tensor) -> torch.Tensor:
+        """Return some of the images of the part (B, 1, S, S), uint8."""
+        return self.pixels[which if self.positions is None else self.positions[which]]
 
     def _augmented(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the floats of a batch, distorted while the background is still 0."""

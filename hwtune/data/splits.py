@@ -49,10 +49,11 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class Part:
-    """Images (N, S, S) uint8 and labels (N,) int64."""
+    """Images (N, S, S) uint8 and labels (N,) int64, or those of them at `positions`."""
 
     images: Bytes
     labels: Integers
+    positions: Integers | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,10 @@ class SearchSplit:
         return self.part(slice(self.train_images, None))
 
     def part(self, which: slice | Integers) -> Part:
-        """Return some of the images: a slice of them without a copy, or copies of those listed."""
-        return Part(self.images[which], self.labels[which])
+        """Return some of the images, not copied: a slice of them, or those at some positions."""
+        if isinstance(which, slice):
+            return Part(self.images[which], self.labels[which])
+        return Part(self.images, self.labels, which)
 
 
 @dataclass(frozen=True, kw_only=True)

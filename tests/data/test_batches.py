@@ -27,6 +27,26 @@ def test_an_epoch_of_training_shuffles_and_drops_the_rest():
     assert len({label for batch in first for label in batch}) == 8
 
 
+@pytest.mark.parametrize("side", [0, 4])
+@pytest.mark.parametrize("train", [False, True])
+def test_images_at_positions_are_read_where_they_lie(side, train):
+    whole = part(50)
+    whole.images[:, 4, 4] = np.arange(50)
+    few = np.array([3, 7, 8, 20, 31, 49])
+
+    def batches(part):
+        order = generator() if train else None
+        return Batches(part, batch_size=4, side=side, generator=order)
+
+    there = batches(Part(whole.images, whole.labels, few))
+    copied = list(batches(Part(whole.images[few], whole.labels[few])))
+    assert len(there) == len(copied) == 2 - train
+    for (images, labels), (own_images, own_labels) in zip(there, copied, strict=True):
+        assert torch.equal(images, own_images)
+        assert torch.equal(labels, own_labels)
+    assert np.shares_memory(there.pixels.numpy(), whole.images) == (side == 0)
+
+
 def test_plain_batches_come_in_order_and_whole():
     batches = Batches(part(), batch_size=4)
     assert [b[1].tolist() for b in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
