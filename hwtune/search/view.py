@@ -28,7 +28,7 @@ BEST, FRAMES = 5, 2  # trials in the list of the best; redrawings a second
 LOOK = 1.0  # seconds between two estimates of the time left
 SMALL = 12  # rows of a terminal that has no room for the best
 FEW = 8  # running trials, for which they make room
-HEAD = 3  # rows above those of a table
+HEAD = 3  # rows above those of a table; one more parts two of them
 NARROW = 60  # columns of one that has no room for lines
 
 
@@ -83,7 +83,7 @@ class View:
         best = ranked(list(self.ledger.trials.values()))[:BEST]
         if console.height <= SMALL + min(FEW, len(self.ledger.live)):
             best = []
-        room = console.height - len(rows) - HEAD - bool(best) * (HEAD + len(best))
+        room = console.height - len(rows) - HEAD - bool(best) * (1 + HEAD + len(best))
         if room >= 0:
             rows.append(self._running(room, lines, LETTERS if options.ascii_only else BLOCKS))
         if best:
