@@ -1,9 +1,10 @@
-"""How this machine reaches a Ray cluster; settled before Ray is imported."""
+"""How this machine reaches a Ray cluster, settled before Ray is imported; parts of URIs."""
 
 from __future__ import annotations
 
 import os
 import socket
+from urllib.parse import urlsplit, urlunsplit
 
 from hwtune.errors import ClusterError
 
@@ -44,3 +45,15 @@ def on_loopback_alone(address: str) -> bool:
         except OSError:
             return True
     return False
+
+
+def around(uri: str) -> str:
+    """Return the place of a mirrored study's folder, as --mirror takes it."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI without the user and the password or key that it may hold."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

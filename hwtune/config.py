@@ -89,11 +89,14 @@ class TrialConfig:
         return min(self.epochs, math.ceil(self.max_steps / steps))
 
     def images_seen(self, epochs: int, images: int) -> int:
-        """Return on how many images `epochs` epochs of `images` training images have trained."""
+        """Return on how many images `epochs` epochs of `images` training images train.
+
+        The last may be a part of one.
+        """
         if not self.max_steps:
             return epochs * images
         steps = max(1, images // self.batch_size)  # of an epoch
-        return min(epochs * steps, self.max_steps) * min(self.batch_size, images)
+        return round(images * min(epochs * steps, self.max_steps) / steps)
 
     def retrain_epochs(self, best: int) -> int:
         """Return how long to retrain what was best on validation after `best` of its epochs.

@@ -13,7 +13,14 @@ STUDY: Needs = {
     "status": str,
     "started": str,
     "command": str,
+    "seconds": (int, float, type(None)),
     "space": dict,
+    "space.question": str,
+    "space.data": str,
+    "space.model": str,
+    "space.search": dict,
+    "space.fixed": dict,
+    "space.baselines": dict,
     "data": dict,
     "data.name": str,
     "data.sha256": str,
@@ -23,12 +30,23 @@ STUDY: Needs = {
     "split": dict,
     "split.kind": str,
     "split.seed": int,
+    "split.validation": NUMBER,
+    "split.test": NUMBER,
     "split.counts": dict,
     "split.counts.train": int,
     "split.counts.validation": int,
     "split.counts.test": int,
     "hardware": dict,
     "versions": dict,
+}
+SEARCH: Needs = {  # of a study that is no baseline's training
+    "budget": dict,
+    "budget.epochs": int,
+    "sampler": dict,
+    "sampler.name": str,
+    "scheduler": dict,
+    "scheduler.name": str,
+    "seed": int,
 }
 RETRAIN: Needs = {"configurations": list, "test_openings": list}
 TESTED: Needs = {
@@ -64,7 +82,9 @@ def wrong(content: Any, needs: Needs) -> str:
 
 def wrong_in_study(content: Any) -> str:
     """Return what is wrong with the content of a `study.json`, or ""."""
-    return wrong(content, STUDY)
+    if found := wrong(content, STUDY):
+        return found
+    return "" if content.get("baseline") else wrong(content, SEARCH)
 
 
 def wrong_in_retrain(content: Any) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from hwtune.addresses import around, without_secrets
 from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.files import dump
 from hwtune.study_folder import StudyFolder, not_writable
@@ -44,7 +44,8 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
         return FileSystem.from_uri(uri)
     except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too
         raise OptionError(
-            f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
+            f"{without_secrets(uri)!r} is no place to mirror to ({first_line(error)}); give "
+            "s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
         ) from None
 
@@ -61,18 +62,18 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         StudyError: when there is no study at the URI, or its name is taken here.
     """
     system, path = open_uri(uri)
-    path = path.rstrip("/")
+    path, named = path.rstrip("/"), without_secrets(uri)
     target = results / PurePosixPath(path).name
     if target.exists():
         raise StudyError(f"{target} exists already; resume it by its name, or move it away.")
     try:
         entries = system.get_file_info(FileSelector(path, recursive=True))
     except (OSError, ValueError) as error:
-        raise StudyError(f"{uri!r} cannot be read ({first_line(error)}).") from None
+        raise StudyError(f"{named!r} cannot be read ({first_line(error)}).") from None
     files = [entry.path for entry in entries if entry.type == FileType.File]
     if not {f"{path}/study.json", f"{path}/epochs.csv"} <= set(files):
         raise StudyError(
-            f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
+            f"{named!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -81,8 +82,13 @@ def fetch(uri: str, results: Path) -> StudyFolder:
             for entry in entries:
                 if entry.type == FileType.File and not entry.path.endswith(PART):
                     _fetch_file(system, entry, copy, PurePosixPath(entry.path).relative_to(path))
-            about = StudyFolder(copy).read_study()
-            if about.get("mirror") is not None:  # it goes on where the user found it, nowhere else
+            try:
+                about = StudyFolder(copy).read_study()
+            except StudyError:
+                raise StudyError(f"The study.json of {named!r} does not read.") from None
+            mirrored = without_secrets(about.get("mirror") or "")
+            if mirrored and mirrored != without_secrets(around(uri)):
+                # It goes on where the user found it, and nowhere else.
                 StudyFolder(copy).write_study({**about, "mirror": around(uri)})
             copy.rename(target)
     except OSError as error:
@@ -103,18 +109,6 @@ def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPat
         raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
     if entry.mtime_ns is not None:
         os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
-
-
-def around(uri: str) -> str:
-    """Return the place of a mirrored study's folder, as --mirror takes it."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
-
-
-def without_secrets(uri: str) -> str:
-    """Return a URI without the user and the password or key that it may hold."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Mirror:

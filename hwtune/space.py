@@ -29,6 +29,7 @@ from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
 from hwtune.errors import SpaceError
+from hwtune.files import printable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
 
@@ -115,6 +116,8 @@ class SearchSpace:
         self._check_values()
         for kind, points in (("Baseline", self.baselines), ("Start", self.starts)):
             for name, values in points.items():
+                if name != printable(name):
+                    raise SpaceError(f"{kind} {name!r} has no plain name; rename it.")
                 self._check_point(f"{kind} {name!r}", values)
         if both := self.baselines.keys() & self.starts.keys():
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")

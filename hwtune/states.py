@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ class StateStore:
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
+        self.locks: dict[object, threading.Lock] = defaultdict(threading.Lock)  # by name
 
     def save(self, name: object, content: bytes) -> str:
         """Put a state on disk, replacing its last; return the system's error or ""."""
         try:
-            write_atomic(state_file(self.folder, name), content)
+            with self.locks[name]:
+                write_atomic(state_file(self.folder, name), content)
         except OSError as error:
             return error.strerror or str(error)
         return ""
@@ -28,7 +32,8 @@ class StateStore:
     def load(self, name: object) -> bytes | None:
         """Return the last state of that name, None where there is none."""
         try:
-            return state_file(self.folder, name).read_bytes()
+            with self.locks[name]:  # what a lost process sent last may be on its way
+                return state_file(self.folder, name).read_bytes()
         except FileNotFoundError:
             return None
 

@@ -84,8 +84,11 @@ class StudyFolder:
         """
         for place, folders, files in os.walk(self.path):
             for path in (Path(place, name) for name in (*folders, *files)):
-                if path.is_symlink():
-                    raise StudyError(f"{path} is a link; put what it leads to in its place.")
+                if path.is_symlink() and not path.name.startswith(JOURNAL_LOCK):
+                    raise StudyError(
+                        f"{path} is a link; put what it leads to in its place, or let the whole "
+                        "study be one."
+                    )
         try:
             for path in (self.epochs, self.journal, *self.logs.glob("*.log")):
                 cut_to_last_newline(path)

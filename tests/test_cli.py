@@ -14,7 +14,9 @@ from PIL import Image
 
 from hwtune.cli.tables import show_table
 from hwtune.data import load_data
+from hwtune.data.splits import SplitSpec
 from hwtune.results import create_study
+from hwtune.search.settings import Settings
 from hwtune.space import load_space
 from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
@@ -35,10 +37,14 @@ def study_of(space):
         "space": load_space(space).to_json(),
         "data": load_data("digits").describe(),
         "split": {
-            "kind": "random", "seed": 0, "counts": {"train": 1, "validation": 1, "test": 1},
+            **SplitSpec().to_dict(), "counts": {"train": 1, "validation": 1, "test": 1},
         },
         "hardware": {},
         "versions": {},
+        "seconds": None,
+        "budget": {"trials": 3, "epochs": 1, "seconds": None, "target": None},
+        **Settings().describe(),
+        "retraining": {},
     }  # fmt: skip
 
 
@@ -163,6 +169,7 @@ def test_nothing_from_a_file_commands_the_terminal(hwtune, tmp_path, capsys):
         ("study.json", {}, "it has no format"),
         ("study.json", {"format": "1"}, "format is '1'"),
         ("study.json", {"data": {"name": "digits"}}, "it has no data.sha256"),
+        ("study.json", {"data": load_data("digits").describe(), "space": {}}, "no space.question"),
         ("retrain.json", {"configurations": []}, "it has no test_openings"),
         (
             "retrain.json", {"configurations": [{"name": 3}], "test_openings": []},
@@ -179,6 +186,15 @@ def test_damaged_files_of_a_study_are_named(hwtune, tmp_path, command, name, con
     else:
         folder.write_study({**whole, **content} if "data" in content else content)
     assert_refused(hwtune(command, "mine"), f"mine/{name} is damaged", said)
+
+
+def test_of_many_trials_the_best_are_shown(hwtune, monkeypatch):
+    monkeypatch.setattr("hwtune.cli.views.MOST_TRIALS", 5)
+    study = ROOT / "results" / "chinese_cnn-hour"
+    few, every = hwtune("trials", study).stdout, hwtune("trials", study, "--all").stdout
+    assert "And 35 trials more: --all shows them, too." in few
+    assert "more: --all" not in every
+    assert len(every.splitlines()) > len(few.splitlines()) + 30
 
 
 def test_every_committed_study_is_whole():

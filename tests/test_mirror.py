@@ -8,8 +8,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSystem, FileType
 
+from hwtune.addresses import without_secrets
 from hwtune.errors import MirrorError, OptionError, StudyError
-from hwtune.mirror import Mirror, fetch, open_uri, without_secrets
+from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 from hwtune.search.journal import proposed

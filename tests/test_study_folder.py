@@ -156,6 +156,8 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
     ]  # fmt: skip
     for path in leavings:
         path.touch()
+    leavings.append(folder.path / "optuna.journal.lock.77")
+    leavings[-1].symlink_to(folder.journal)  # a lock of Optuna's other kind
     with replacing(folder.checkpoints / "3.pt") as temporary:
         temporary.touch()
         leavings.append(temporary)

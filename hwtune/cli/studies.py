@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hwtune.addresses import without_secrets
 from hwtune.cli.options import (
     Address,
     Baseline,
@@ -211,5 +212,6 @@ def command_line() -> str:
 
     What is no text in it is escaped.
     """
-    words = shlex.join(["hwtune", *sys.argv[1:]])
+    given = (without_secrets(word) if "://" in word else word for word in sys.argv[1:])
+    words = shlex.join(["hwtune", *given])
     return words.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -182,15 +182,17 @@ def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
 
 def copy_pictures(folder: Path, target: Path) -> None:
     """Copy the pictures below a folder, and nothing else, to where they lie in `target`."""
-    for path in told_apart(folder)[0]:
-        copy = target / path.relative_to(folder)
+    names = [path.relative_to(folder) for path in told_apart(folder)[0]]
+    for name in names:
+        copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if copy.exists():  # the disk takes small letters for large ones
-            raise DataError(
-                f"{for_people(path)} and another picture have one name in {target.parent}, which "
-                "takes some letters for others; rename one of their folders."
-            )
-        shutil.copyfile(path, copy)
+        shutil.copyfile(folder / name, copy)
+    there = {path.relative_to(target) for path in told_apart(target)[0]}
+    if lost := next((name for name in names if name not in there), None):
+        raise DataError(  # the disk takes small letters for large ones, for one
+            f"{for_people(folder / lost)} has the name of another folder or picture in "
+            f"{target.parent}; rename it, or its folder."
+        )
 
 
 def numbered(people: list[str]) -> Integers:

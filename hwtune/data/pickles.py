@@ -43,10 +43,10 @@ class StoredArray:
 
 def from_buffer(buffer: Any, dtype: StoredType, shape: Any, order: str) -> StoredArray:
     """Return the stand-in of an array whose bytes lie in a buffer."""
-    if not isinstance(buffer, (bytes, bytearray, pickle.PickleBuffer)):
-        raise DataError("holds an array that is not made of bytes.")  # a number would ask for them
+    if not isinstance(buffer, (bytes, bytearray)):
+        raise DataError("holds an array that is not made of bytes.")
     array = StoredArray()
-    array.parts = (shape, dtype, order == "F", bytes(buffer))
+    array.parts = (shape, dtype, order == "F", buffer)
     return array
 
 
@@ -58,8 +58,11 @@ STAND_INS: dict[str, Any] = {
 }
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles that hold numbers, texts and NumPy arrays; anything else is refused."""
+class ArrayUnpickler(pickle._Unpickler):
+    """Reads pickles that hold numbers, texts and NumPy arrays; anything else is refused.
+
+    By pickle's own Python: its C makes a list as long as the largest number that a pickle names.
+    """
 
     made = 0  # bytes that its texts became, which one text may do again and again
 

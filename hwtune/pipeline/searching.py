@@ -18,7 +18,7 @@ from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Session
 from hwtune.records import TrialRecord, front_in_words, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining
-from hwtune.search.feasible import cost_of, longest, survey
+from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
 from hwtune.search.ledger import cut_off
@@ -149,7 +149,7 @@ class Search:
             retrained=len(self.space.baselines) if self.retraining.baselines else 0,
             good=list(good.values()),
             typical=self.typical,
-            images=self.split.train_images,
+            images=images_an_epoch(self.space, images=self.split.train_images),
             epochs=longest(self.space, images=self.split.train_images),
             points=size_of(self.space),
             expected=self.settings.expected_epochs,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hwtune import cluster
+from hwtune.addresses import without_secrets
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
@@ -20,7 +21,7 @@ from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
 from hwtune.files import now, printable
 from hwtune.hardware import git_commit, hardware, versions
-from hwtune.mirror import Mirror, without_secrets
+from hwtune.mirror import Mirror
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
@@ -261,7 +262,7 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
 
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
     """Give a run that was killed its time until then."""
-    for run in about["runs"]:
+    for run in about.setdefault("runs", []):
         if run["seconds"] is None:
             started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
             run["seconds"] = max(0.0, round(folder.last_progress() - started, 1))
@@ -280,6 +281,7 @@ def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
     if (dataset.sha256, list(dataset.classes)) != (known["sha256"], known["classes"]):
         raise DataError(
             f"{dataset.name} is not the data that study {folder.name!r} searched (other images or "
-            "classes); put the original into the data folder."
+            "classes, or another hwtune decoded them); put the original into the data folder, or "
+            "search anew."
         )
     return dataset

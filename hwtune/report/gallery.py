@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,7 @@ def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> 
 def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread]:
     """Return the pictures of at most `MOST` misread images of all classes, one after the other."""
     order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))
+    shown = min(MOST, len(order))
     return [
         Misread(
             source=picture(dataset.images[each["image"]]),
@@ -45,7 +45,7 @@ def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread
             image=each["image"],
             writer=None if dataset.writers is None else int(dataset.writers[each["image"]]),
         )
-        for each in order[:: math.ceil(len(order) / MOST) or 1]
+        for each in (order[place * len(order) // shown] for place in range(shown))
     ]
 
 

@@ -101,7 +101,7 @@ def most_confused(confusion: list[Any], classes: list[str]) -> list[tuple[str, s
 
 def is_matrix(confusion: list[Any]) -> bool:
     """Return whether a confusion is a matrix, not the list of its counts."""
-    return isinstance(confusion[0], list)
+    return bool(confusion) and isinstance(confusion[0], list)
 
 
 def plots(content: Content) -> dict[str, Figure]:

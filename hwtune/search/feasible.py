@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -14,6 +15,7 @@ from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
 
 SAMPLES = 64
+FEW_CLASSES = 10
 SWOLLEN = 10  # times max_parameters; a published system has 5 on the data that it was made for
 
 
@@ -51,10 +53,15 @@ def misfits(space: SearchSpace, *, classes: int, side: int) -> list[str]:
 def swollen(space: SearchSpace, *, classes: int, side: int) -> list[str]:
     """Return the baselines of which many classes make giants, far over what the space trains."""
     most = SWOLLEN * space.max_parameters
+
+    def giant(values: Hyperparameters, classes: int) -> bool:
+        return cost_of(space, values, classes=classes, side=side).parameters > most
+
+    few = min(classes, FEW_CLASSES)
     return [
         name
         for name, values in space.baselines.items()
-        if cost_of(space, values, classes=classes, side=side).parameters > most
+        if giant(values, classes) and not giant(values, few)
     ]
 
 
@@ -93,6 +100,16 @@ def random_points(space: SearchSpace) -> list[Hyperparameters]:
     """Return the same random points of a space each time."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [study.ask(dict(space.search)).params for _ in range(SAMPLES)]
+
+
+def images_an_epoch(space: SearchSpace, *, images: int) -> int:
+    """Return how many of so many training images an epoch of a trial has, on average.
+
+    Those of a training that ends within an epoch are fewer.
+    """
+    corners = (space.config(space.corner(largest=each)) for each in (False, True))
+    lengths = [(config, config.longest(images)) for config in corners]
+    return round(fmean(config.images_seen(epochs, images) / epochs for config, epochs in lengths))
 
 
 def longest(space: SearchSpace, *, images: int) -> int:

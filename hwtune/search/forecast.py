@@ -38,7 +38,7 @@ class Outlook:
         baselines, starts: costs of the known points that are still to be trained, by name.
         retrained: how many baselines are retrained.
         good, typical: costs of points known to work, and those of `survey`.
-        images: training images of an epoch.
+        images: that an epoch trains on.
         epochs: the length of a trial.
         points: how many the space has.
         expected: returns how many epochs a trial of a length trains on average.

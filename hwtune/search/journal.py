@@ -36,7 +36,7 @@ def journal_of(folder: StudyFolder) -> JournalStorage:
     path = str(folder.journal)
     try:
         return JournalStorage(Journal(path, JournalFileOpenLock(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise StudyError(f"{path} does not read ({error}); the study cannot go on.") from None
 
 

@@ -25,6 +25,8 @@ class Pace:
     """Decides, while a study runs, whether another trial fits and when the search must end.
 
     Args:
+        images: to train on.
+        an_epoch: images that an epoch of a trial has, on average.
         points: how many the space has.
         expected: epochs that a trial trains on average.
     """
@@ -38,11 +40,12 @@ class Pace:
         *,
         typical: Sequence[Cost],
         images: int,
+        an_epoch: int,
         points: float,
         expected: float,
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
-        self.typical, self.images = typical, images
+        self.typical, self.images, self.an_epoch = typical, images, an_epoch
         self.points, self.expected = points, expected
         self.available = (budget.seconds or math.inf) - budget.before
         self.limit = math.inf if budget.trials is None else budget.trials
@@ -51,7 +54,8 @@ class Pace:
     @property
     def mean_epoch(self) -> float:
         """Return the predicted seconds of an epoch of a typical configuration."""
-        seconds = [self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in self.typical]
+        images = self.an_epoch
+        seconds = [self.cost.epoch_seconds(macs=c.macs, images=images) for c in self.typical]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
     @property
@@ -116,8 +120,8 @@ class Pace:
         """
         if self.budget.seconds is None or not (self.cost.calibrated and self.ledger.trained):
             return ""
-        epochs = config.longest(self.images)
-        seconds = epochs * self.cost.epoch_seconds(macs=cost.macs, images=self.images)
+        images = config.images_seen(config.longest(self.images), self.images)
+        seconds = self.cost.epoch_seconds(macs=cost.macs, images=images)
         if seconds <= SLOWEST_SHARE * self.available:
             return ""
         return (

@@ -28,7 +28,7 @@ class StudyCallback(TrialProgressCallback):
     Where Ray Tune is given no such callback it adds its own, which keeps every trial until the end.
 
     Args:
-        seen: returns on how many images a trial has trained after so many epochs.
+        images_of: returns on how many images a trial has trained in an epoch.
         recorded: called after each epoch.
         ended: called with each trial that is over.
         interrupts: ends the study between two events when a signal came.
@@ -42,16 +42,16 @@ class StudyCallback(TrialProgressCallback):
         board: TensorBoard,
         view: View,
         *,
-        seen: Callable[[int, int], int],
+        images_of: Callable[[int, int], int],
         recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
         interrupts: Interrupts,
         console: Console,
         live: bool,
     ) -> None:
-        self.searcher, self.cost, self.board, self.seen = searcher, cost, board, seen
+        self.searcher, self.cost, self.board = searcher, cost, board
         self.view, self.interrupts, self.live = view, interrupts, live
-        self.recorded, self.ended = recorded, ended
+        self.recorded, self.ended, self.images_of = recorded, ended, images_of
         self.console = console
         self.spoke = time.monotonic()
 
@@ -84,7 +84,7 @@ class StudyCallback(TrialProgressCallback):
         self.board.epoch(epoch, ledger.trials[number])
         self.view.epoch(epoch)
         self.recorded()
-        images = self.seen(number, epoch.epoch) - self.seen(number, epoch.epoch - 1)
+        images = self.images_of(number, epoch.epoch)
         self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()

@@ -52,7 +52,8 @@ class Settings:
             )
         if self.reduction_factor < 2:
             raise OptionError(
-                f"ASHA's reduction factor {self.reduction_factor} must be at least 2."
+                f"ASHA's reduction factor {self.reduction_factor} is below 2; put the study.json "
+                "back as it was."
             )
         if self.scheduler == "median" and len(self.objectives) > 1:
             raise OptionError("--scheduler 'median' takes one objective; use asha or none.")

@@ -30,7 +30,7 @@ from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
 from hwtune.search.budget import RECENT_EPOCHS, Budget, Clock, CostModel
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.cma_states import check_states
-from hwtune.search.feasible import cost_of, longest, too_large
+from hwtune.search.feasible import cost_of, images_an_epoch, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import (
     enqueue_cut_off,
@@ -100,15 +100,20 @@ def run_search(
         """Return on how many images a trial has trained after so many epochs."""
         return space.images_seen(ledger.trials[trial].config, epochs, images=images)
 
+    def images_of(trial: int, epoch: int) -> int:
+        """Return on how many images a trial has trained in an epoch."""
+        return seen(trial, epoch) - seen(trial, epoch - 1)
+
     for epoch in recorded[-RECENT_EPOCHS:]:
-        each = seen(epoch.trial, epoch.epoch) - seen(epoch.trial, epoch.epoch - 1)
+        each = images_of(epoch.trial, epoch.epoch)
         cost.observe(macs=ledger.costs[epoch.trial].macs, images=each, seconds=epoch.seconds)
     pace = Pace(
-        budget, clock, cost, ledger, typical=costs, images=images, points=size_of(space),
+        budget, clock, cost, ledger, typical=costs, images=images,
+        an_epoch=images_an_epoch(space, images=images), points=size_of(space),
         expected=settings.expected_epochs(epochs),
     )  # fmt: skip
     rule = settings.rule(epochs=epochs)
-    stopping = stopping_of(rule, ledger, recorded, objectives, pace, seen)
+    stopping = stopping_of(rule, ledger, recorded, objectives, pace, images_of)
     searcher = OptunaSearcher(
         study,
         space,
@@ -155,7 +160,7 @@ def run_search(
             cost,
             TensorBoard(folder.tensorboard, space.search),
             view,
-            seen=seen,
+            images_of=images_of,
             recorded=lambda: retention.trim(ledger.running),
             ended=ended,
             interrupts=interrupts,
@@ -222,17 +227,17 @@ def stopping_of(
     recorded: Sequence[EpochRecord],
     objectives: Objectives,
     pace: Pace,
-    seen: Callable[[int, int], int],
+    images_of: Callable[[int, int], int],
 ) -> EarlyStopping:
     """Return the scheduler, with the rungs that the recorded epochs make.
 
     Args:
-        seen: returns on how many images a trial has trained after so many epochs.
+        images_of: returns on how many images a trial has trained in an epoch.
     """
 
     def scores(trial: int, result: Mapping[str, Any]) -> list[float]:
-        epoch, parameters = result["epoch"], ledger.trials[trial].parameters
-        images = seen(trial, epoch) - seen(trial, epoch - 1)
+        parameters = ledger.trials[trial].parameters
+        images = images_of(trial, result["epoch"])
         return objectives.scores(result, parameters=parameters, images=images)
 
     return EarlyStopping(

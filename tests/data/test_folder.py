@@ -224,8 +224,11 @@ def test_all_classes_of_few_pictures_are_named_at_once(tmp_path):
 def test_a_disk_that_takes_small_letters_for_large_ones_merges_no_classes(tmp_path):
     mine, target = letters(tmp_path / "mine"), tmp_path / "there"
     target.mkdir()
+    for number in range(10):
+        (mine / "tick" / f"{number}.png").rename(mine / "tick" / f"other-{number}.png")
+    (target / "9").mkdir()
     (target / "tick").symlink_to("9", target_is_directory=True)  # as if both names were one
-    with pytest.raises(DataError, match="and another picture have one name"):
+    with pytest.raises(DataError, match="mine/tick/other-0.png has the name of another folder"):
         copy_pictures(mine, target)
 
 

@@ -40,6 +40,18 @@ def test_a_spot_does_not_decide_what_is_ink(tmp_path, paper, ink, spot):
     assert np.median(read) < 5
 
 
+@pytest.mark.parametrize("ink", [40, 100])
+def test_light_in_the_middle_of_the_paper_is_no_ink(tmp_path, ink):
+    random = np.random.default_rng(0)
+    away = np.hypot(*(np.mgrid[:64, :64] - 31.5)) / 45
+    photo = (210 - 60 * away + random.normal(0, 4, (64, 64))).clip(0, 255).astype(np.uint8)
+    photo[20:44, 32] = ink
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", 64)
+    assert read[20:44, 32].min() > 40
+    assert np.median(read) < 5
+
+
 def test_a_picture_of_one_grey_is_empty(tmp_path):
     for grey in (0, 100, 255):
         Image.fromarray(np.full((16, 16), grey, np.uint8)).save(tmp_path / "a.png")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from hwtune.config import TrialConfig
 from hwtune.errors import DataError, StudyError
-from hwtune.evaluation.classifier import load_classifier
+from hwtune.evaluation.classifier import Prediction, load_classifier
 from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
 from hwtune.training.state import weights_of
@@ -49,6 +49,29 @@ def test_a_model_says_what_it_reads(folder, tmp_path):
     Image.new("L", (30, 20)).save(tmp_path / "a.png")
     one = classifier.read(tmp_path / "a.png")
     assert one == classifier.read(str(tmp_path / "a.png")) == classifier.read([tmp_path / "a.png"])
+
+
+def test_pictures_are_read_in_pieces(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwtune.evaluation.classifier.AT_ONCE", 2)
+    classifier, random = load_classifier(folder), np.random.default_rng(0)
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file in files:
+        Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(file)
+    files[3].write_text("no picture")
+    answers = list(classifier.read_each(iter(files)))
+    assert [type(each) for each in answers] == 3 * [Prediction] + [DataError, Prediction]
+    one_by_one = [next(classifier.read_each([file])) for file in files]
+    for each, alone in zip(answers[:3] + answers[4:], one_by_one[:3] + one_by_one[4:], strict=True):
+        assert each.label == alone.label
+        assert each.probability == pytest.approx(alone.probability, abs=1e-5)
+
+
+def test_a_network_that_would_be_larger_than_its_weights_is_not_built(folder):
+    about = json.loads((folder / "model.json").read_text())
+    about["config"]["hidden"] = "60000-60000"
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(StudyError, match="more weights than their file"):
+        load_classifier(folder)
 
 
 def test_no_model_is_refused_with_the_remedy(tmp_path):

@@ -1,5 +1,6 @@
 """Finalists are judged on all images outside of the test part, by the kind of the split."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
-from hwtune.evaluation.finalists import as_judged, check_folds, fold_positions, judge
+from hwtune.evaluation.finalists import _described, as_judged, check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
 from hwtune.results import create_study
 
@@ -62,6 +63,16 @@ def test_what_was_judged_stands_for_the_same_finalists_and_folds():
     longer = [two[0], replace(two[1], config=TrialConfig(epochs=7))]
     assert as_judged(longer, judged, 2) is None
     assert as_judged(two, [], 2) is None
+
+
+def test_a_fold_counts_with_its_images():
+    """As on a split by writer, of which some wrote more than others."""
+    found = _described(Candidate("a", "", TrialConfig()), [0.98, 0.9], [500, 50])
+    assert found["accuracy"] == pytest.approx((500 * 0.98 + 50 * 0.9) / 550)
+    assert found["images"] == 550
+    assert (
+        _described(Candidate("a", "", TrialConfig()), [0.9, math.nan], [1, 1])["accuracy"] is None
+    )
 
 
 @pytest.mark.slow

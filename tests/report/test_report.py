@@ -26,8 +26,15 @@ from hwtune.report.content import (
 )
 from hwtune.report.gallery import gallery
 from hwtune.report.importance import importances
-from hwtune.report.plots import confusion_map, learning_curves
-from hwtune.report.report import rungs, write_report
+from hwtune.report.plots import (
+    best_so_far,
+    class_counts,
+    confusion_map,
+    learning_curves,
+    lowest_errors,
+    tradeoff,
+)
+from hwtune.report.report import most_confused, rungs, worst_classes, write_report
 from hwtune.report.words import short
 from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
@@ -89,6 +96,65 @@ def test_a_gallery_shows_the_images_that_were_misread():
     png = base64.b64decode(first.source.removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), digits.images[5])
     assert first.writer is None
+
+
+def test_of_very_many_misread_images_a_thousand_of_all_classes_are_shown():
+    digits = load_data("digits")
+    misread = [
+        {"image": number, "true": int(label), "predicted": 0}
+        for number, label in enumerate(digits.labels[:1001])
+    ]
+    shown = gallery(digits, misread)
+    assert len(shown) == len({each.image for each in shown}) == 1000
+    assert {each.true for each in shown} == set("0123456789")
+    assert gallery(digits, []) == []
+
+
+def test_of_many_classes_the_worst_and_the_most_confused_are_shown():
+    classes = [f"c{number}" for number in range(150)]
+    scores = {name: {"f1": number / 150} for number, name in enumerate(classes)}
+    scores["c3"] = {"f1": None}
+    worst = list(worst_classes(scores))
+    assert len(worst) == 100
+    assert worst[:4] == ["c0", "c1", "c2", "c4"]
+    assert worst_classes({"a": {"f1": 1.0}}) == {"a": {"f1": 1.0}}
+    counts = [{"true": 5, "predicted": n, "count": n} for n in range(70)]
+    found = most_confused(counts, classes)
+    assert found[0] == ("c5", "c69", 69)
+    assert ("c5", "c5", 5) not in most_confused(counts[:9], classes)
+    assert len(found) == 50
+    assert most_confused([[1, 2], [3, 4]], classes) == []
+    bars, histogram = (class_counts([7] * n, classes[:n], "digits").data[0] for n in (100, 101))
+    assert (bars.type, histogram.type) == ("bar", "histogram")
+
+
+def test_of_very_many_trials_the_best_are_drawn_and_the_line_keeps_its_steps():
+    trials = [
+        TrialRecord(n, state="complete", val_accuracy=1 - n / 5000, best_epoch=1, epochs=1,
+                    parameters=9000 - n, seconds=1.0)
+        for n in range(4000)
+    ]  # fmt: skip
+    trials[3000].baseline = "old"
+    epochs = [EpochRecord(n, 1, 0.1, 0.2, 1 - n / 5000, 0.1, 60.0) for n in range(3999, -1, -1)]
+    points, line = best_so_far(trials, epochs, "digits", slots=[1] * 4000).data
+    assert len(points.x) == 2001
+    assert (line.x[0], line.x[-1]) == (1.0, 4000.0)
+    assert list(line.y) == sorted(line.y, reverse=True)
+    flat = best_so_far(trials, epochs[::-1], "digits", slots=[1] * 4000).data[1]
+    assert list(flat.x) == [1.0, 4000.0]
+    worst = trials[-1].trial
+    _, markers = tradeoff(
+        trials, [0, worst], "digits", cost=lambda t: t.parameters, title="parameters", form="~s"
+    ).data
+    assert len(markers.x) == 2002, "the front whole, too"
+
+
+def test_what_failed_later_is_no_best_so_far():
+    trials = [TrialRecord(0, state="failed", best_epoch=1), TrialRecord(1, state="complete")]
+    epochs = [
+        EpochRecord(n, 1, 0.1, 0.2, accuracy, 0.1, 60.0) for n, accuracy in ((0, 0.99), (1, 0.9))
+    ]
+    assert lowest_errors(trials, epochs, [1, 1])[1] == [1.0, pytest.approx(0.1)]
 
 
 def test_what_decides_the_accuracy_is_the_most_important():

@@ -9,11 +9,11 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
-from hwtune.search.feasible import longest
+from hwtune.search.feasible import images_an_epoch, longest
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
-from hwtune.space import SearchSpace, choice, integer
+from hwtune.space import SearchSpace, choice, integer, log_uniform
 
 
 def test_without_trials_and_time_a_quarter_of_an_hour_is_spent_on_at_most_fifty():
@@ -101,7 +101,7 @@ class Running:
         self.ledger = Ledger(create_study(path, None, "s"), [])
         self.pace = Pace(
             budget, replace(clock(), started=time.monotonic() - spent), self.cost, self.ledger,
-            typical=[Cost(1000, 10**7)], images=1000, points=points,
+            typical=[Cost(1000, 10**7)], images=1000, an_epoch=1000, points=points,
             expected=expected,
         )  # fmt: skip
 
@@ -183,6 +183,21 @@ def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_
     long = Cost(1000, 10**9)
     assert running.pace.too_slow(long, whole)
     assert running.pace.too_slow(long, replace(whole, max_steps=1)) == ""
+
+
+def test_a_training_that_ends_within_an_epoch_is_as_quick_as_it_was_measured(tmp_path):
+    space = SearchSpace(
+        question="?", data="digits", search={"lr": log_uniform(1e-4, 1e-1)},
+        fixed={"max_steps": 20, "batch_size": 10},
+    )  # fmt: skip
+    assert images_an_epoch(space, images=1000) == 200
+    running, config = Running(tmp_path, Budget(seconds=100)), space.config({"lr": 0.01})
+    each = config.images_seen(1, 1000)
+    running.cost.observe(macs=10**7, images=each, seconds=8.0)
+    running.ledger.trials[0] = trial(0, [0.5], seconds=8.0)
+    cost = Cost(1000, 10**7)
+    assert running.pace.too_slow(cost, config) == ""
+    assert running.pace.too_slow(cost, replace(config, max_steps=0, epochs=1))  # five times as long
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwtune.errors import OptionError
 from hwtune.search.objectives import check_objectives
 from hwtune.search.settings import Settings, settings_of
-from hwtune.search.stopping import Brackets, MedianRule, Rungs
+from hwtune.search.stopping import Brackets, MedianRule, Rung, Rungs
 
 EPOCHS = 9
 
@@ -149,6 +151,20 @@ def test_several_objectives_stop_what_many_trials_dominate():
         "epoch 1: 2 trials dominate it, at most 0 may (top third of 4)"
     )
     assert rungs.judge(4, 1, (0.6, -5)) == ""
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=30))
+def test_a_rung_knows_by_how_many_trials_each_is_dominated(every):
+    rung = Rung(1)
+    for trial, scores in enumerate(every):
+        rung.add(trial, scores)
+        rung.add(trial, (9, 9, 9))  # what is reported again
+    for trial, mine in enumerate(every):
+        better = [
+            other for other in every
+            if other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
+        ]  # fmt: skip
+        assert rung.dominators[trial] == len(better)
 
 
 def test_the_median_rule_compares_a_best_with_running_means():
