@@ -15,6 +15,7 @@ from hwtune.errors import HwtuneError, SpaceError, StudyError
 from hwtune.results import create_study
 from hwtune.space import space_source
 from hwtune.study import Study, called_with
+from hwtune.study_folder import StudyFolder
 
 PAGE = (Path(__file__).parent.parent / "docs" / "notebooks.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -108,7 +109,8 @@ def test_a_study_knows_how_it_was_called(tmp_path, monkeypatch):
              "address": None, "gpus_per_trial": None, "command": None}  # fmt: skip
     assert called_with(given, Study.resume) == "trials=400, time_budget='30m'"
     monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path))
-    folder = create_study(tmp_path, "mine", "s", about={"format": 1})
+    committed = StudyFolder(Path(__file__).parents[1] / "results" / "chinese_fast")
+    folder = create_study(tmp_path, "mine", "s", about=committed.read_study())
     assert hwtune.load_study("mine").folder.path == folder.path
 
 

@@ -149,6 +149,7 @@ SPACE = SearchSpace(
                 else "one run on the 10,000 test images",
                 values=AHED9X_RUN,
                 split={"kind": "ordered", "validation": 0.1},
+                source="https://github.com/ahed9x/MNIST_handwritten_number_recognition",
             )
             for size, test in ((16, 0.9910), (32, 0.9916), (64, 0.9900), (128, 0.9881))
         },
