@@ -14,7 +14,17 @@ from hwtune.distributions import contains
 from hwtune.models import measure_cost
 from hwtune.pipeline.warm_start import BEST
 from hwtune.space import load_space
-from scripts.bench import breakdown, engine, gpu, memory, scale, speedrun, throughput, wide_curves
+from scripts.bench import (
+    breakdown,
+    engine,
+    gpu,
+    memory,
+    scale,
+    speedrun,
+    states,
+    throughput,
+    wide_curves,
+)
 from scripts.bench.learning_curves import EPOCHS, GRID, config_of, key, points
 from scripts.bench.outcome import RESULTS, in_process
 from scripts.bench.peers import __main__ as peers
@@ -295,6 +305,14 @@ def test_the_pages_of_throughput_memory_and_gpu():
     parts = [gpu.page(speeds, [], "NVIDIA X"), gpu.page([], studies, "NVIDIA X")]
     assert "\n\n".join(parts) == page
     assert "| as hwtune plans | nan |" in gpu.page(speeds, studies[:1], "NVIDIA X"), "not done yet"
+
+
+def test_the_page_of_states_tells_the_ratio():
+    rows = [
+        {"megabytes": megabytes, "at_once": at_once, "states_a_second": 10.0 * at_once}
+        for megabytes in states.STATES for at_once in states.WAYS
+    ]  # fmt: skip
+    assert "| 50 MB | 10.0 | 80.0 | 8.0 |" in states.page(rows)
 
 
 @pytest.mark.parametrize(

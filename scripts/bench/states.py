@@ -15,8 +15,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ray
-
 from hwtune import cluster
 from hwtune.pipeline.searching import STATES_AT_ONCE
 from hwtune.states import start_store
@@ -29,6 +27,8 @@ WAYS = (1, STATES_AT_ONCE)  # states at once
 
 def save(store: Any, trial: int, size: int, states: int) -> None:
     """Save the states of a trial, each when the last one is on the disk."""
+    import ray  # after hwtune, which keeps it on the loopback interface
+
     content = bytes(size)
     for _ in range(states):
         assert not ray.get(store.save.remote(trial, content))
@@ -36,6 +36,8 @@ def save(store: Any, trial: int, size: int, states: int) -> None:
 
 def rate(at_once: int, megabytes: float, folder: Path) -> float:
     """Return how many states a second are saved."""
+    import ray
+
     store, task = start_store(folder, at_once=at_once), ray.remote(num_cpus=1)(save)
     ray.get([task.remote(store, trial, 1000, 1) for trial in range(TRIALS)])  # processes begin
     began, states = time.monotonic(), STATES[megabytes]
