@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def hand_over(folder: Path, trial: int, other: int) -> bool:
 class Retention:
     """Keeps the states of a whole study under a limit: those of the best trials stay.
 
-    The states of running trials always stay, since they cannot be made again.
+    Those of trials that run, or wait to go on, always stay, since they cannot be made again.
 
     Args:
         limit: bytes of all states together.
@@ -40,9 +41,13 @@ class Retention:
         if record.state == "failed":
             self._delete(record.trial)
 
-    def trim(self, running: list[TrialRecord]) -> None:
-        """Delete the worst states of ended trials while all states together are too large."""
-        live = sum(self._size(each.trial) for each in running)
+    def trim(self, to_come: Iterable[int]) -> None:
+        """Delete the worst states of ended trials while all states together are too large.
+
+        Args:
+            to_come: the trials that run, or wait to go on.
+        """
+        live = sum(map(self._size, to_come))
         if self.total + live <= self.limit:
             return
         for worst in reversed(ranked(each for each, _ in self.kept.values())):

@@ -48,6 +48,11 @@ class Ledger:
         """Return the trials that are not over."""
         return list(self.live.values())
 
+    @property
+    def to_come(self) -> list[int]:
+        """Return the trials that are not over, and those that wait to go on with another."""
+        return [*self.live, *(number for number in self.continues if number not in self.trials)]
+
     def start(
         self, number: int, config: Hyperparameters, *, baseline: str, start: bool, cost: Cost
     ) -> None:

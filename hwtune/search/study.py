@@ -141,7 +141,7 @@ def run_search(
 
     def ended(trial: TrialRecord) -> None:
         retention.ended(trial)
-        retention.trim(ledger.running)
+        retention.trim(ledger.to_come)
         changed()
 
     view = View(
@@ -161,7 +161,7 @@ def run_search(
             TensorBoard(folder.tensorboard, space.search),
             view,
             images_of=images_of,
-            recorded=lambda: retention.trim(ledger.running),
+            recorded=lambda: retention.trim(ledger.to_come),
             ended=ended,
             interrupts=interrupts,
             console=console,

@@ -377,6 +377,7 @@ def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_wa
     again = Bridge(tmp_path, again=True, too_slow=lambda cost, config: "for the time of now")
     points = [trial.params for trial in again.study.trials]
     for number, before in ((5, 2), (6, 3)):
+        assert again.ledger.to_come == [5, 6][number - 5 :]
         config = again.begin()
         trial = again.study.trials[number]
         assert (config["trial"], config["known"], trial.params) == (number, False, points[before])
