@@ -19,8 +19,10 @@ from hwtune.search.searcher import OptunaSearcher
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
-from scripts.bench.bare_search import bare_search
+from scripts.bench.bare_search import SPACE, bare_search
 from tests.conftest import assert_refused
+
+SHORT = replace(SPACE, fixed={"epochs": 1, "filters": "8"})
 
 
 def whole(outcome):
@@ -154,6 +156,24 @@ def test_ray_keeps_no_trial_that_is_over(tmp_path, digits, ray_here, monkeypatch
     bare_search(tmp_path, digits, trials=12, sampler="random")
     assert len(over) > 12
     assert max(over) <= 2  # of the slots
+
+
+@pytest.mark.slow
+def test_what_the_driver_keeps_of_a_trial_is_little_and_does_not_grow(
+    tmp_path, digits, ray_here, monkeypatch
+):
+    kept = {}
+    suggest = OptunaSearcher.suggest
+
+    def looked(searcher, trial_id):
+        gc.collect()
+        kept[len(searcher.ledger.trials)] = len(gc.get_objects())
+        return suggest(searcher, trial_id)
+
+    monkeypatch.setattr(OptunaSearcher, "suggest", looked)
+    bare_search(tmp_path, digits, trials=60, sampler="random", space=SHORT)
+    early, late = ((kept[until] - kept[until - 20]) / 20 for until in (30, 50))
+    assert max(early, late) < 20  # objects that Python's collector knows; it was 13
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 import pytest
 
+from hwtune.data.splits import SplitSpec
 from hwtune.errors import HwtuneFailure
 from hwtune.pipeline import reporting
 from hwtune.pipeline.reporting import report, reported
 from hwtune.results import create_study
+from hwtune.search.settings import Settings
 from hwtune.space import load_space
 
 STUDY = {
@@ -11,7 +13,9 @@ STUDY = {
     "study": "s",
     "space": load_space("chinese_cnn").to_json(),
     "data": {"name": "d", "sha256": "", "images": 1, "side": 8, "classes": ["a"], "writers": None},
-    "split": {"kind": "random", "seed": 0, "counts": {"train": 1, "validation": 1, "test": 1}},
+    "split": {**SplitSpec().to_dict(), "counts": {"train": 1, "validation": 1, "test": 1}},
+    "budget": {"trials": 3, "epochs": 1, "seconds": None, "target": None},
+    **Settings().describe(),
     "versions": {},
     "git_commit": None,
     "hardware": {"processor": "", "cores": 1, "memory_gib": 1.0, "gpus": [], "parallel": 1},
