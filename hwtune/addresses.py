@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from urllib.parse import urlsplit, urlunsplit
 
@@ -53,7 +54,6 @@ def around(uri: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
 
 
-def without_secrets(uri: str) -> str:
-    """Return a URI without the user and the password or key that it may hold."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def without_secrets(text: str) -> str:
+    """Return a text without the user and the password, or key, that a URI in it may hold."""
+    return re.sub(r"://[^\s'\"@]*:[^\s'\"@]*@", "://", text)

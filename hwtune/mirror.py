@@ -43,9 +43,9 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
     try:
         return FileSystem.from_uri(uri)
     except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too
+        place, why = map(without_secrets, (uri, first_line(error)))
         raise OptionError(
-            f"{without_secrets(uri)!r} is no place to mirror to ({first_line(error)}); give "
-            "s3://BUCKET/FOLDER, "
+            f"{place!r} is no place to mirror to ({why}); give s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
         ) from None
 
@@ -84,11 +84,9 @@ def fetch(uri: str, results: Path) -> StudyFolder:
                     _fetch_file(system, entry, copy, PurePosixPath(entry.path).relative_to(path))
             try:
                 about = StudyFolder(copy).read_study()
-            except StudyError:
-                raise StudyError(f"The study.json of {named!r} does not read.") from None
-            mirrored = without_secrets(about.get("mirror") or "")
-            if mirrored and mirrored != without_secrets(around(uri)):
-                # It goes on where the user found it, and nowhere else.
+            except StudyError as error:  # names a folder that will be gone
+                raise StudyError(str(error).replace(str(copy), named)) from None
+            if about.get("mirror") is not None:  # it goes on where the user found it, nowhere else
                 StudyFolder(copy).write_study({**about, "mirror": around(uri)})
             copy.rename(target)
     except OSError as error:

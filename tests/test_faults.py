@@ -159,9 +159,7 @@ def test_ray_keeps_no_trial_that_is_over(tmp_path, digits, ray_here, monkeypatch
 
 
 @pytest.mark.slow
-def test_what_the_driver_keeps_of_a_trial_is_little_and_does_not_grow(
-    tmp_path, digits, ray_here, monkeypatch
-):
+def test_what_the_driver_keeps_of_a_trial_is_little(tmp_path, digits, ray_here, monkeypatch):
     kept = {}
     suggest = OptunaSearcher.suggest
 

@@ -9,6 +9,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSystem, FileType
 
 from hwtune.addresses import without_secrets
+from hwtune.cli.studies import command_line
 from hwtune.errors import MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.records import EpochRecord
@@ -72,7 +73,21 @@ def test_a_fetched_study_is_mirrored_to_where_it_was_found_and_nowhere_else(
     Mirror(folder, uri + query, tell=print).upload()
     again = fetch(f"{uri}/s/{query}", tmp_path / "there")
     assert again.read_study()["mirror"] == uri + query
-    assert without_secrets("s3://key:secret@bucket/a?b=c") == "s3://bucket/a?b=c"
+
+
+def test_keys_in_a_uri_are_told_to_nobody(monkeypatch):
+    for given, told in (
+        ("s3://key:secret@bucket/a?b=c", "s3://bucket/a?b=c"),
+        ("--mirror=s3://key:se/cret@bucket/x", "--mirror=s3://bucket/x"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+    ):
+        assert without_secrets(given) == told
+    monkeypatch.setattr("sys.argv", ["hwtune", "search", "--mirror=s3://key:secret@bucket/x"])
+    assert command_line() == "hwtune search --mirror=s3://bucket/x"
+    for uri in ("s3x://key:secret@bucket/x", "s3://key:secret@bucket/a b", "s3://[x"):
+        with pytest.raises(OptionError) as refused:
+            open_uri(uri)
+        assert "secret" not in str(refused.value)
 
 
 def test_a_damaged_copy_is_named(folder, tmp_path):

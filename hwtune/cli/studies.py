@@ -212,6 +212,5 @@ def command_line() -> str:
 
     What is no text in it is escaped.
     """
-    given = (without_secrets(word) if "://" in word else word for word in sys.argv[1:])
-    words = shlex.join(["hwtune", *given])
+    words = shlex.join(["hwtune", *map(without_secrets, sys.argv[1:])])
     return words.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,12 +188,17 @@ def copy_pictures(folder: Path, target: Path) -> None:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, copy)
-    there = {path.relative_to(target) for path in told_apart(target)[0]}
-    if lost := next((name for name in names if name not in there), None):
+    there = {composed(path.relative_to(target)) for path in told_apart(target)[0]}
+    if lost := next((name for name in names if composed(name) not in there), None):
         raise DataError(  # the disk takes small letters for large ones, for one
             f"{for_people(folder / lost)} has the name of another folder or picture in "
             f"{target.parent}; rename it, or its folder."
         )
+
+
+def composed(name: Path) -> str:
+    """Return a name in which letters are one with their accents, which some disks part."""
+    return unicodedata.normalize("NFC", str(name))
 
 
 def numbered(people: list[str]) -> Integers:

@@ -24,7 +24,7 @@ from hwtune.files import left_over, named_folder, replacing, write_atomic
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
-CACHE_FORMAT = 4  # raised when a decoder changes, so that older caches are made anew
+CACHE_FORMAT = 5  # raised when a decoder changes, so that older caches are made anew
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hwtune.errors import DataError
 from hwtune.files import for_people
 
 MAX_PIXELS = 100_000_000
-FEW, SHARE = 4, 500  # pixels that tell what is ink: so many, or one in so many
+FEW, SHARE = 4, 200  # pixels that tell what is ink: so many, or one in so many
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 OTHER_ENDINGS = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".pdf")  # not read here
@@ -24,7 +24,8 @@ def read_image(path: Path, side: int) -> Bytes:
     """Return a picture as (side, side) grey, light ink on black.
 
     The median of the border is the background. The ink is what differs most from it: where the few
-    darkest pixels differ more than the few lightest, the picture is inverted. Then the background
+    darkest pixels differ more than the few lightest (half a percent of all; a spot of light should
+    be smaller), the picture is inverted. Then the background
     becomes black, and what is not square gets a black margin.
 
     Raises:
@@ -41,7 +42,7 @@ def read_image(path: Path, side: int) -> Bytes:
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = int(np.median(border))
     ink = np.arange(256.0)  # of each grey
-    few = min(pixels.size, max(FEW, pixels.size // SHARE))  # a spot of light or dirt has fewer
+    few = min(pixels.size, max(FEW, pixels.size // SHARE))
     ordered = np.partition(pixels, (few - 1, pixels.size - few), axis=None)
     if background - ordered[:few].mean() > ordered[-few:].mean() - background:
         ink, background = 255 - ink, 255 - background

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,8 @@ class ArrayUnpickler(pickle._Unpickler):
     By pickle's own Python: its C makes a list as long as the largest number that a pickle names.
     """
 
-    made = 0  # bytes that its texts became, which one text may do again and again
+    made = 0  # bytes that it asked for; a text may become bytes again and again
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in of one of NumPy's constructors.
@@ -79,10 +81,21 @@ class ArrayUnpickler(pickle._Unpickler):
         raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
 
     def _latin_bytes(self, text: str, encoding: str) -> bytes:
-        self.made += len(text)
+        self._count(len(text))
+        return text.encode("latin-1")
+
+    def load_bytearray8(self) -> None:
+        """Read bytes; pickle's own first makes as many zeros as the pickle claims."""
+        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self._count(size)
+        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+    def _count(self, size: int) -> None:
+        self.made += size
         if self.made > MAX_BYTES:
             raise DataError("holds more than 2 GB of bytes.")
-        return text.encode("latin-1")
 
 
 def is_number(code: str) -> bool:

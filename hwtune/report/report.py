@@ -24,6 +24,7 @@ from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
 from hwtune.report.page import write_page
 from hwtune.report.plots import (
+    MOST_BARS,
     MOST_POINTS,
     best_so_far,
     class_counts,
@@ -138,7 +139,8 @@ def plots(content: Content) -> dict[str, Figure]:
     if worth := effects(space, tried):
         figures["effects"] = effect_intervals(worth, data)
     classes = about["data"]["classes"]
-    if counts := about["data"].get("per_class"):
+    counts = about["data"].get("per_class", [])
+    if len({*counts}) > 1 or 0 < len(counts) <= MOST_BARS:
         figures["classes"] = class_counts(counts, classes, data)
     if winner and is_matrix(winner["confusion"]):
         figures["confusion"] = confusion_map(winner["confusion"], classes, data)

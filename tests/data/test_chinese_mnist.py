@@ -242,6 +242,24 @@ def test_a_small_pickle_cannot_ask_for_much_memory(tmp_path, monkeypatch):
     refused(pickled(tmp_path / "chn_mnist", [Again() for _ in range(4)]), "more than 2 GB of bytes")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05\x96" + struct.pack("<Q", 2_500_000_000),  # so many bytes, none of which is there
+        b"\x80\x02}r"
+        + struct.pack("<I", 2**26)
+        + b".",  # an empty dict, noted as the 2**26th thing
+    ],
+)
+def test_a_few_bytes_make_no_large_list(tmp_path, content):
+    (tmp_path / "chn_mnist").write_bytes(content)
+    tracemalloc.start()
+    refused(tmp_path / "chn_mnist", "more than 2 GB|the arrays")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
 def test_an_array_of_objects_is_refused(tmp_path):
     content = {"images": np.array([{}]), "targets": np.zeros(1, int)}
     refused(pickled(tmp_path / "chn_mnist", content), "'O8', which are no numbers")
