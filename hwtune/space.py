@@ -175,6 +175,10 @@ class SearchSpace:
             return epochs * images  # at once: it is asked of every epoch of a study
         return self.config(self.parse(values)).images_seen(epochs, images)
 
+    def epochs_seen(self, values: Mapping[str, Any], epochs: int, *, images: int) -> float:
+        """Return the same as a number of whole epochs."""
+        return self.images_seen(values, epochs, images=images) / images
+
     def corner(self, *, largest: bool) -> Hyperparameters:
         """Return the point of all first (or last) choices and all low (or high) ends."""
         index = -1 if largest else 0

@@ -12,6 +12,8 @@ import ray
 from hwtune.cluster import on_driver_node
 from hwtune.files import write_atomic
 
+STATES_AT_ONCE = 8  # of a search, whose trials wait each for its own
+
 
 class StateStore:
     """Writes and reads training states by name; runs as an actor on the driver's node."""

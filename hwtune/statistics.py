@@ -142,3 +142,8 @@ def confusion(
         {"true": int(pair // classes), "predicted": int(pair % classes), "count": int(count)}
         for pair, count in zip(found, times, strict=True)
     ]
+
+
+def is_matrix(confusion: Sequence[Any]) -> bool:
+    """Return whether a confusion is a matrix, not the list of its counts."""
+    return bool(confusion) and isinstance(confusion[0], list)

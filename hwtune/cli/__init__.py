@@ -11,8 +11,8 @@ import typer
 
 from hwtune import __version__
 from hwtune.cli import data, studies, views
+from hwtune.cli.tables import complain
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
-from hwtune.files import printable
 
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -71,6 +71,6 @@ def main() -> None:
 
 def fail(error: object, code: int) -> NoReturn:
     """Print one line to the standard error and leave."""
-    print(f"hwtune: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+    complain(" ".join(str(error).split()))
     sys.stderr.flush()
     sys.exit(code)

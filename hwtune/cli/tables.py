@@ -16,6 +16,11 @@ def say(line: str) -> None:
     print(printable(line))
 
 
+def complain(text: object) -> None:
+    """Print a line to the standard error, whatever it was read from."""
+    print(f"hwtune: {printable(text)}", file=sys.stderr)
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: int = 1) -> None:
     """Print rows under column heads, as wide as the terminal allows.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from hwtune.cli.options import Csv, Json, Results, Study
-from hwtune.cli.tables import say, show_table
+from hwtune.cli.tables import complain, say, show_table
 from hwtune.study_folder import DEFAULT_RESULTS
 
 MOST_TRIALS = 200  # that are shown at once
@@ -187,7 +187,7 @@ def predict(
     from hwtune.data.folder import asked_of
     from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import counted, dump, for_people, printable
+    from hwtune.files import counted, dump, for_people
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
 
@@ -199,8 +199,8 @@ def predict(
     classifier = load_classifier(folder.model)
     others = [file for _, left_out in asked for file in left_out]
     if odd := [file for file in others if file.suffix.lower() in OTHER_ENDINGS]:
-        few = printable(f"{counted(len(odd), 'picture')} ({odd[0]}, for one)")
-        print(f"hwtune: passed over {few}; wanted are {', '.join(ENDINGS)}.", file=sys.stderr)
+        few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"
+        complain(f"passed over {few}; wanted are {', '.join(ENDINGS)}.")
     empty = [
         (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
         for each, (pictures, _) in zip(images, asked, strict=True)
@@ -210,7 +210,7 @@ def predict(
     for file, answer in chain(zip(files, classifier.read_each(files), strict=True), empty):
         failed |= isinstance(answer, DataError)
         if isinstance(answer, DataError):
-            print(f"hwtune: {printable(answer)}", file=sys.stderr)
+            complain(answer)
             rows.append({"image": str(file), "error": str(answer)})
         elif as_json:
             rows.append({"image": str(file), **vars(answer)})

@@ -25,8 +25,8 @@ def read_image(path: Path, side: int) -> Bytes:
 
     The median of the border is the background. The ink is what differs most from it: where the few
     darkest pixels differ more than the few lightest (half a percent of all; a spot of light should
-    be smaller), the picture is inverted. Then the background
-    becomes black, and what is not square gets a black margin.
+    be smaller), the picture is inverted. Then the background becomes black, and what is not square
+    gets a black margin.
 
     Raises:
         DataError: when there is no such file, or it is no picture.

@@ -29,7 +29,7 @@ from hwtune.files import beside, counted, now, write_atomic
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
-from hwtune.statistics import independent_images, wilson_interval
+from hwtune.statistics import independent_images, is_matrix, wilson_interval
 from hwtune.study_folder import StudyFolder
 
 BEGAN = "began.json"  # beside the states of a retraining: its command, and the openings before it
@@ -224,7 +224,7 @@ def show(
     """Show in TensorBoard what was confused, and how the first candidate distorts its images."""
     titles = examples(train.images, train.labels)
     for entry in entries:
-        if isinstance(entry["confusion"][0], list):  # up to 100 classes
+        if is_matrix(entry["confusion"]):
             picture = confusion_picture(entry["confusion"], titles)
             add_picture(folder.tensorboard, f"confusion/{entry['name']}", picture)
     add_distorted(folder.tensorboard, f"distorted/{first.name}", first.config, titles)

@@ -25,9 +25,8 @@ from hwtune.search.ledger import cut_off
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
-from hwtune.states import start_store
+from hwtune.states import STATES_AT_ONCE, start_store
 
-STATES_AT_ONCE = 8
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
 
 
@@ -43,7 +42,7 @@ class Search:
         self.settings = settings_of(self.about)
         self.split: SearchSplit = ray.get(data)
         self.shape = {"classes": self.split.classes, "side": self.split.side}
-        # Which takes a moment: beside the probe. Each trial waits for its last state.
+        # Which takes a moment: beside the probe.
         self.store = start_store(self.folder.checkpoints, at_once=STATES_AT_ONCE)
         self.typical, self.cost = survey(self.space, **self.shape), CostModel()
         self.need = probe(self.space, data, self.cost, tell=self.say)
@@ -89,11 +88,10 @@ class Search:
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
             images = self.split.train_images
-
-            def trained(trial: TrialRecord) -> float:
-                return self.space.images_seen(trial.config, trial.epochs, images=images) / images
-
-            about["pareto"] = front = pareto_front(ledger.trials.values(), objectives, trained)
+            about["pareto"] = front = pareto_front(
+                ledger.trials.values(), objectives,
+                lambda trial: self.space.epochs_seen(trial.config, trial.epochs, images=images),
+            )  # fmt: skip
             self.say(front_in_words(front, objectives))
         self.session.write()  # that a killed retraining is gone on with, not searched for
 

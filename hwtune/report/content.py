@@ -62,7 +62,7 @@ class Content:
     def trained(self, trial: TrialRecord) -> float:
         """Return how many epochs a trial has trained; `max_steps` may end the last within it."""
         images = self.about["split"]["counts"]["train"]
-        return self.space.images_seen(trial.config, trial.epochs, images=images) / images
+        return self.space.epochs_seen(trial.config, trial.epochs, images=images)
 
 
 def read_content(folder: StudyFolder) -> Content:

@@ -33,6 +33,7 @@ from hwtune.report.plots import (
     learning_curves,
     tradeoff,
 )
+from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 
 Scores = dict[str, dict[str, Any]]  # by class, then by name
@@ -98,11 +99,6 @@ def most_confused(confusion: list[Any], classes: list[str]) -> list[tuple[str, s
         (classes[each["true"]], classes[each["predicted"]], each["count"])
         for each in wrong[:MOST_CONFUSED]
     ]
-
-
-def is_matrix(confusion: list[Any]) -> bool:
-    """Return whether a confusion is a matrix, not the list of its counts."""
-    return bool(confusion) and isinstance(confusion[0], list)
 
 
 def plots(content: Content) -> dict[str, Figure]:

@@ -114,8 +114,7 @@ class View:
         """Return the running trials with their curves."""
         table = table_of("running", "epoch", "accuracy", "curve", lines=lines)
         trials = self.ledger.running
-        hidden = len(trials) - max(1, room)
-        shown = trials if hidden <= 0 else trials[: max(1, room - 1)]
+        shown = trials if len(trials) <= max(1, room) else trials[: max(1, room - 1)]
         for trial in shown:
             table.add_row(
                 name_of(trial),
@@ -123,8 +122,8 @@ class View:
                 accuracy_of(trial),
                 sparkline(self.curves.get(trial.trial, []), steps),
             )
-        if len(shown) < len(trials) and room > 1:
-            table.add_row(f"and {len(trials) - len(shown):,} more", "", "", "")
+        if (more := len(trials) - len(shown)) and room > 1:
+            table.add_row(f"and {more:,} more", "", "", "")
         return table
 
     def _best(self, best: list[TrialRecord], lines: box.Box | None) -> Table:

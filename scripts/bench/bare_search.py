@@ -19,7 +19,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.study import run_search
 from hwtune.search.trial import TrialRunner
 from hwtune.space import SearchSpace, log_uniform
-from hwtune.states import start_store
+from hwtune.states import STATES_AT_ONCE, start_store
 from hwtune.study_folder import StudyFolder
 
 SPACE = SearchSpace(
@@ -56,7 +56,7 @@ def bare_search(
     before(folder)
     data, store = (
         ray.put(search_split(dataset, SplitSpec())),
-        start_store(folder.checkpoints, at_once=8),
+        start_store(folder.checkpoints, at_once=STATES_AT_ONCE),
     )
     ledger = run_search(
         space, data, store, folder, Settings(**settings),

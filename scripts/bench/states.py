@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwtune import cluster
-from hwtune.pipeline.searching import STATES_AT_ONCE
-from hwtune.states import start_store
+from hwtune.states import STATES_AT_ONCE, start_store
 from scripts.bench.outcome import publish, table
 
 TRIALS, REPETITIONS = 8, 3
