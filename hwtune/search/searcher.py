@@ -28,7 +28,7 @@ from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
-from hwtune.search.journal import share_distributions
+from hwtune.search.journal import share_distributions, together
 from hwtune.search.ledger import (
     BASELINE,
     COST,
@@ -146,7 +146,8 @@ class OptunaSearcher(Searcher):
                         break
                     self.study.enqueue_trial(unseen)
                 self.study.sampler = self.sampler(self._next_number(), self.pardoned)
-                trial = self.study.ask(dict(self.space.search))
+                with together(self.study):
+                    trial = self.study.ask(dict(self.space.search))
             first = self.seen.setdefault(point(trial.params), trial.number)
             if first != trial.number and not begun:
                 repeats += 1
@@ -311,14 +312,15 @@ class OptunaSearcher(Searcher):
         violates: tuple[str, float] | None = None,
     ) -> None:
         """End a trial: first in its attributes, so that a killed process's trial ends the same."""
-        if violates:
-            trial.set_constraint(*violates)
         ended = {
             "state": state, "reason": reason, "told": told.name, "values": values,
             "over": trial.number in self.cut,
         }  # fmt: skip
-        trial.set_user_attr(ENDED, ended)
-        self.study.tell(trial, values, state=told)
+        with together(self.study):
+            if violates:
+                trial.set_constraint(*violates)
+            trial.set_user_attr(ENDED, ended)
+            self.study.tell(trial, values, state=told)
         share_distributions(self.study._storage.get_trial(trial._trial_id), self.space)
         self.ledger.finish(trial.number, state, reason)
 
