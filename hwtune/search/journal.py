@@ -110,7 +110,7 @@ def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Stu
 
 def together(study: optuna.Study) -> AbstractContextManager[None]:
     """Return a block at whose end all that Optuna is told within it is written, in one go."""
-    return study._storage._backend.together()  # type: ignore[attr-defined,no-any-return]
+    return study._storage._backend.together()  # type: ignore[attr-defined]
 
 
 def begun_trials(folder: StudyFolder) -> int:
