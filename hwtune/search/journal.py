@@ -24,8 +24,8 @@ class Journal(JournalFileBackend):
     """Optuna's journal, which can write many lines in one go.
 
     Optuna writes each value of a proposal as a line of its own and waits for the disk each time,
-    which on a shared one adds up. This one also remembers where its last line began, not where
-    each did.
+    which on a shared one adds up. This one also remembers one place near its end, not where each
+    line began.
     """
 
     def __init__(self, path: str) -> None:
@@ -35,7 +35,7 @@ class Journal(JournalFileBackend):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write what is appended within the block at its end; other processes wait until then."""
+        """Write what is appended within the block at its end; other writers wait until then."""
         assert self._held is None, "a block within another"
         self._lock.acquire()
         try:
@@ -53,6 +53,8 @@ class Journal(JournalFileBackend):
 
     def _write(self, lines: list[str]) -> None:
         with open(self._file_path, "ab") as file:
+            if file.tell() != self._log_number_offset[self._written]:
+                raise OSError("another process left half a line")  # which ours would go on
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())

@@ -151,8 +151,9 @@ class OptunaSearcher(Searcher):
             first = self.seen.setdefault(point(trial.params), trial.number)
             if first != trial.number and not begun:
                 repeats += 1
-                trial.set_user_attr(SAME_AS, first)
-                self.study.tell(trial, state=TrialState.FAIL)
+                with together(self.study):
+                    trial.set_user_attr(SAME_AS, first)
+                    self.study.tell(trial, state=TrialState.FAIL)
                 continue
             config = self._begin(trial)
             if config is None:
@@ -210,8 +211,8 @@ class OptunaSearcher(Searcher):
     def _taken_up(self, frozen: FrozenTrial) -> optuna.Trial:
         """Return a trial that an interrupted process left running, its point complete.
 
-        Optuna writes a proposal one value after the other. The missing ones are drawn as the
-        sampler would draw them without a history.
+        A proposal has a line a value, of which a writing that was cut short leaves some. The
+        missing ones are drawn as the sampler would draw them without a history.
         """
         known = dict(frozen.params)
         if len(known) < len(self.space.search):

@@ -119,3 +119,15 @@ def test_another_process_waits_until_the_end_of_a_block(path):
     study.tell(trial, 0.5)
     assert study.user_attrs == {"note": "waited"}
     assert what_trials_say(study) == what_trials_say(study_in(path, optunas_own))
+
+
+def test_half_a_line_of_another_process_is_not_gone_on_with(path):
+    study = study_in(path)
+    run_trial(study, 0.5)
+    with path.open("ab") as file:
+        file.write(b'{"op')
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="half a line"):
+        run_trial(study, 0.75)
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*.lock*"))
