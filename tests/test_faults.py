@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from optuna.trial import TrialState
@@ -170,8 +171,10 @@ def test_what_the_driver_keeps_of_a_trial_is_little(tmp_path, digits, ray_here, 
 
     monkeypatch.setattr(OptunaSearcher, "suggest", looked)
     bare_search(tmp_path, digits, trials=60, sampler="random", space=SHORT)
-    early, late = ((kept[until] - kept[until - 20]) / 20 for until in (30, 50))
-    assert max(early, late) < 20  # objects that Python's collector knows; it was 13
+    a_trial = [(kept[begun + 10] - kept[begun]) / 10 for begun in range(10, 60, 10)]
+    # Objects that Python's collector knows; it was 13. What other tests left at work in this
+    # process may add its own once.
+    assert median(a_trial) < 20
 
 
 @pytest.mark.slow
