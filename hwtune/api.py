@@ -73,7 +73,8 @@ def run_study(
 
     Raises:
         HwtuneError: when something given is wrong; nothing is left behind then.
-        HwtuneFailure: when no trial was trained, or the files cannot be written any more.
+        HwtuneFailure: when no trial was trained, no retraining ended well, or the files or the
+            report cannot be written.
         KeyboardInterrupt: when it was interrupted; `load_study(NAME).resume()` goes on.
     """
     given = dict(locals())

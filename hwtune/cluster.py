@@ -224,7 +224,7 @@ def in_a_line(error: Exception) -> str:
 
 
 def answered(connect: Callable[[], Any], *, seconds: float = INIT_SECONDS) -> Any:
-    """Return what `connect` returns; Ray itself would go on trying for many minutes.
+    """Return what `connect` returns; it may itself go on trying for many minutes, deaf to Ctrl-C.
 
     Raises:
         TimeoutError: when it takes longer than `seconds`.
@@ -234,7 +234,7 @@ def answered(connect: Callable[[], Any], *, seconds: float = INIT_SECONDS) -> An
     try:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"it did not let this process in within {seconds:.0f} s") from None
+        raise TimeoutError(f"it did not answer within {seconds:.0f} s") from None
     if error is not None:
         raise error
     return answer

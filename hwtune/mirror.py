@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.addresses import around, without_secrets
-from hwtune.errors import MirrorError, OptionError, StudyError
+from hwtune.commands import hwtune_command
+from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.files import dump
 from hwtune.study_folder import StudyFolder, not_writable
 
@@ -31,6 +32,7 @@ LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the 
 # records lack, and trains on from there.
 SENT_FIRST = ("checkpoints", "epochs.csv", "optuna.journal")
 READ_FIRST = (STUDY, "optuna.journal", "epochs.csv")
+INCOMPLETE = "The mirror is not complete: its last upload failed or took too long."
 UNKNOWN = (-1, -1)  # the size and the time of change of what lay there before
 
 
@@ -79,9 +81,10 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
             copy = Path(staging) / target.name
-            for entry in entries:
+            inside = {e.path: str(PurePosixPath(e.path).relative_to(path)) for e in entries}
+            for entry in sorted(entries, key=lambda e: _rank(inside[e.path]), reverse=True):
                 if entry.type == FileType.File and not entry.path.endswith(PART):
-                    _fetch_file(system, entry, copy, PurePosixPath(entry.path).relative_to(path))
+                    _fetch_file(system, entry, copy, PurePosixPath(inside[entry.path]))
             try:
                 about = StudyFolder(copy).read_study()
             except StudyError as error:  # names a folder that will be gone
@@ -119,7 +122,7 @@ class Mirror:
         self._check_apart(folder)
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.made: set[str] = set()  # folders
-        self.adopted, self.failing = False, False
+        self.adopted, self.failing, self.given_up = False, False, ""
         self._wanted, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None  # since something was asked for
 
@@ -142,21 +145,7 @@ class Mirror:
         found = [e.path for e in self.system.get_file_info(selector) if e.type == FileType.File]
         names = {str(PurePosixPath(path).relative_to(self.path)) for path in found}
         if STUDY in names:
-            here, there = self.folder.read_study(), self._read(STUDY)
-            if there.get("started") != here.get("started"):
-                raise MirrorError(
-                    f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror "
-                    "to another place."
-                )
-            tested = self._read(RETRAIN) if RETRAIN in names else {"test_openings": []}
-            if not (
-                _goes_on(here, there, "runs", "started")
-                and _goes_on(self.folder.read_retrain(), tested, "test_openings", "time")
-            ):
-                raise MirrorError(
-                    f"{self.path} holds a later state of this study, which went on elsewhere; move "
-                    f"{self.folder.path} away, and resume the copy by its URI."
-                )
+            self._check_ours()
         elif names:  # which an upload would delete
             raise MirrorError(
                 f"{self.path} holds files that are of no study ({min(names)}, for one); give "
@@ -165,9 +154,43 @@ class Mirror:
         self.sent = dict.fromkeys(names, UNKNOWN)
         self.adopted = True
 
+    def _check_ours(self) -> None:
+        """Check that the copy is of this study, and of no later state: it may go on elsewhere."""
+        there, tested = self._read(STUDY), self._read(RETRAIN)
+        if not there:
+            return
+        here = self.folder.read_study()
+        if there.get("started") != here.get("started"):
+            raise MirrorError(
+                f"{self.path} holds another study {self.folder.name!r}; give --name, or mirror to "
+                "another place."
+            )
+        if not (
+            _goes_on(here, there, "runs", ("started", "id"))
+            and _goes_on(self.folder.read_retrain(), tested, "test_openings", ("time",))
+        ):
+            raise MirrorError(
+                f"{self.path} holds a later state of this study, which went on elsewhere; move "
+                f"{self.folder.path} away, and resume the copy by its URI."
+            )
+
+    def is_whole(self) -> bool:
+        """Return whether the copy has all of a study: its study.json is sent last.
+
+        Raises:
+            MirrorError: as `adopt` does.
+            OSError: when the place cannot be read.
+        """
+        self.adopt()
+        return self._read(STUDY) == self.folder.read_study()
+
     def _read(self, name: str) -> dict[str, Any]:
-        with self.system.open_input_stream(f"{self.path}/{name}") as stream:
-            read = stream.read()
+        """Return a file of the copy, empty where there is none."""
+        try:
+            with self.system.open_input_stream(f"{self.path}/{name}") as stream:
+                read = stream.read()
+        except FileNotFoundError:
+            return {}
         try:
             content = json.loads(read)
             if not isinstance(content, dict):
@@ -191,7 +214,9 @@ class Mirror:
 
         A reader finds the old or the new content of a file, never a part.
         """
-        if not self.adopted:
+        if self.adopted:
+            self._check_ours()
+        else:
             self.adopt()
         if self.sent.get(STUDY, UNKNOWN) == UNKNOWN:  # first whose copy it is, and of which run
             about = {**self.folder.read_study(), "status": "running"}
@@ -244,6 +269,10 @@ class Mirror:
             try:
                 self.upload()
                 self.failing = False
+            except MirrorError as error:  # somebody else's, which trying again would not change
+                self.given_up = f"The mirror is given up: {error}"
+                self.tell(self.given_up)
+                return
             except Exception as error:  # a thread that ends would end the mirror without a word
                 self.made.clear()
                 if not self.failing:
@@ -253,28 +282,43 @@ class Mirror:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Upload in the background inside the block, and everything at its end, once asked."""
-        patience = LAST_SECONDS
+        """Upload in the background inside the block, and everything at its end, once asked.
+
+        Raises:
+            HwtuneFailure: when the block ended well, and the last upload did not.
+        """
         try:
             yield
-        except KeyboardInterrupt:
-            patience = INTERRUPTED_SECONDS
+        except BaseException as error:
+            patience = INTERRUPTED_SECONDS if isinstance(error, KeyboardInterrupt) else LAST_SECONDS
+            if not (self._end(patience) or self.given_up):
+                self.tell(INCOMPLETE)
             raise
-        finally:
-            self._ending.set()
-            if self._thread is not None:
-                self.request()
-                self._thread.join(patience)
-                if self.failing or self._thread.is_alive():
-                    self.tell(
-                        "The mirror is not complete: its last upload failed or took too long."
-                    )
+        if not self._end(LAST_SECONDS):
+            if self.given_up:
+                raise HwtuneFailure(self.given_up)
+            again = hwtune_command(f"resume {self.folder.called}")
+            raise HwtuneFailure(f"{INCOMPLETE} Once it can be reached: {again}")
+
+    def _end(self, patience: float) -> bool:
+        """Wait for the last upload, if anything was asked for; return whether it is complete."""
+        self._ending.set()
+        if self._thread is None:
+            return True
+        self.request()
+        self._thread.join(patience)
+        return not (self.failing or self.given_up or self._thread.is_alive())
 
 
-def _goes_on(later: dict[str, Any], earlier: dict[str, Any], what: str, when: str) -> bool:
-    """Return whether a list of what happened when begins with an earlier one."""
-    times = [[each[when] for each in content.get(what, [])] for content in (later, earlier)]
-    return times[0][: len(times[1])] == times[1]
+def _goes_on(
+    later: dict[str, Any], earlier: dict[str, Any], what: str, marks: Sequence[str]
+) -> bool:
+    """Return whether a list of what happened begins with an earlier one, by the marks of each."""
+    now, before = (
+        [[each.get(mark) for mark in marks] for each in content.get(what, [])]
+        for content in (later, earlier)
+    )
+    return now[: len(before)] == before
 
 
 def _rank(name: str) -> tuple[int, str]:

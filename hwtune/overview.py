@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hwtune.commands import hwtune_command
 from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.folder import told_apart
 from hwtune.data.images import Dataset, prints
@@ -84,7 +85,10 @@ def describe_data(name: str) -> dict[str, Any]:
     counts = np.array(described.pop("per_class"))
     distinct = set(prints(dataset.images, range(len(dataset.images))))
     if counts.min() == 0:
-        raise DataError(f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}.")
+        raise DataError(
+            f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}; add some to "
+            "the source, and the data set anew."
+        )
     return {
         **described,
         "source": str(found or "built in"),
@@ -118,7 +122,7 @@ def describe_own(name: str, folder: Path) -> list[str]:
         endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
         lines.append(f"Left out, being no pictures: {counted(len(others), 'file')} ({endings}).")
     lines.append(
-        f"Search them: python -m hwtune search chinese_cnn --data {name}{by_writer}, or a space of "
-        "your own (docs/spaces.md)."
+        f"Search them: {hwtune_command(f'search chinese_cnn --data {name}{by_writer}')}, or a "
+        "space of your own (docs/spaces.md)."
     )
     return lines

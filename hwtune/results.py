@@ -87,6 +87,32 @@ def _renamed(source: Path, target: Path) -> bool:
     return True
 
 
+def studies_in(results: Path) -> list[StudyFolder]:
+    """Return the studies of a results folder by their names, damaged ones too."""
+    return [StudyFolder(path.parent) for path in sorted(results.glob("*/study.json"))]
+
+
+def summary(folder: StudyFolder) -> dict[str, Any]:
+    """Return what a list says of a study; `tested` is the mean accuracy of its winner, or None.
+
+    Raises:
+        StudyError: when its files are damaged.
+    """
+    folder.check()
+    about, tested = folder.read_study(), folder.read_retrain()["configurations"]
+    baseline = about.get("baseline")
+    winner: dict[str, Any] = tested[0] if tested else {"name": None, "test_accuracy": {}}
+    return {
+        "study": folder.name,
+        "started": about["started"],
+        "data": about["data"]["name"],
+        "asks": f"how {baseline['name']} does" if baseline else about["space"]["question"],
+        "status": about["status"],
+        "winner": winner["name"],
+        "tested": winner["test_accuracy"].get("mean"),
+    }
+
+
 def find_study(results: Path, name_or_path: str) -> StudyFolder:
     """Return an existing study by its name under `results` or its path.
 
@@ -98,6 +124,9 @@ def find_study(results: Path, name_or_path: str) -> StudyFolder:
             found = StudyFolder(path)
             found.check()
             return found
-    known = sorted(path.parent.name for path in results.glob("*/study.json"))
-    there = f"there are {', '.join(known)}" if known else "there is none yet"
-    raise StudyError(f"Unknown study {name_or_path!r}; in {results} {there}.")
+    known = ", ".join(folder.name for folder in studies_in(results))
+    there = f"there are {known}" if known else "there is none yet"
+    raise StudyError(
+        f"Unknown study {name_or_path!r}; in {results} {there}. Give a study's path, or another "
+        "folder of studies by --results."
+    )

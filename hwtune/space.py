@@ -73,8 +73,8 @@ class SearchSpace:
         found_on: fields of the split of `data` on which a search found a point, by its name, and
             of these data, where others have their name. On another split such a start is left out:
             it knows images that are tested there.
-        max_parameters: a larger network is not trained.
-        max_macs: a network with more multiply-accumulates an image is not trained.
+        max_parameters: a larger network is not trained, baselines excepted.
+        max_macs: neither is one with more multiply-accumulates an image.
 
     Raises:
         SpaceError: on an unknown hyperparameter or a point outside the space.
@@ -324,7 +324,7 @@ def space_source(name_or_path: str) -> str:
         with tokenize.open(path) as file:  # in the encoding that its first lines name
             return file.read()
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} does not read ({error}).") from None
+        raise SpaceError(f"{path} does not read ({error}); save it as UTF-8.") from None
 
 
 def space_file(name_or_path: str) -> Path:

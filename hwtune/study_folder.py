@@ -179,9 +179,11 @@ class StudyFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StudyError(f"{self.path / name} does not read ({error}).") from None
+            raise StudyError(
+                f"{self.path / name} does not read ({error}); put back a whole copy."
+            ) from None
         if not isinstance(content, dict):
-            raise StudyError(f"{self.path / name} holds no JSON object.")
+            raise StudyError(f"{self.path / name} holds no JSON object; put back a whole copy.")
         return content
 
     def log(self, trial: int, line: str) -> None:
@@ -229,7 +231,9 @@ class StudyFolder:
         try:
             return epochs_of(self.epochs.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StudyError(f"{self.epochs} does not read ({error}).") from None
+            raise StudyError(
+                f"{self.epochs} does not read ({error}); put back a whole copy."
+            ) from None
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
@@ -250,7 +254,10 @@ class StudyFolder:
         except FileNotFoundError:
             return []
         except (OSError, csv.Error, AttributeError, ValueError, TypeError, KeyError) as error:
-            raise StudyError(f"{path} does not read ({error}).") from None
+            raise StudyError(
+                f"{path} does not read ({error}); delete it: what resumes or extends the search "
+                "makes it anew."
+            ) from None
         for epoch in self.read_epochs():
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)

@@ -146,8 +146,11 @@ def test_a_bad_archive_is_refused(hwtune, tmp_path, monkeypatch):
 
 def test_a_baselines_training_has_no_best_trial_to_retrain(hwtune, tmp_path):
     folder = create_study(tmp_path / "results", "mine", "digits_cnn")
-    folder.write_study({**study_of("digits_cnn"), "baseline": {"name": "small"}})
-    assert_refused(hwtune("retrain", "mine"), "resume mine", "--baseline small")
+    command = "hwtune retrain digits_cnn --baseline small"
+    about = {**study_of("digits_cnn"), "baseline": {"name": "small"}, "command": command}
+    folder.write_study(about)
+    refused = hwtune("retrain", "mine")
+    assert_refused(refused, "python -m hwtune resume mine", f"python -m {command}")
 
 
 def test_a_table_shows_brackets_as_they_are(capsys):
@@ -233,13 +236,33 @@ def test_a_study_without_a_model_is_refused(hwtune, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "retrain", "report", "trials", "predict", "export", "spaces", "data list",
+    ["search", "retrain", "studies", "report", "trials", "predict", "export", "spaces", "data list",
      "data get", "data add", "data check"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(hwtune, command):
     done = hwtune(*command.split(), "--help")
     assert done.returncode == 0
     assert re.search(rf"python -m hwtune {command}", done.stdout)
+
+
+def test_studies_are_listed_the_newest_first(hwtune, tmp_path):
+    results = tmp_path / "results"
+    assert "No study in" in hwtune("studies").stdout
+    shutil.copytree(ROOT / "results" / "chinese_fast", results / "fast")
+    newer = {**study_of("digits_cnn"), "started": "2099-01-01T00:00:00Z"}
+    create_study(results, "mine", "digits_cnn").write_study(newer)
+    listed = json.loads(hwtune("studies", "--json").stdout)
+    assert [row["study"] for row in listed] == ["mine", "fast"]
+    assert listed[0]["tested"] is listed[0]["winner"] is None
+    assert listed[1]["tested"] > 0.99
+    shown = hwtune("studies")
+    assert re.search(r"mine +2099-01-01 00:00 +digits +\S+ +- ", shown.stdout)
+    assert f"{listed[1]['tested']:.2%}" in shown.stdout
+    (results / "mine" / "study.json").write_text("{")
+    shown = hwtune("studies")
+    assert shown.returncode == 2
+    assert "mine" in shown.stderr
+    assert "fast" in shown.stdout
 
 
 def test_the_version_is_the_packages(hwtune):

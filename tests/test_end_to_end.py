@@ -248,6 +248,11 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path):
     assert [sorted(row) for row in rows] == [
         ["image", "label", "probability"], ["error", "image"], ["image", "label", "probability"],
     ]  # fmt: skip
+    table = list(
+        csv.DictReader(run(["predict", study[0], folder, "--csv"], tmp_path).stdout.splitlines())
+    )
+    assert [row["label"] for row in table] == [row.get("label", "") for row in rows]
+    assert [bool(row["error"]) for row in table] == [False, True, False]
     (folder / "2.png").rename(folder / "2.heic")
     done = run(["predict", study[0], folder], tmp_path)
     assert done.returncode == 0
@@ -465,8 +470,7 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)
-    trained = sum(float(row["seconds"]) for row in rows(study, "epochs.csv"))
-    assert trained < 2 * 30, "two at once, in a budget of 30 s"
+    assert about(study)["seconds"] < 1.5 * 30, "retraining and report included"
     trials = rows(study, "trials.csv")
     assert any("time for the search was over" in row["reason"] for row in trials)
     assert "Left out" in done.stdout

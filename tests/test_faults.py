@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 
 from hwtune import cluster
+from hwtune.search import progress
+from hwtune.search.budget import CostModel
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
 from scripts.bench.bare_search import SPACE, bare_search
@@ -128,6 +130,14 @@ def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, di
     assert replace(taken, trial=0) == first, "it was not trained again, and took the same seconds"
 
 
+def test_trials_that_wait_for_a_machine_end_with_the_search(tmp_path, digits, ray_here):
+    waits = {"slots": cluster.Slots(3), "sampler": "random"}  # of which the cluster has two
+    folder, _ = bare_search(tmp_path, digits, trials=3, target=0.05, **waits)
+    *_, third = folder.read_trials()
+    assert (third.epochs, third.state) == (0, "stopped")
+    assert third.reason == "the target of 0.05 was reached"
+
+
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):
     first, _ = bare_search(tmp_path / "a", digits, trials=1, seed=1)
     foreign = (first.checkpoints / "0.pt").read_bytes()
@@ -199,21 +209,22 @@ def test_every_sampler_works_with_every_scheduler(
     assert "complete" in {t.state for t in ledger.trials.values()}
 
 
-def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
-    space = SearchSpace(
-        question="?",
-        data="digits",
-        search={"lr": log_uniform(1e-4, 1e-2), "hidden": choice("none", "16", "64")},
-        fixed={"epochs": 3, "filters": "8"},
-    )
-    objectives = ("val_accuracy", "parameters")
-    folder, ledger = bare_search(tmp_path, digits, objectives=objectives, trials=8, space=space)
-    told = open_optuna_study(folder, Objectives(objectives))
-    assert not any(t.intermediate_values for t in told.trials)
-    assert {t.number for t in told.best_trials} <= {
-        n for n, t in ledger.trials.items() if t.state == "complete"
-    }
-    assert all(t.state != "running" for t in ledger.trials.values())
+def test_what_runs_is_told_where_long_nothing_ends(
+    tmp_path, digits, ray_here, console, monkeypatch
+):
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    bare_search(tmp_path, digits, trials=1, console=console)
+    said = console.file.getvalue()
+    assert re.search(r"running: trial 0 at epoch 1, \d+\.\d\d%; \d+ minutes left", said), said
+
+
+def test_each_epoch_of_a_trial_costs_about_the_same(tmp_path, digits, ray_here):
+    """An epoch has its own images, not all until then."""
+    space = replace(SPACE, fixed={**SPACE.fixed, "epochs": 30})
+    cost = CostModel()
+    bare_search(tmp_path, digits, trials=1, space=space, cost=cost)
+    first, last = median(list(cost.ratios)[1:11]), median(list(cost.ratios)[-10:])
+    assert 1 / 4 < last / first < 4
 
 
 def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
@@ -275,6 +286,15 @@ def test_a_study_goes_on_after_everything_was_killed_at_once(tmp_path):
 def test_a_trials_process_is_killed_and_the_study_runs_on(tmp_path):
     outcome = faults.trial_killed(tmp_path / "results")
     assert whole(outcome), outcome
+
+
+@pytest.mark.cluster
+@pytest.mark.alone
+def test_ray_ends_a_trials_process_for_want_of_memory_and_the_study_runs_on(tmp_path):
+    assert whole(faults.memory_short(tmp_path / "results"))
+    said = (tmp_path / "results.said").read_text()
+    assert " lost its process (its machine short of memory) and goes on in another after " in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.cluster

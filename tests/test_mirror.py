@@ -1,17 +1,23 @@
 import logging
+import os
 import re
 import shutil
 import time
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSystem, FileType
 
+import hwtune.mirror
 from hwtune.addresses import without_secrets
 from hwtune.cli.studies import command_line
-from hwtune.errors import MirrorError, OptionError, StudyError
+from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
+from hwtune.pipeline.command import Command
+from hwtune.pipeline.session import complete_mirror
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 from hwtune.search.journal import proposed
@@ -134,7 +140,8 @@ def test_another_study_of_the_name_is_not_written_over(place, folder, tmp_path):
     assert again.read_study()["started"] == "2026-01-01T00:00:00Z"
 
 
-def test_a_copy_that_went_on_elsewhere_is_not_written_over(place, folder, tmp_path):
+@pytest.mark.parametrize("what", ["runs", "test_openings"])
+def test_a_copy_that_went_on_elsewhere_is_not_written_over(place, folder, tmp_path, what):
     """By what it was made from: neither its runs nor its openings of the test set are lost."""
     uri, query = place
     about = {**folder.read_study(), "started": "2026-01-01T00:00:00Z"}
@@ -143,17 +150,103 @@ def test_a_copy_that_went_on_elsewhere_is_not_written_over(place, folder, tmp_pa
     elsewhere = fetch(f"{uri}/s{query}", tmp_path / "there")
     later = Mirror(elsewhere, uri + query, tell=print)
     later.adopt()  # which is as new as the copy
-    opening = {"time": "2026-01-01T01:00:00Z", "configuration": "a"}
-    elsewhere.write_retrain({"configurations": [], "test_openings": [opening]})
+    if what == "runs":
+        runs = [*elsewhere.read_study()["runs"], {"started": "2026-01-01T02:00:00Z"}]
+        elsewhere.write_study({**elsewhere.read_study(), "runs": runs})
+    else:
+        opening = {"time": "2026-01-01T01:00:00Z", "configuration": "a"}
+        elsewhere.write_retrain({"configurations": [], "test_openings": [opening]})
     later.upload()
-    with pytest.raises(MirrorError, match="holds a later state .* resume the copy by its URI"):
-        Mirror(folder, uri + query, tell=print).adopt()
-    runs = [*elsewhere.read_study()["runs"], {"started": "2026-01-01T02:00:00Z"}]
-    elsewhere.write_study({**elsewhere.read_study(), "runs": runs})
-    (elsewhere.path / "retrain.json").unlink()
-    later.upload()
-    with pytest.raises(MirrorError, match="holds a later state"):
-        Mirror(folder, uri + query, tell=print).upload()
+    for refused in ("adopt", "upload"):
+        with pytest.raises(MirrorError, match="holds a later state .* resume the copy by its URI"):
+            getattr(Mirror(folder, uri + query, tell=print), refused)()
+
+
+def test_a_driver_lets_go_of_a_copy_that_goes_on_elsewhere(place, folder, tmp_path):
+    """As when it was cut off from the world for a while, and its study taken for lost."""
+    uri, query = place
+    begun = {"started": "2026-01-01T00:00:00Z", "id": "0000aaaa"}
+    about = {**folder.read_study(), "started": begun["started"], "runs": [begun]}
+    folder.write_study(about)
+    said = []
+    here = Mirror(folder, uri + query, tell=said.append)
+    taken = {**about, "runs": [begun, {**begun, "id": "0000bbbb"}]}  # within the same second
+
+    def go_on_elsewhere():
+        with here.running():
+            here.request()
+            while not here.sent.get("study.json"):
+                time.sleep(0.01)
+            elsewhere = fetch(f"{uri}/s{query}", tmp_path / "there")
+            elsewhere.write_study(taken)
+            elsewhere.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+            Mirror(elsewhere, uri + query, tell=print).upload()
+            folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.55, 0.1, 1.0))
+
+    with pytest.raises(HwtuneFailure, match="given up"):
+        go_on_elsewhere()
+    assert said == [each for each in said if "given up" in each and "a later state" in each] != []
+    copy = fetch(f"{uri}/s{query}", tmp_path / "again")
+    assert copy.read_study()["runs"] == taken["runs"]
+    assert [epoch.val_accuracy for epoch in copy.read_epochs()] == [0.9, 0.95]
+
+
+def test_of_two_new_studies_of_a_name_one_gets_the_place(place, folder, tmp_path):
+    uri, query = place
+    folder.write_study({**folder.read_study(), "started": "2026-01-01T00:00:00Z"})
+    other = create_study(
+        tmp_path / "other", "s", "s", about={"format": 1, "started": "2026-01-02T00:00:00Z"}
+    )
+    mirrors = [Mirror(each, uri + query, tell=print) for each in (folder, other)]
+    for mirror in mirrors:
+        mirror.adopt()  # nothing lies there yet
+    mirrors[0].upload()
+    with pytest.raises(MirrorError, match="holds another study"):
+        mirrors[1].upload()
+    mirrors[0].upload()
+
+
+def test_what_a_copy_lacks_is_sent_when_its_study_is_resumed(folder, tmp_path, console):
+    uri, command = (tmp_path / "shared").as_uri(), Command(text="", began=0, console=console)
+    about = {**folder.read_study(), "status": "complete", "mirror": uri}
+    folder.write_study(about)
+    taken = tmp_path / "shared"
+    taken.write_text("a file where a folder should be")
+    with pytest.raises(HwtuneFailure, match="Once it can be reached: .* resume"):
+        complete_mirror(folder, about, command)
+    taken.unlink()
+    assert complete_mirror(folder, about, command)
+    assert fetch(f"{uri}/s", tmp_path / "there").read_study()["status"] == "complete"
+    assert not complete_mirror(folder, about, command), "it is whole"
+    assert not complete_mirror(folder, {**about, "mirror": None}, command)
+
+
+def test_a_copy_is_fetched_in_the_order_that_keeps_it_true(folder, tmp_path, monkeypatch):
+    """Its driver may live: what is read later may be newer, as it is where it was sent."""
+    Mirror(folder, (tmp_path / "shared").as_uri(), tell=print).upload()
+    fetched = []
+    own = hwtune.mirror._fetch_file
+    monkeypatch.setattr(
+        hwtune.mirror, "_fetch_file",
+        lambda system, entry, copy, inside: (fetched.append(str(inside)),
+                                             own(system, entry, copy, inside)),
+    )  # fmt: skip
+    fetch((tmp_path / "shared" / "s").as_uri(), tmp_path / "there")
+    assert fetched == ["study.json", "space.py", "optuna.journal", "epochs.csv", "checkpoints/0.pt"]
+
+
+def test_a_copy_keeps_the_times_by_which_a_resume_knows_how_long_a_run_was(folder, tmp_path):
+    Mirror(folder, (tmp_path / "shared").as_uri(), tell=print).upload()
+    os.utime(tmp_path / "shared" / "s" / "epochs.csv", (1e9, 1e9))
+    copy = fetch((tmp_path / "shared" / "s").as_uri(), tmp_path / "there")
+    assert copy.epochs.stat().st_mtime == 1e9
+
+
+def test_nothing_is_fetched_to_outside_of_the_study(tmp_path):
+    entry = SimpleNamespace(path="bucket/s/../x")
+    with pytest.raises(StudyError, match="outside of the study"):
+        hwtune.mirror._fetch_file(None, entry, tmp_path / "s", PurePosixPath("../x"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_of_somebody_else_are_left_alone(place, folder):
@@ -262,9 +355,18 @@ def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be")
     said = []
     mirror = Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append)
-    with mirror.running():
+    with pytest.raises(HwtuneFailure, match="not complete"), mirror.running():
         mirror.request()
     assert "cannot be written" in said[0]
+    interrupted = Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append)
+
+    def interrupt():
+        with interrupted.running():
+            interrupted.request()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     assert "not complete" in said[-1]
 
 

@@ -24,8 +24,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (studies.search, studies.resume, studies.retrain, views.report, views.trials,
-                views.compare, views.dashboard, views.predict, views.export,
+for command in (studies.search, studies.resume, studies.retrain, views.studies, views.report,
+                views.trials, views.compare, views.dashboard, views.predict, views.export,
                 views.spaces):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")

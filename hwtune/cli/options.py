@@ -114,12 +114,13 @@ Data = Annotated[
 ]
 Kind = Annotated[SplitKind, typer.Option(help="Random within classes, or by writer.")]
 SplitSeed = Annotated[
-    int, typer.Option(parser=option(seed_of), metavar="N", help="Seed of the split.")
+    int, typer.Option(parser=option(seed_of), metavar="N", help="Another one draws another split.")
 ]
 Name = Annotated[
     str | None,
     typer.Option(
-        help="Name of the folder; default: SPACE, SPACE-DATA or SPACE-BASELINE; then with -2 ..."
+        help="Name of the folder; default: SPACE or SPACE-BASELINE, with -DATA for other data; if "
+        "taken, with -2 ..."
     ),
 ]
 StartsFrom = Annotated[
@@ -197,7 +198,9 @@ MirrorUri = Annotated[
 MoreTrials = Annotated[
     int | None,
     typer.Option(
-        parser=option(positive), metavar="N", help="Trials of the whole study; more extend."
+        parser=option(positive),
+        metavar="N",
+        help="Trials of the whole study, those begun included.",
     ),
 ]
 MoreTime = Annotated[
@@ -205,7 +208,7 @@ MoreTime = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="Time from now on; default: what was left, else, as with --trials, no limit.",
+        help="Time from now on; default: what was left; none left, or --trials alone: no limit.",
     ),
 ]
 Baseline = Annotated[

@@ -19,20 +19,61 @@ MOST_TRIALS = 200  # that are shown at once
 TOKEN = " (it asks for a token: ray get-auth-token)"
 
 
+def studies(as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
+    """List the studies of the results folder, the newest first; one that does not read is named.
+
+    Example: `python -m hwtune studies`
+    """
+    from hwtune.errors import MISTAKEN, StudyError
+    from hwtune.files import dump
+    from hwtune.results import studies_in, summary
+
+    found, failed = [], False
+    for folder in studies_in(results.absolute()):
+        try:
+            found.append(summary(folder))
+        except StudyError as error:
+            complain(error)
+            failed = True
+    found.sort(key=lambda each: each["started"], reverse=True)
+    if as_json:
+        print(dump(found), end="")
+    elif found:
+        show_table(
+            ("study", "started", "data", "status", "tested", "asks"),
+            (
+                (
+                    each["study"],
+                    each["started"][:16].replace("T", " "),
+                    each["data"],
+                    each["status"],
+                    "-" if each["tested"] is None else f"{each['tested']:.2%}",
+                    each["asks"],
+                )
+                for each in found
+            ),
+            whole=5,
+        )
+    elif not failed:
+        print(f"No study in {results.absolute()}; --results names another folder.")
+    if failed:
+        raise typer.Exit(MISTAKEN)
+
+
 def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
     """Write the page of a study anew from its files.
 
     Example: `python -m hwtune report chinese_cnn`
     """
-    from hwtune.errors import StudyError
     from hwtune.report.report import write_report
     from hwtune.results import find_study
+    from hwtune.study_folder import not_writable
 
     folder = find_study(results.absolute(), study)
     try:
         write_report(folder)
     except OSError as error:
-        raise StudyError(f"{folder.report} cannot be written ({error.strerror}).") from None
+        raise not_writable(folder.report, error) from None
     print(folder.report)
 
 
@@ -50,6 +91,7 @@ def trials(
     Example: `python -m hwtune trials chinese_cnn`
     """
     from hwtune.columns import trials_csv
+    from hwtune.commands import hwtune_command
     from hwtune.files import counted, dump
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
@@ -86,7 +128,7 @@ def trials(
             say(content.front)
     say(answer(content))
     if content.about["status"] in ("interrupted", "failed"):
-        print(f"The study was cut off; python -m hwtune resume {folder.called} goes on.")
+        print(f"The study was cut off. Go on: {hwtune_command(f'resume {folder.called}')}")
 
 
 def compare(
@@ -178,6 +220,7 @@ def predict(
         list[Path], typer.Argument(help="Pictures of one character each, or folders of such.")
     ],
     as_json: Json = False,
+    as_csv: Csv = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Read pictures with the model of a study; what is no picture is named on the standard error.
@@ -191,6 +234,7 @@ def predict(
     from hwtune.imports import lasting_imports
     from hwtune.results import find_study
 
+    one_format(as_json, as_csv)
     folder = find_study(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import load_classifier
@@ -212,12 +256,18 @@ def predict(
         if isinstance(answer, DataError):
             complain(answer)
             rows.append({"image": str(file), "error": str(answer)})
-        elif as_json:
+        elif as_json or as_csv:
             rows.append({"image": str(file), **vars(answer)})
         else:
             say(f"{file}: {answer.label} ({answer.probability:.1%})")
     if as_json:
         print(dump(rows), end="")
+    elif as_csv:
+        table = csv.DictWriter(
+            sys.stdout, ("image", "label", "probability", "error"), lineterminator="\n"
+        )
+        table.writeheader()
+        table.writerows(rows)
     if failed:
         raise typer.Exit(MISTAKEN)
 
@@ -229,7 +279,7 @@ def export(
     ] = "onnx",
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write the model of a study, preprocessing included, for programs without hwtune.
+    """Write the model of a study for programs without hwtune: grey images, light ink on black.
 
     Example: `python -m hwtune export chinese_cnn`
     """

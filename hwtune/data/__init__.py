@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hwtune.commands import hwtune_command
 from hwtune.data.chinese_mnist import (
     copy_chinese_mnist,
     find_chinese_mnist,
@@ -117,7 +118,7 @@ def source_of(name: str) -> Source:
     if name not in own:
         raise DataError(
             f"Unknown data set {name!r}; known are {', '.join([*DATASETS, *own])}. A folder of "
-            "your own becomes one by: python -m hwtune data add NAME FOLDER"
+            f"your own becomes one by: {hwtune_command('data add NAME FOLDER')}"
         )
     return own_source(name)
 
@@ -180,8 +181,9 @@ def load_data(name: str) -> Dataset:
     source, found = source_of(name), find_data(name)
     if source.find is not None and found is None:
         raise DataError(
-            f"{name} is not in the data folder {data_folder()}; run 'python -m hwtune data get "
-            f"{name}', or 'python -m hwtune data add {name} PATH' if you have it."
+            f"{name} is not in the data folder {data_folder()}; download it: "
+            f"{hwtune_command(f'data get {name}')}, or add it if you have it: "
+            f"{hwtune_command(f'data add {name} PATH')}"
         )
     return cached(name, found, partial(source.read, found or Path()))
 
@@ -207,7 +209,8 @@ def get_data(name: str) -> None:
             source.download(data_folder())
         except DataError as error:
             raise DataError(
-                f"{str(error).rstrip('.')}; if you have it: python -m hwtune data add {name} PATH"
+                f"{str(error).rstrip('.')}; if you have it: "
+                f"{hwtune_command(f'data add {name} PATH')}"
             ) from None
 
 

@@ -191,7 +191,10 @@ def _by_test_part(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
         DataError: when the data set has no test part of its own.
     """
     if dataset.test_from is None:
-        raise DataError(f"{dataset.name} has no test part of its own, which this split needs.")
+        raise DataError(
+            f"{dataset.name} has no test part of its own, which the split {spec.kind!r} of a "
+            "published system needs; add --honest, or give the --data that was published."
+        )
     every, own_test = np.arange(len(dataset.labels)), dataset.test_from
     if spec.kind == "halved":
         # Not in order: the first half of MNIST's test images is much harder than the second.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
+from hwtune.commands import hwtune_command
 from hwtune.config import TrialConfig, trial_config
 from hwtune.data.images import Bytes
 from hwtune.data.photos import read_image
@@ -136,17 +137,20 @@ def load_classifier(folder: Path) -> Classifier:
         weights = folder / "model.safetensors"
         shape = {"classes": len(about["classes"]), "side": side}
         if file_hash(weights) != about["weights_sha256"]:
-            raise ValueError("its weights belong to another model.json; retrain the study")
+            raise ValueError("its weights belong to another model.json")
         if FLOAT_BYTES * measure_cost(config, **shape).parameters > weights.stat().st_size:
             raise ValueError("its network has more weights than their file")  # and may be huge
         model = build_model(config, **shape)
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise StudyError(
-            f"{folder} holds no model; finish the study first (python -m hwtune resume {study}) or "
-            f"retrain its best (python -m hwtune retrain {study})."
+            f"{folder} holds no model; finish the study first: "
+            f"{hwtune_command(f'resume {study}')}, or retrain its best: "
+            f"{hwtune_command(f'retrain {study}')}."
         ) from None
     except Exception as error:  # a damaged model may fail in any way
-        raise StudyError(f"The model in {folder} does not read ({error}).") from None
+        raise StudyError(
+            f"The model in {folder} does not read ({error}); retrain the study."
+        ) from None
     model = model.to(memory_format=torch.channels_last)
     return Classifier(model, config, about["classes"], side=side)

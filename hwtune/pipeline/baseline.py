@@ -16,7 +16,7 @@ from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.files import counted
 from hwtune.models import measure_cost
-from hwtune.pipeline.command import Command, Place
+from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.retrain import say_tested
 from hwtune.pipeline.session import Session, begun, new_session, session_again, working
 from hwtune.pipeline.stand_in import choose_data
@@ -144,8 +144,8 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
         about = folder.read_study()
         if about["status"] == "complete":
             raise StudyError(
-                f"{folder.name} is complete; train it anew: python -m hwtune retrain "
-                f"{about['space']['name']} --baseline {about['baseline']['name']}."
+                f"{folder.name} is complete; to train it anew, give another --name to: "
+                f"{once_more(about['command'])}"
             )
         run(session_again(folder, about, place, command))
 

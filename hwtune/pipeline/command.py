@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hwtune.commands import hwtune_command
 from hwtune.values import positive, share_of, wished
 
 
@@ -41,6 +42,12 @@ class Command:
     text: str
     began: float
     console: Console
+
+
+def once_more(text: str) -> str:
+    """Return what gives a command again, as it is recorded, from where the user stands."""
+    program, _, arguments = text.partition(" ")
+    return hwtune_command(arguments) if program == "hwtune" else text
 
 
 def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:

@@ -28,6 +28,7 @@ def extended_budget(
     trials: int | None,
     time_budget: float | None,
     target: float | None,
+    ended: bool,
     done: int,
     spent: float,
     best: float,
@@ -35,9 +36,11 @@ def extended_budget(
     """Return what the whole study may spend; without a wish the old budget.
 
     A time alone lifts the old number of trials, and a number of trials alone the old time. A target
-    alone lifts those of the two that are reached. An old target that is reached is lifted, too.
+    alone lifts the number where it is reached, and the time of a study that ended, of which the
+    retraining left nothing. An old target that is reached is lifted, too.
 
     Args:
+        ended: whether the study did, with retraining and report.
         done: trials that were begun.
         spent: seconds until now.
         best: the highest validation accuracy until now.
@@ -45,7 +48,7 @@ def extended_budget(
     if trials is time_budget is target is None:
         return old
     seconds = None if time_budget is None else spent + time_budget
-    if trials is time_budget is None and old.seconds and spent < old.seconds:
+    if trials is time_budget is None and old.seconds and spent < old.seconds and not ended:
         seconds = old.seconds
     if trials is time_budget is None and old.trials and done < old.trials:
         trials = old.trials

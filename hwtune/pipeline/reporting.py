@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.commands import hwtune_command
 from hwtune.errors import ClusterError, HwtuneFailure
 from hwtune.search.interrupts import Halt
 from hwtune.study_folder import StudyFolder
@@ -39,7 +40,11 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
         with suppress(Exception):
             report(folder)
         raise
-    report(folder)
+    try:
+        report(folder)
+    except KeyboardInterrupt:
+        console.print(f"{unwritten(folder, 'interrupted')}")
+        raise
 
 
 def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
@@ -68,5 +73,5 @@ def unwritten(folder: StudyFolder, why: str) -> HwtuneFailure:
     """Return what says that there is no report, why, and how to make it."""
     return HwtuneFailure(
         f"The report was not written ({why}); all else is in {folder.path}. "
-        f"Again: python -m hwtune report {folder.called}"
+        f"Again: {hwtune_command(f'report {folder.called}')}"
     )

@@ -10,12 +10,13 @@ import ray
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.commands import hwtune_command
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import Candidate, candidate, retrain
 from hwtune.files import counted
-from hwtune.pipeline.command import Command, Place
+from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, mirrored, same_data, writable
 from hwtune.records import once_each, ranked
@@ -61,16 +62,20 @@ def retrain_study(
         session = Session(folder, about, same_data(folder, about), place, command)
         if "baseline" in about:
             raise StudyError(
-                f"{folder.name} is a baseline's training: resume {folder.called}, or train it "
-                f"anew: retrain {about['space']['name']} --baseline {about['baseline']['name']}."
+                f"{folder.name} is a baseline's training, not a search. Go on with it: "
+                f"{hwtune_command(f'resume {folder.called}')}; or, to train it anew, give another "
+                f"--name to: {once_more(about['command'])}"
             )
         if not ranked(folder.read_trials()):
-            raise StudyError(f"Study {folder.name!r} has no trained trial; search it first.")
+            raise StudyError(
+                f"Study {folder.name!r} has no trained trial; go on with it first: "
+                f"{hwtune_command(f'resume {folder.called}')}"
+            )
         if retraining.finalists > 1:
             check_folds(session.dataset, session.split, retraining.folds)
         with (
             mirrored(session) as changed,
-            writable(folder, command.text),
+            writable(folder, once_more(command.text)),
             reported(folder, command.console),
             repeatable(command),
             cluster.started(place.address),
@@ -88,7 +93,7 @@ def repeatable(command: Command) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        command.console.print(f"What was trained is kept. Go on: {command.text}")
+        command.console.print(f"What was trained is kept. Go on: {once_more(command.text)}")
         raise
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import ray
 
 from hwtune.cluster import gpu_types
+from hwtune.commands import hwtune_command
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
@@ -19,7 +20,15 @@ from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.retrain import retrain_best
 from hwtune.pipeline.searching import Search
-from hwtune.pipeline.session import Session, begun, mirrored, new_session, session_again, working
+from hwtune.pipeline.session import (
+    Session,
+    begun,
+    complete_mirror,
+    mirrored,
+    new_session,
+    session_again,
+    working,
+)
 from hwtune.pipeline.stand_in import choose_data
 from hwtune.pipeline.warm_start import told, with_starts_from
 from hwtune.records import ranked
@@ -152,18 +161,21 @@ def resume(
                 f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
                 "study, and cannot go on; search anew."
             )
-        if about["status"] == "complete" and not extended:
+        ended = about["status"] == "complete"
+        if ended and not extended:
+            if complete_mirror(folder, about, command):
+                return
             raise StudyError(
-                f"Study {folder.name!r} is complete; extend it: python -m hwtune resume "
-                f"{folder.called} --trials {2 * max(done, 1)}, or --time-budget 10m."
+                f"Study {folder.name!r} is complete; extend it: "
+                f"{hwtune_command(f'resume {folder.called} --trials {2 * max(done, 1)}')}, or "
+                "--time-budget 10m."
             )
-        if about["status"] == "complete":
+        if ended:
             check_extension(trials, target, done=done, best=best)
         session = session_again(folder, about, place, command)
         budget = extended_budget(
             Budget(**about["budget"]), trials=trials, time_budget=time_budget, target=target,
-            done=done, spent=sum(run["seconds"] for run in about["runs"]),
-            best=best,
+            ended=ended, done=done, spent=sum(run["seconds"] for run in about["runs"]), best=best,
         )  # fmt: skip
         if extended:
             about.pop("search_seconds", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import errno
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from hwtune import cluster
 from hwtune.addresses import without_secrets
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
+from hwtune.commands import hwtune_command
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
@@ -34,6 +36,7 @@ from hwtune.study_folder import FORMAT, StudyFolder
 NOT_WRITTEN = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG,
 )  # fmt: skip
+ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def working(session: Session) -> Iterator[str]:
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     catch_sigterm()
     with (
-        writable(folder, f"python -m hwtune resume {folder.called}"),
+        writable(folder, hwtune_command(f"resume {folder.called}")),
         reported(folder, session.command.console),
         explained(session),
         recorded(session),
@@ -201,9 +204,10 @@ def explained(session: Session) -> Iterator[None]:
     except KeyboardInterrupt:
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
         where = f" --address {place.address}" if place.address else ""
-        session.say(f"{untouched}Go on: python -m hwtune resume {folder.called}{where}")
+        study = f"{folder.called}{where}"
+        session.say(f"{untouched}Go on: {hwtune_command(f'resume {study}')}")
         if any(trial.epochs for trial in folder.read_trials()):
-            session.say(f"Or test the best so far: python -m hwtune retrain {folder.called}{where}")
+            session.say(f"Or test the best so far: {hwtune_command(f'retrain {study}')}")
         raise
 
 
@@ -217,7 +221,8 @@ def recorded(session: Session) -> Iterator[None]:
     """Keep `study.json` true: a new run inside the block, then how it ended and after how long."""
     folder, about, command = session.folder, session.about, session.command
     run: dict[str, Any] = {
-        "command": command.text, "started": now(), "seconds": None, "status": "running",
+        "command": command.text, "id": secrets.token_hex(4), "started": now(), "seconds": None,
+        "status": "running",
     }  # fmt: skip
     before = folder.read_study()
     about["runs"].append(run)
@@ -255,9 +260,28 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
     mirror = Mirror(session.folder, uri, tell=session.say)
     session.say(f"Mirror: {printable(without_secrets(uri))}")
     with suppress(OSError):  # the mirror itself says so, and tries again
-        mirror.adopt()
+        cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)
     with mirror.running():
         yield mirror.request
+
+
+def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command) -> bool:
+    """Send what the copy of a study that ended lacks; return whether it lacked any.
+
+    Raises:
+        MirrorError: when the copy is another study's, or a later state of this one.
+        HwtuneFailure: when the place cannot be reached.
+    """
+    if (uri := about.get("mirror")) is None:
+        return False
+    mirror = Mirror(folder, uri, tell=command.console.print)
+    with suppress(OSError):  # the upload says so
+        if mirror.is_whole():
+            return False
+    with mirror.running():
+        mirror.request()
+    command.console.print(f"The mirror is complete: {printable(without_secrets(uri))}")
+    return True
 
 
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:

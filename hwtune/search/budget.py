@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
 CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
 RECENT_EPOCHS = 200  # that the cost model remembers
+OTHER_MACHINES = 2.0  # times as fast or slow as those of earlier runs, or more
 SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
 
 Tried = TypeVar("Tried", bound=Any)  # with the name of its baseline
@@ -64,6 +65,22 @@ class CostModel:
         """Learn from a measured epoch of `images` training images."""
         self.ratios.append(seconds / self._prior(macs, images))
         self.scale = statistics.median(self.ratios)
+
+    def recall(self, epochs: Iterable[tuple[int, int, float]]) -> float:
+        """Learn from epochs of earlier runs: multiply-accumulates, images, seconds.
+
+        Returns the seconds that such an epoch takes now over those that it took. That is 1, unless
+        what was measured before differs so much that the machines must be others: then the epochs
+        count as if they had been trained on these.
+        """
+        ratios = [seconds / self._prior(macs, images) for macs, images, seconds in epochs]
+        drift = self.scale / statistics.median(ratios) if ratios and self.calibrated else 1.0
+        if 1 / OTHER_MACHINES < drift < OTHER_MACHINES:
+            drift = 1.0
+        if ratios:
+            self.ratios.extend(ratio * drift for ratio in ratios)
+            self.scale = statistics.median(self.ratios)
+        return drift
 
     @property
     def calibrated(self) -> bool:
@@ -130,6 +147,8 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
+        earlier: trials of earlier runs.
+        drift: what these would take now over what they took, as `CostModel.recall` returns it.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 
@@ -138,12 +157,18 @@ class Clock:
     retraining: Retraining
     retrain_growth: float
     retrain_epochs: Callable[[TrialRecord], int]
+    earlier: Set[int] = frozenset()
+    drift: float = 1.0
     started: float = field(default_factory=time.monotonic)
 
     @property
     def elapsed(self) -> float:
         """Return the seconds that the study has taken, earlier runs included."""
         return time.monotonic() - self.started
+
+    def seconds(self, trial: TrialRecord) -> float:
+        """Return what the epochs of a trial take on these machines."""
+        return trial.seconds * (self.drift if trial.trial in self.earlier else 1.0)
 
     def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds to keep for retraining and report.
@@ -165,7 +190,7 @@ class Clock:
 
     def training(self, trials: Sequence[TrialRecord]) -> float:
         """Return the mean seconds of retraining one of the trials on the train images alone."""
-        return fmean(t.seconds / t.epochs * self.retrain_epochs(t) for t in trials)
+        return fmean(self.seconds(t) / t.epochs * self.retrain_epochs(t) for t in trials)
 
     def closing(
         self, training: float, *, candidates: int, finalists: int, judging: float | None = None

@@ -92,7 +92,10 @@ def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
         else:
             costs.append(cost)
     if not costs:
-        raise SpaceError(f"Space {space.name!r} has no point that can be trained: {why}")
+        raise SpaceError(
+            f"Space {space.name!r} has no point that can be trained: {why}; change what it "
+            "searches, or its limits."
+        )
     return costs
 
 

@@ -61,13 +61,12 @@ class Journal(JournalFileBackend):
             self._log_number_offset = {0: 0, self._written + len(lines): file.tell()}
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines to the file, or to those that are held."""
-        if self._held is not None:
-            self._held += [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
+        """Add lines to those that are held, or else to the file."""
+        if self._held is None:
+            with self.together():
+                self.append_logs(logs)
             return
-        super().append_logs(logs)
-        last = max(self._log_number_offset)
-        self._log_number_offset = {0: 0, last: self._log_number_offset[last]}
+        self._held += [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield the lines from a number on, those that are held last."""
@@ -87,7 +86,9 @@ def journal_of(folder: StudyFolder) -> JournalStorage:
     try:
         return JournalStorage(Journal(path))
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise StudyError(f"{path} does not read ({error}); the study cannot go on.") from None
+        raise StudyError(
+            f"{path} does not read ({error}); put back a whole copy, or search anew."
+        ) from None
 
 
 def open_optuna_study(folder: StudyFolder, objectives: Objectives) -> optuna.Study:

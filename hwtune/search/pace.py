@@ -62,7 +62,7 @@ class Pace:
     def mean_trial(self) -> float:
         """Return the seconds of a trial: measured on those that ended, or predicted."""
         ended = [
-            t.seconds
+            self.clock.seconds(t)
             for t in self.ledger.trials.values()
             if t.epochs and t.state != "running" and t.trial not in self.ledger.known
         ]

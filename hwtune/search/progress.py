@@ -16,7 +16,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.trial import error_of
+from hwtune.search.trial import error_of, raised_last
 from hwtune.search.view import View, accuracy_of, name_of
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -95,6 +95,17 @@ class StudyCallback(TrialProgressCallback):
     ) -> None:
         """Show how a trial ended; the searcher was told before."""
         self._ended(trial)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Tell that a trial goes on in another process; what Ray says of it is in the log."""
+        record = self.searcher.ledger.trials[trial.config["trial"]]
+        why = f" ({raised})" if (raised := raised_last(trial)) else ""
+        self.console.print(
+            f"{name_of(record)} lost its process{why} and goes on in another after "
+            f"{counted(record.epochs, 'epoch')}"
+        )
 
     @halting
     def on_trial_error(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,10 +11,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from hwtune.search.stopping import StoppingRule
-from hwtune.search.trial import error_of
+from hwtune.search.trial import raised_last
 
-RAISED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): ")  # in a traceback
-ONE_TRY = "Failure # "  # begins what Ray notes of each
 Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
 
 
@@ -76,20 +73,31 @@ class EarlyStopping(FIFOScheduler):
         self.reasons[number] = reason
         return TrialScheduler.STOP
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the trial that runs next; once the search is over, those that wait are stopped.
+
+        They wait where machines were lost, it may be for ever.
+        """
+        waiting = [t for t in tune_controller.get_trials() if t.status == Trial.PENDING]
+        if waiting and (over := self.over(math.nan)):
+            for trial in waiting:
+                number = trial.config["trial"]
+                self.cut.add(number)
+                self.reasons[number] = over
+                tune_controller.stop_trial(trial)
+            return None
+        return waiting[0] if waiting else None
+
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Note what a trial raised last; nothing where its process died without a word.
+        """Note what broke a trial last; nothing where its process died without a word.
 
         Ray asks when it tries a trial again and when it gives up.
         """
         forget_ended(tune_controller, but=trial)
-        number, lines = trial.config["trial"], error_of(trial)
+        number = trial.config["trial"]
         self.reasons.pop(number, None)
-        for line in reversed(lines):
-            if line.startswith(ONE_TRY):
-                break
-            if RAISED.match(line):
-                self.reasons[number] = line[:200]
-                break
+        if raised := raised_last(trial):
+            self.reasons[number] = raised
         # Of a process that was dead before the trial began in it Ray tells twice, then as pending.
         self.broke[number] += trial.status != Trial.PENDING or number in self.reasons
 

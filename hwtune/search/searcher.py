@@ -66,7 +66,7 @@ class OptunaSearcher(Searcher):
         reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
             scheduler.
         broke: how often each trial broke, filled by the scheduler.
-        cut: which trials the end of the search stopped, filled by the scheduler.
+        cut: which trials the end of the search stopped, filled by the scheduler and here.
         gpu_slots: how many trials may ask for a GPU at once.
 
     Attributes:
@@ -92,7 +92,7 @@ class OptunaSearcher(Searcher):
         seen: Callable[[int, int], int],
         reasons: dict[int, str],
         broke: Mapping[int, int],
-        cut: Container[int] = (),
+        cut: set[int],
         gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
@@ -267,9 +267,13 @@ class OptunaSearcher(Searcher):
         self.on_gpu.discard(trial_id)
         if trial is None:
             return
-        if error and self.broke[trial.number] <= MAX_LOST and not self.ended:
-            self.left_running.append(self.study._storage.get_trial(trial._trial_id))
-            return
+        if error and self.broke[trial.number] <= MAX_LOST:
+            if not self.ended:
+                self.left_running.append(self.study._storage.get_trial(trial._trial_id))
+                return
+            error = False  # an extension goes on with it
+            self.cut.add(trial.number)
+            self.reasons[trial.number] = "its process was lost when the search was over"
         result, record = result or {}, self.ledger.trials[trial.number]
         if result.get("diverged"):
             self._tell(

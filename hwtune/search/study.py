@@ -10,6 +10,8 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import RayActorError
 from ray.tune import (
     CheckpointConfig,
     CLIReporter,
@@ -19,10 +21,12 @@ from ray.tune import (
     TuneConfig,
     Tuner,
 )
+from ray.tune.execution import tune_controller
 from rich.console import Console
 
 from hwtune.board import TensorBoard
-from hwtune.cluster import Slots, resources_in_words
+from hwtune.cluster import LOST, Slots, resources_in_words
+from hwtune.commands import hwtune_command
 from hwtune.data.splits import SearchSplit
 from hwtune.files import counted
 from hwtune.models.layers import Cost
@@ -104,9 +108,11 @@ def run_search(
         """Return on how many images a trial has trained in an epoch."""
         return seen(trial, epoch) - seen(trial, epoch - 1)
 
-    for epoch in recorded[-RECENT_EPOCHS:]:
-        each = images_of(epoch.trial, epoch.epoch)
-        cost.observe(macs=ledger.costs[epoch.trial].macs, images=each, seconds=epoch.seconds)
+    clock.earlier = {epoch.trial for epoch in recorded}
+    clock.drift = cost.recall(
+        (ledger.costs[epoch.trial].macs, images_of(epoch.trial, epoch.epoch), epoch.seconds)
+        for epoch in recorded[-RECENT_EPOCHS:]
+    )
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images,
         an_epoch=images_an_epoch(space, images=images), points=size_of(space),
@@ -188,7 +194,7 @@ def run_search(
     elif ledger.rejected:
         console.print(
             f"{counted(len(ledger.rejected), 'configuration')} not trained, being too large, too "
-            f"slow or impossible: python -m hwtune trials {folder.called}"
+            f"slow or impossible: {hwtune_command(f'trials {folder.called}')}"
         )
     return ledger
 
@@ -289,6 +295,10 @@ def fit(
     slots: Slots,
 ) -> None:
     """Let Ray Tune run trials until the searcher has finished; what is `given` each runner gets."""
+    for module in (actor_manager, tune_controller):
+        # Tune tries a trial again whose process died, but ends the search where Ray itself has
+        # ended it, as its memory monitor does: that error is no RayActorError.
+        module.RayActorError = RayActorError, *LOST
 
     def request(config: dict[str, Any]) -> PlacementGroupFactory:
         return PlacementGroupFactory(**slots.placement(gpu=config["gpu"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from hwtune.data.splits import SearchSplit
     from hwtune.search.worker import Worker
 
+ONE_TRY = "Failure # "  # begins what Ray notes of each
+RAISED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): ")  # in a traceback
+SHORT_OF_MEMORY = "due to the node running low on memory"  # in what Ray notes of those it ended
 Report = dict[str, Any]  # what crosses the process border: numbers, flags and words
 
 
@@ -42,6 +46,18 @@ class TrialRunner(tune.Trainable):
     def step(self) -> Report:
         """Train one epoch."""
         return self.worker.step()
+
+
+def raised_last(trial: Trial) -> str:
+    """Return what a trial raised at its last try, "" where its process died without a word."""
+    for line in reversed(error_of(trial)):
+        if line.startswith(ONE_TRY):
+            break
+        if RAISED.match(line):
+            return line[:200]
+        if SHORT_OF_MEMORY in line:
+            return "its machine short of memory"
+    return ""
 
 
 def error_of(trial: Trial) -> list[str]:

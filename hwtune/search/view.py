@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich import box
@@ -165,17 +165,12 @@ def shown(view: View, console: Console, log: Path) -> Iterator[bool]:
 
     What Ray and other libraries log or warn of goes to the file `log` meanwhile.
     """
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield False
-        return
-    with (
-        logged(log),
-        Live(
-            view, console=console, refresh_per_second=FRAMES, transient=True,
-            vertical_overflow="crop",
-        ),
-    ):  # fmt: skip
-        yield True
+    live = console.is_terminal and not console.is_dumb_terminal
+    drawn = Live(
+        view, console=console, refresh_per_second=FRAMES, transient=True, vertical_overflow="crop"
+    )
+    with logged(log), drawn if live else nullcontext():
+        yield live
 
 
 @contextmanager

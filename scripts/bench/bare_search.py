@@ -41,6 +41,8 @@ def bare_search(
     space: SearchSpace = SPACE,
     slots: Slots = TWO,
     before: Callable[[StudyFolder], object] = lambda folder: None,
+    cost: CostModel | None = None,
+    console: Console | None = None,
     **settings: Any,
 ) -> tuple[StudyFolder, Ledger]:
     """Run or extend a study named s in the Ray cluster that runs; return its folder and ledger.
@@ -49,6 +51,8 @@ def bare_search(
         results: the folder that gets the study.
         runner: of the trials.
         before: is called with the folder before the search begins.
+        cost: learns what epochs cost.
+        console: is told what happens.
         settings: of `Settings`.
     """
     there = (results / "s").exists()
@@ -60,11 +64,11 @@ def bare_search(
     )
     ledger = run_search(
         space, data, store, folder, Settings(**settings),
-        costs=[], cost=CostModel(), budget=Budget(trials=trials, target=target),
+        costs=[], cost=cost or CostModel(), budget=Budget(trials=trials, target=target),
         clock=Clock(
             parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
             retrain_growth=1.0, retrain_epochs=lambda _: 1,
         ),
-        slots=slots, console=Console(file=io.StringIO()), runner=runner,
+        slots=slots, console=console or Console(file=io.StringIO()), runner=runner,
     )  # fmt: skip
     return folder, ledger

@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 import torch
+from ray._private.utils import get_system_memory, get_used_memory
 
 from hwtune import cluster
 from hwtune.data import load_data
@@ -291,6 +292,39 @@ def node_lost(results: Path) -> Outcome:
     return study.outcome("SIGKILL of a node", "one of three nodes, the study ran on")
 
 
+def memory_short(results: Path) -> Outcome:
+    """Fill the memory of the machine until Ray itself ends a trial's process, then free it."""
+    with memory_limit(room=6e9):
+        study = Study(results, "--epochs", 300, "--scheduler", "none", trials=2)
+        process = study.start()
+        study.wait(process, 20)
+        study.look()
+        before, filler = set(trial_processes(process.pid)), []
+        until = time.monotonic() + PATIENCE
+        while before <= set(trial_processes(process.pid)) and time.monotonic() < until:
+            filler.append(bytearray(b"x") * 10**8)
+            time.sleep(0.1)
+        filled = process.poll() is None  # else the trials had ended before
+        del filler
+        output = study.ended(process)
+    if process.returncode or not filled:
+        raise RuntimeError(f"exit code {process.returncode}: {output}")
+    return study.outcome("memory short", "a trial's process ended by Ray, the study ran on")
+
+
+@contextmanager
+def memory_limit(*, room: float) -> Iterator[None]:
+    """Let clusters that start in the block end processes once so many more bytes are in use."""
+    used, memory = get_used_memory(), get_system_memory()
+    names = ("RAY_memory_usage_threshold", "RAY_memory_monitor_refresh_ms")
+    os.environ |= dict(zip(names, (f"{(used + room) / memory:.3f}", "100"), strict=True))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+
+
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """Mount a small file system, which needs root."""
@@ -412,6 +446,7 @@ FAULTS: list[Callable[[Path], Outcome]] = [
     all_killed,
     trial_killed,
     node_lost,
+    memory_short,
     disk_full,
     in_cluster(reused_process_lost),
     in_cluster(trials_fail),

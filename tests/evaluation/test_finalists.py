@@ -14,6 +14,7 @@ from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import _described, as_judged, check_folds, fold_positions, judge
 from hwtune.evaluation.retrain import Candidate
+from hwtune.evaluation.tasks import train_one
 from hwtune.results import create_study
 
 
@@ -97,3 +98,24 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits,
     assert first["images"] == sum(split_indices(digits, SplitSpec()).counts().values()) - 179
     assert last["accuracy"] is None
     assert "broken, fold 1 of 2 failed" in console.file.getvalue()
+
+
+@pytest.mark.slow
+def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, console):
+    """What learns drawn labels by heart reads no others."""
+    drawn = replace(digits, labels=np.random.default_rng(0).permutation(digits.labels))
+    config = TrialConfig(filters="32-64", epochs=40, lr=3e-3, lr_schedule="onecycle")
+    split = search_split(drawn, SplitSpec())
+    learnt = train_one(
+        config.to_dict(), split.train, split.train, classes=10, seed=0, gpu=False, saved=None,
+        note=lambda _: None, keep=lambda _: None,
+    )[1]  # fmt: skip
+    assert learnt > 0.5
+    folder = create_study(tmp_path, None, "s")
+    with cluster.started(cpus=2):
+        judge(
+            [Candidate("a", "", config)], drawn, SplitSpec(), ray.put(split), folder, folds=2,
+            slots=cluster.plan_slots(2), console=console,
+        )  # fmt: skip
+    (judged,) = folder.read_retrain()["finalists"]
+    assert max(judged["per_fold"]) < 0.2

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
 from rich.console import Console
 
 from hwtune import cluster
@@ -22,7 +23,7 @@ from hwtune.data.splits import SplitSpec, search_split
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, candidate, retrain
-from hwtune.evaluation.tasks import packed, train_one
+from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
 from hwtune.results import create_study
 from hwtune.statistics import wilson_interval
@@ -244,6 +245,28 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
         keep=lambda _: None,
     )
     assert all(np.array_equal(undisturbed[name], weights[name]) for name in undisturbed)
+
+
+@pytest.mark.parametrize("gpu", [False, pytest.param(True, marks=pytest.mark.gpu)])
+def test_a_training_goes_on_from_its_state_and_reads_with_what_it_learned(digits, gpu):
+    """Adam, OneCycle and averaged weights; on a GPU with bfloat16 and graphs."""
+    if gpu and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    config = TrialConfig(filters="8-16", epochs=6, lr=3e-3, lr_schedule="onecycle", ema=0.9)
+    split, kept = search_split(digits, SplitSpec()), []
+    state, batches, _ = start_training(
+        config, split.train, None, classes=10, seed=0, fast=prepare_process(gpu=gpu)
+    )
+    for _ in zip(range(3), train_config(state, batches, None, config), strict=False):
+        pass
+    weights, accuracy, epochs, _ = train_one(
+        config.to_dict(), split.train, split.validation, classes=10, seed=0, gpu=gpu,
+        saved=packed(state), note=lambda _: None, keep=kept.append,
+    )  # fmt: skip
+    assert epochs == 6
+    assert accuracy > 0.8
+    read = read_one(config.to_dict(), weights, split.validation.images, 10, gpu=gpu)
+    assert np.mean(read == split.validation.labels) == pytest.approx(accuracy, abs=0.01)
 
 
 def test_a_baseline_that_was_cut_off_is_retrained_in_full():

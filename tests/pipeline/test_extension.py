@@ -30,7 +30,18 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
 )
 def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
     wishes = {"trials": None, "time_budget": None, "target": None, **wish}
-    assert extended_budget(old, **wishes, done=done, spent=100.0, best=0.85) == expected
+    assert (
+        extended_budget(old, **wishes, done=done, spent=100.0, best=0.85, ended=False) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "trials"), [(Budget(seconds=900.0), 57), (Budget(trials=9, seconds=900.0), 9)]
+)
+def test_a_study_that_ended_has_no_time_left_for_a_higher_target(old, trials):
+    wishes = {"trials": None, "time_budget": None, "target": 0.99}
+    extended = extended_budget(old, **wishes, done=7, spent=845.0, best=0.85, ended=True)
+    assert extended == Budget(trials=trials, target=0.99)
 
 
 @pytest.mark.parametrize(

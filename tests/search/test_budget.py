@@ -8,6 +8,7 @@ from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
+from hwtune.search import pace
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
 from hwtune.search.feasible import images_an_epoch, longest
 from hwtune.search.forecast import Outlook
@@ -29,6 +30,33 @@ def test_the_cost_model_is_calibrated_by_the_median_of_what_it_saw():
         cost.observe(macs=10**7, images=1000, seconds=factor * first)
     assert cost.epoch_seconds(macs=10**7, images=1000) == pytest.approx(2 * first)
     assert cost.epoch_seconds(macs=10**8, images=1000) > 5 * first
+
+
+def epochs_of(seconds):
+    return [(10**7, 1000, seconds)] * 3
+
+
+def test_epochs_of_earlier_runs_count_as_they_were_on_the_same_machine():
+    cost = CostModel()
+    prior = cost.epoch_seconds(macs=10**7, images=1000)
+    assert cost.recall(epochs_of(5 * prior)) == 1, "nothing was measured here"
+    cost = CostModel()
+    cost.observe(macs=10**7, images=1000, seconds=prior)
+    assert cost.recall(epochs_of(1.5 * prior)) == 1
+    assert cost.epoch_seconds(macs=10**7, images=1000) == pytest.approx(1.5 * prior)
+    assert cost.recall([]) == 1
+
+
+@pytest.mark.parametrize("times", [20.0, 0.1])
+def test_on_another_machine_they_count_as_if_they_had_been_trained_there(times):
+    cost = CostModel()
+    prior = cost.epoch_seconds(macs=10**7, images=1000)
+    cost.observe(macs=10**7, images=1000, seconds=prior)
+    assert cost.recall(epochs_of(times * prior)) == pytest.approx(1 / times)
+    assert cost.epoch_seconds(macs=10**7, images=1000) == pytest.approx(prior)
+    moved = replace(clock(), earlier={0, 1}, drift=1 / times)
+    assert moved.reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5 / times)
+    assert moved.seconds(trial(7, [0.5])) == 10.0
 
 
 def test_stopping_early_saves_epochs():
@@ -85,6 +113,16 @@ def test_the_retraining_leaves_the_rest_of_the_time_to_the_search(tmp_path):
     running = Running(tmp_path, Budget(seconds=900))
     running.train(0, 10.0)  # two rounds of an epoch
     assert running.pace.search_left == pytest.approx(900 - 15 - 2 * 10 * 1.5, abs=1)
+
+
+def test_a_reserve_follows_the_best_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "RESERVE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "RESERVE_SHARE", math.inf)
+    running = Running(tmp_path, Budget(seconds=900))
+    running.train(0, 10.0)
+    before = running.pace.search_left
+    running.train(0, 20.0)
+    assert running.pace.search_left == pytest.approx(before - 2 * 10 * 1.5, abs=1)
 
 
 def test_without_a_time_budget_there_is_always_time(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from hwtune.files import cut_to_last_newline
 from hwtune.search.journal import Journal, together
 
 SPACE = {
@@ -104,6 +105,18 @@ def test_what_another_process_wrote_is_read_in_its_place(path):
     run_trial(study, 0.75)
     assert study.user_attrs == {"note": "another"}
     assert what_trials_say(study) == what_trials_say(other) == what_trials_say(study_in(path))
+
+
+def test_half_a_line_of_another_process_is_not_gone_on_with_by_a_line_of_its_own(path):
+    study = study_in(path)
+    with together(study):
+        trial = study.ask(dict(SPACE))
+    with path.open("ab") as file:
+        file.write(b'{"op')  # and died
+    with pytest.raises(OSError, match="half a line"):
+        trial.report(0.5, 1)
+    cut_to_last_newline(path)
+    assert [each.params for each in study_in(path).trials] == [trial.params]
 
 
 def test_another_process_waits_until_the_end_of_a_block(path):

@@ -135,6 +135,14 @@ def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
     assert scheduler.cut == {0, 2}
 
 
+def test_what_was_decided_before_a_resume_stands():
+    rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
+    again = EarlyStopping(rungs, accuracy, lambda _: "", {(0, 1): "it was the worst"})
+    first = {"epoch": 1, "val_accuracy": 0.5}
+    assert again.on_trial_result(None, ray_trial(0), first) == "STOP"
+    assert again.reasons == {0: "it was the worst"}
+
+
 def test_without_a_rule_nothing_stops():
     scheduler = EarlyStopping(None, accuracy, lambda _: "")
     for number in range(20):

@@ -20,7 +20,7 @@ from hwtune.search.journal import (
     open_optuna_study,
     proposed,
 )
-from hwtune.search.ledger import Ledger, settle
+from hwtune.search.ledger import Ledger, cut_off, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
@@ -157,7 +157,8 @@ def test_after_the_last_proposal_nothing_is_handed_out_again(tmp_path):
     number = bridge.begin()["trial"]
     assert bridge.searcher.suggest("u") == Searcher.FINISHED
     assert bridge.end(error=True, broke=1).state == TrialState.FAIL
-    assert bridge.ledger.trials[number].reason == "the trial's process was lost 1 time"
+    assert bridge.ledger.trials[number].state == "stopped"
+    assert cut_off(bridge.study.trials[number]), "an extension goes on with it"
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
@@ -168,6 +169,23 @@ def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
     assert told.constraints == {"diverged": 1.0}
     assert told.intermediate_values == {}
     assert bridge.ledger.trials[bridge.number].state == "failed"
+
+
+def test_of_several_objectives_what_was_stopped_later_violates_less(tmp_path):
+    bridge = Bridge(tmp_path, objectives=("val_accuracy", "parameters"))
+    bridge.begin()
+    bridge.epoch(1, 0.5)
+    bridge.epoch(2, 0.6)
+    bridge.reasons[bridge.number] = "because"
+    assert bridge.end().constraints == {"stopped": 0.5}
+
+
+def test_the_best_epoch_of_a_trial_that_fails_is_no_best(bridge):
+    bridge.begin()
+    bridge.epoch(1, 0.9)
+    assert bridge.ledger.best.val_accuracy == 0.9
+    bridge.end(failed="diverged at epoch 2", diverged=True)
+    assert bridge.ledger.best is None
 
 
 def test_the_best_trial_of_the_study_ran_its_full_length(bridge):

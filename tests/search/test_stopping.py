@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hwtune.errors import OptionError
 from hwtune.search.objectives import check_objectives
 from hwtune.search.settings import Settings, settings_of
-from hwtune.search.stopping import Brackets, MedianRule, Rung, Rungs
+from hwtune.search.stopping import MEDIAN_AFTER, Brackets, MedianRule, Rung, Rungs
 
 EPOCHS = 9
 
@@ -45,6 +45,24 @@ def play(rule, events):
         if trial not in reasons and (reason := rule.judge(trial, epoch, scores)):
             reasons[trial] = reason
     return reasons
+
+
+def test_the_median_rule_takes_a_trial_by_its_best_epoch():
+    rule = settings("median").rule(epochs=EPOCHS)
+    for trial in range(5):
+        for epoch in (1, 2):
+            assert rule.judge(trial, epoch, (0.5,)) == ""
+    assert rule.judge(5, 1, (0.6,)) == ""
+    assert rule.judge(5, 2, (0.1,)) == ""
+    assert "needed 0.5000" in rule.judge(6, 1, (0.4,))
+
+
+def test_the_median_of_a_few_stops_nothing():
+    rule = settings("median").rule(epochs=EPOCHS)
+    for trial in range(MEDIAN_AFTER - 1):
+        rule.judge(trial, 1, (0.5,))
+    assert rule.judge(8, 1, (0.1,)) == ""
+    assert rule.judge(9, 1, (0.1,)) != ""
 
 
 @pytest.mark.parametrize("name", RULES)
