@@ -20,7 +20,7 @@ from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.files import dump
 from hwtune.study_folder import StudyFolder, not_writable
 
-STUDY, RETRAIN = "study.json", "retrain.json"
+STUDY, RETRAIN, CHECKPOINTS = "study.json", "retrain.json", "checkpoints"
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
@@ -30,7 +30,7 @@ LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the 
 # this order, study.json last of all, and read in the opposite one. The rest a resume mends: it
 # forgets epochs and states of trials that the journal lacks, takes from a state the epochs that the
 # records lack, and trains on from there.
-SENT_FIRST = ("checkpoints", "epochs.csv", "optuna.journal")
+SENT_FIRST = (CHECKPOINTS, "epochs.csv", "optuna.journal")
 READ_FIRST = (STUDY, "optuna.journal", "epochs.csv")
 INCOMPLETE = "The mirror is not complete: its last upload failed or took too long."
 UNKNOWN = (-1, -1)  # the size and the time of change of what lay there before
@@ -107,6 +107,8 @@ def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPat
         with system.open_input_stream(entry.path) as stream:
             local.write_bytes(stream.read())
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and inside.parts[0] == CHECKPOINTS:
+            return  # its driver lives, and has given the state up
         raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
     if entry.mtime_ns is not None:
         os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -175,14 +177,22 @@ class Mirror:
             )
 
     def is_whole(self) -> bool:
-        """Return whether the copy has all of a study: its study.json is sent last.
+        """Return whether the copy has all of a study, by names, sizes, and what tells of a test.
 
         Raises:
             MirrorError: as `adopt` does.
             OSError: when the place cannot be read.
         """
         self.adopt()
-        return self._read(STUDY) == self.folder.read_study()
+        selector = FileSelector(self.path, recursive=True)
+        found = {e.path: e.size for e in self.system.get_file_info(selector) if e.is_file}
+        wanted = {
+            f"{self.path}/{name}": (self.folder.path / name).stat().st_size
+            for name in self._names()
+        }
+        return (found, self._read(STUDY), self._read(RETRAIN)) == (
+            wanted, self.folder.read_study(), self.folder.read_retrain(),
+        )  # fmt: skip
 
     def _read(self, name: str) -> dict[str, Any]:
         """Return a file of the copy, empty where there is none."""
@@ -227,6 +237,8 @@ class Mirror:
         here = self._names()
         for name in sorted(here, key=_rank):
             if changed := read[name] if name in read else self._changed(name):
+                if name == STUDY:
+                    self._check_ours()  # once more: the rest may have taken long
                 content, stamp = changed
                 self._send(name, content)
                 self.sent[name] = stamp

@@ -99,7 +99,7 @@ def summary(folder: StudyFolder) -> dict[str, Any]:
         StudyError: when its files are damaged.
     """
     folder.check()
-    about, tested = folder.read_study(), folder.read_retrain()["configurations"]
+    about, tested = folder.read_study_now(), folder.read_retrain()["configurations"]
     baseline = about.get("baseline")
     winner: dict[str, Any] = tested[0] if tested else {"name": None, "test_accuracy": {}}
     return {

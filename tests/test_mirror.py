@@ -218,6 +218,12 @@ def test_what_a_copy_lacks_is_sent_when_its_study_is_resumed(folder, tmp_path, c
     assert complete_mirror(folder, about, command)
     assert fetch(f"{uri}/s", tmp_path / "there").read_study()["status"] == "complete"
     assert not complete_mirror(folder, about, command), "it is whole"
+    opening = {"time": "2026-01-01T01:00:00Z", "configuration": "a"}
+    folder.write_retrain({"configurations": [], "test_openings": [opening]})
+    (folder.model / "model.json").parent.mkdir(exist_ok=True)
+    (folder.model / "model.json").write_text("{}")
+    assert complete_mirror(folder, about, command), "a retrain does not change study.json"
+    assert not complete_mirror(folder, about, command)
     assert not complete_mirror(folder, {**about, "mirror": None}, command)
 
 

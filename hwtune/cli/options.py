@@ -208,7 +208,7 @@ MoreTime = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="Time from now on; default: what was left; none left, or --trials alone: no limit.",
+        help="Time from now on; default: what was left; with --trials, or a --target, no limit.",
     ),
 ]
 Baseline = Annotated[

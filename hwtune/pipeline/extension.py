@@ -36,11 +36,11 @@ def extended_budget(
     """Return what the whole study may spend; without a wish the old budget.
 
     A time alone lifts the old number of trials, and a number of trials alone the old time. A target
-    alone lifts the number where it is reached, and the time of a study that ended, of which the
-    retraining left nothing. An old target that is reached is lifted, too.
+    alone lifts the number where it is reached, and the time of a search that ended, of which the
+    retraining leaves nothing. An old target that is reached is lifted, too.
 
     Args:
-        ended: whether the study did, with retraining and report.
+        ended: whether the search did.
         done: trials that were begun.
         spent: seconds until now.
         best: the highest validation accuracy until now.

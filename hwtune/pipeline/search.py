@@ -175,7 +175,8 @@ def resume(
         session = session_again(folder, about, place, command)
         budget = extended_budget(
             Budget(**about["budget"]), trials=trials, time_budget=time_budget, target=target,
-            ended=ended, done=done, spent=sum(run["seconds"] for run in about["runs"]), best=best,
+            ended=ended or "search_seconds" in about, done=done,
+            spent=sum(run["seconds"] for run in about["runs"]), best=best,
         )  # fmt: skip
         if extended:
             about.pop("search_seconds", None)

@@ -17,7 +17,7 @@ from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Session
 from hwtune.records import TrialRecord, front_in_words, pareto_front
-from hwtune.search.budget import Budget, Clock, CostModel, Retraining
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.journal import known_points, proposed
@@ -60,8 +60,10 @@ class Search:
 
         about, objectives = self.about, self.settings.objectives
         about["runs"][-1] |= {
-            "parallel": slots.total, "epochs_before": len(self.folder.read_epochs()),
+            "parallel": slots.total, "epochs_before": (epochs := len(self.folder.read_epochs())),
+            "probed": self.cost.scale if self.cost.calibrated else None,
         }  # fmt: skip
+        drift = drifts(about["runs"][:-1], scale=self.cost.scale, epochs=epochs)
         self.show_distortions()
         clock = self.clock(slots)
         trials = proposed(self.folder)
@@ -77,7 +79,7 @@ class Search:
         try:
             ledger = run_search(
                 self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
-                cost=self.cost, budget=self.budget, clock=clock, slots=slots,
+                cost=self.cost, budget=self.budget, clock=clock, slots=slots, drift=drift,
                 left_out=about["left_out"], changed=changed, console=self.session.command.console,
             )  # fmt: skip
         finally:

@@ -276,7 +276,7 @@ def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command
         return False
     mirror = Mirror(folder, uri, tell=command.console.print)
     with suppress(OSError):  # the upload says so
-        if mirror.is_whole():
+        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS):
             return False
     with mirror.running():
         mirror.request()

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
 CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
 RECENT_EPOCHS = 200  # that the cost model remembers
-OTHER_MACHINES = 2.0  # times as fast or slow as those of earlier runs, or more
+OTHER_MACHINES = 3.0  # times as fast or slow as those of an earlier run, or more
 SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
 
 Tried = TypeVar("Tried", bound=Any)  # with the name of its baseline
@@ -66,22 +66,6 @@ class CostModel:
         self.ratios.append(seconds / self._prior(macs, images))
         self.scale = statistics.median(self.ratios)
 
-    def recall(self, epochs: Iterable[tuple[int, int, float]]) -> float:
-        """Learn from epochs of earlier runs: multiply-accumulates, images, seconds.
-
-        Returns the seconds that such an epoch takes now over those that it took. That is 1, unless
-        what was measured before differs so much that the machines must be others: then the epochs
-        count as if they had been trained on these.
-        """
-        ratios = [seconds / self._prior(macs, images) for macs, images, seconds in epochs]
-        drift = self.scale / statistics.median(ratios) if ratios and self.calibrated else 1.0
-        if 1 / OTHER_MACHINES < drift < OTHER_MACHINES:
-            drift = 1.0
-        if ratios:
-            self.ratios.extend(ratio * drift for ratio in ratios)
-            self.scale = statistics.median(self.ratios)
-        return drift
-
     @property
     def calibrated(self) -> bool:
         """Return whether any epoch was measured."""
@@ -93,6 +77,27 @@ class CostModel:
 
     def _prior(self, macs: int, images: int) -> float:
         return images * (macs * self.mac_seconds + self.image_seconds)
+
+
+def drifts(runs: Sequence[Mapping[str, Any]], *, scale: float, epochs: int) -> list[float]:
+    """Return the seconds that each recorded epoch would take now over those that it took.
+
+    That is 1, unless the probes of its run and of this one differ so much that the machines must be
+    others.
+
+    Args:
+        runs: the earlier ones, of `study.json`: with the scale of the cost model as it was probed
+            and the number of epochs before, where one searched.
+        scale: as probed now.
+        epochs: how many are recorded.
+    """
+    found = [1.0] * epochs
+    for run in runs:
+        drift = scale / (run.get("probed") or scale)
+        same = 1 / OTHER_MACHINES < drift < OTHER_MACHINES
+        for index in range(run.get("epochs_before", epochs), epochs):  # a later run's below
+            found[index] = 1.0 if same else drift
+    return found
 
 
 def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
@@ -147,8 +152,8 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
-        earlier: trials of earlier runs.
-        drift: what these would take now over what they took, as `CostModel.recall` returns it.
+        extra: what the epochs of earlier runs on other machines would take more here, or less: the
+            seconds of a trial, by its number.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 
@@ -157,8 +162,7 @@ class Clock:
     retraining: Retraining
     retrain_growth: float
     retrain_epochs: Callable[[TrialRecord], int]
-    earlier: Set[int] = frozenset()
-    drift: float = 1.0
+    extra: dict[int, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -168,7 +172,7 @@ class Clock:
 
     def seconds(self, trial: TrialRecord) -> float:
         """Return what the epochs of a trial take on these machines."""
-        return trial.seconds * (self.drift if trial.trial in self.earlier else 1.0)
+        return trial.seconds + self.extra.get(trial.trial, 0.0)
 
     def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds to keep for retraining and report.

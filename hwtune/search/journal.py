@@ -24,7 +24,7 @@ class Journal(JournalFileBackend):
     """Optuna's journal, which can write many lines in one go.
 
     Optuna writes each value of a proposal as a line of its own and waits for the disk each time,
-    which on a shared one adds up. This one also remembers one place near its end, not where each
+    which on a shared one adds up. This one also remembers two places near its end, not where each
     line began.
     """
 
@@ -53,12 +53,14 @@ class Journal(JournalFileBackend):
 
     def _write(self, lines: list[str]) -> None:
         with open(self._file_path, "ab") as file:
-            if file.tell() != self._log_number_offset[self._written]:
+            start = file.tell()
+            if start != self._log_number_offset[self._written]:
                 raise OSError("another process left half a line")  # which ours would go on
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
-            self._log_number_offset = {0: 0, self._written + len(lines): file.tell()}
+            ends = {self._written: start, self._written + len(lines): file.tell()}
+            self._log_number_offset = {0: 0, **ends}
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add lines to those that are held, or else to the file."""

@@ -135,8 +135,11 @@ class Ledger:
 
     def reported(self, number: int) -> int:
         """Return how many epochs of a trial, or of the one whose state it has, were recorded."""
-        earlier = self.trials[self.continues[number]].epochs if number in self.handed else 0
-        return max(self.trials[number].epochs, earlier)
+        return max(self.trials[number].epochs, self.taken_over(number))
+
+    def taken_over(self, number: int) -> int:
+        """Return how many epochs a trial has from the one that it goes on with."""
+        return self.trials[self.continues[number]].epochs if number in self.handed else 0
 
     def first(self, number: int) -> int:
         """Return the trial that a trial goes on with, directly or not, or its own number."""

@@ -84,8 +84,9 @@ class StudyCallback(TrialProgressCallback):
         self.board.epoch(epoch, ledger.trials[number])
         self.view.epoch(epoch)
         self.recorded()
-        images = self.images_of(number, epoch.epoch)
-        self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
+        if epoch.epoch > ledger.taken_over(number):  # which others were trained elsewhere, maybe
+            images = self.images_of(number, epoch.epoch)
+            self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 
@@ -96,6 +97,7 @@ class StudyCallback(TrialProgressCallback):
         """Show how a trial ended; the searcher was told before."""
         self._ended(trial)
 
+    @halting
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:

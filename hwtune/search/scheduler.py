@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from hwtune.search.stopping import StoppingRule
-from hwtune.search.trial import raised_last
+from hwtune.search.trial import NO_MEMORY, raised_last
 
 Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
 
@@ -98,8 +98,9 @@ class EarlyStopping(FIFOScheduler):
         self.reasons.pop(number, None)
         if raised := raised_last(trial):
             self.reasons[number] = raised
+        own = raised and raised != NO_MEMORY
         # Of a process that was dead before the trial began in it Ray tells twice, then as pending.
-        self.broke[number] += trial.status != Trial.PENDING or number in self.reasons
+        self.broke[number] += trial.status != Trial.PENDING or bool(own)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""

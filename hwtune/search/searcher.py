@@ -273,7 +273,7 @@ class OptunaSearcher(Searcher):
                 return
             error = False  # an extension goes on with it
             self.cut.add(trial.number)
-            self.reasons[trial.number] = "its process was lost when the search was over"
+            self.reasons[trial.number] = "its process was lost after the last trial had begun"
         result, record = result or {}, self.ledger.trials[trial.number]
         if result.get("diverged"):
             self._tell(

@@ -70,6 +70,7 @@ def run_search(
     budget: Budget,
     clock: Clock,
     slots: Slots,
+    drift: Sequence[float] = (),
     left_out: Container[str] = (),
     changed: Callable[[], None] = lambda: None,
     console: Console,
@@ -84,6 +85,7 @@ def run_search(
         store: a handle of the `StateStore` of the folder's checkpoints.
         costs: of points of the space, as `survey` returns them.
         cost: predicts seconds; it learns from every epoch.
+        drift: what each recorded epoch would take now over what it took; see `drifts`.
         left_out: names of baselines that are not trained.
         changed: called after each trial that is over.
         runner: what trains, or breaks, or sleeps.
@@ -108,11 +110,14 @@ def run_search(
         """Return on how many images a trial has trained in an epoch."""
         return seen(trial, epoch) - seen(trial, epoch - 1)
 
-    clock.earlier = {epoch.trial for epoch in recorded}
-    clock.drift = cost.recall(
-        (ledger.costs[epoch.trial].macs, images_of(epoch.trial, epoch.epoch), epoch.seconds)
-        for epoch in recorded[-RECENT_EPOCHS:]
-    )
+    times = [*drift[: len(recorded)], *[1.0] * (len(recorded) - len(drift))]
+    for epoch, each in list(zip(recorded, times, strict=True))[-RECENT_EPOCHS:]:
+        cost.observe(
+            macs=ledger.costs[epoch.trial].macs,
+            images=images_of(epoch.trial, epoch.epoch),
+            seconds=epoch.seconds * each,
+        )
+    clock.extra = extra_seconds(ledger, recorded, times)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images,
         an_epoch=images_an_epoch(space, images=images), points=size_of(space),
@@ -284,6 +289,20 @@ def rebuild(
         if trial.state == "running" and epoch.epoch == trial.epochs:
             decided[epoch.trial, epoch.epoch] = verdict
     return decided
+
+
+def extra_seconds(
+    ledger: Ledger, recorded: Sequence[EpochRecord], times: Sequence[float]
+) -> dict[int, float]:
+    """Return how many more seconds the recorded epochs of each trial would take here, or less.
+
+    Args:
+        times: what each epoch would take over what it took.
+    """
+    extra = dict.fromkeys(ledger.trials, 0.0)
+    for epoch, each in zip(recorded, times, strict=True):
+        extra[epoch.trial] += (each - 1) * epoch.seconds
+    return extra | {number: extra[ledger.continues[number]] for number in ledger.handed}
 
 
 def fit(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ONE_TRY = "Failure # "  # begins what Ray notes of each
 RAISED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): ")  # in a traceback
+NO_MEMORY = "its machine short of memory"
 SHORT_OF_MEMORY = "due to the node running low on memory"  # in what Ray notes of those it ended
 Report = dict[str, Any]  # what crosses the process border: numbers, flags and words
 
@@ -56,7 +57,7 @@ def raised_last(trial: Trial) -> str:
         if RAISED.match(line):
             return line[:200]
         if SHORT_OF_MEMORY in line:
-            return "its machine short of memory"
+            return NO_MEMORY
     return ""
 
 

@@ -316,6 +316,7 @@ def memory_short(results: Path) -> Outcome:
 def memory_limit(*, room: float) -> Iterator[None]:
     """Let clusters that start in the block end processes once so many more bytes are in use."""
     used, memory = get_used_memory(), get_system_memory()
+    room = min(room, 0.95 * memory - used)
     names = ("RAY_memory_usage_threshold", "RAY_memory_monitor_refresh_ms")
     os.environ |= dict(zip(names, (f"{(used + room) / memory:.3f}", "100"), strict=True))
     try:

@@ -9,7 +9,7 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.search import pace
-from hwtune.search.budget import Budget, Clock, CostModel, Retraining, expected_epochs
+from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts, expected_epochs
 from hwtune.search.feasible import images_an_epoch, longest
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
@@ -32,31 +32,18 @@ def test_the_cost_model_is_calibrated_by_the_median_of_what_it_saw():
     assert cost.epoch_seconds(macs=10**8, images=1000) > 5 * first
 
 
-def epochs_of(seconds):
-    return [(10**7, 1000, seconds)] * 3
-
-
-def test_epochs_of_earlier_runs_count_as_they_were_on_the_same_machine():
-    cost = CostModel()
-    prior = cost.epoch_seconds(macs=10**7, images=1000)
-    assert cost.recall(epochs_of(5 * prior)) == 1, "nothing was measured here"
-    cost = CostModel()
-    cost.observe(macs=10**7, images=1000, seconds=prior)
-    assert cost.recall(epochs_of(1.5 * prior)) == 1
-    assert cost.epoch_seconds(macs=10**7, images=1000) == pytest.approx(1.5 * prior)
-    assert cost.recall([]) == 1
-
-
-@pytest.mark.parametrize("times", [20.0, 0.1])
-def test_on_another_machine_they_count_as_if_they_had_been_trained_there(times):
-    cost = CostModel()
-    prior = cost.epoch_seconds(macs=10**7, images=1000)
-    cost.observe(macs=10**7, images=1000, seconds=prior)
-    assert cost.recall(epochs_of(times * prior)) == pytest.approx(1 / times)
-    assert cost.epoch_seconds(macs=10**7, images=1000) == pytest.approx(prior)
-    moved = replace(clock(), earlier={0, 1}, drift=1 / times)
-    assert moved.reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5 / times)
-    assert moved.seconds(trial(7, [0.5])) == 10.0
+def test_an_epoch_on_much_slower_machines_counts_as_if_it_had_been_trained_here():
+    runs = [
+        {"epochs_before": 0, "probed": 20.0},
+        {"command": "hwtune retrain s"},
+        {"epochs_before": 2, "probed": None},  # of which nothing is known
+        {"epochs_before": 3, "probed": 0.9},
+        {"epochs_before": 5, "probed": 0.1},
+    ]
+    assert drifts(runs, scale=1.0, epochs=6) == [0.05, 0.05, 1, 1, 1, 10]
+    assert drifts([], scale=1.0, epochs=2) == [1, 1]
+    moved = replace(clock(), extra={0: -0.95 * TRIALS[0].seconds})
+    assert moved.reserve(TRIALS, 99.0) == pytest.approx(15 + 2 * 2 * 10 * 1.5 / 20)
 
 
 def test_stopping_early_saves_epochs():

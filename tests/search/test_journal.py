@@ -1,5 +1,6 @@
 """Optuna's journal, written line by line or many lines in one go."""
 
+import json
 import os
 import threading
 
@@ -117,6 +118,18 @@ def test_half_a_line_of_another_process_is_not_gone_on_with_by_a_line_of_its_own
         trial.report(0.5, 1)
     cut_to_last_newline(path)
     assert [each.params for each in study_in(path).trials] == [trial.params]
+
+
+def test_no_line_is_read_twice_however_many_there_are(path, monkeypatch):
+    study, read = study_in(path), []
+    trials = [run_trial(study, 0.5) for _ in range(20)]
+    with together(study):
+        trials.append(study.ask(dict(SPACE)))
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda line, **more: (read.append(line), loads(line))[1])
+    for epoch in (1, 2, 3):
+        trials[-1].report(0.5, epoch)
+    assert len(read) <= 2 * 3
 
 
 def test_another_process_waits_until_the_end_of_a_block(path):
