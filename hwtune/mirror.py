@@ -190,9 +190,12 @@ class Mirror:
             f"{self.path}/{name}": (self.folder.path / name).stat().st_size
             for name in self._names()
         }
-        return (found, self._read(STUDY), self._read(RETRAIN)) == (
-            wanted, self.folder.read_study(), self.folder.read_retrain(),
-        )  # fmt: skip
+        tested = self._read(RETRAIN)
+        return (
+            found == wanted
+            and self._read(STUDY) == self.folder.read_study()
+            and (not tested or tested == self.folder.read_retrain())
+        )
 
     def _read(self, name: str) -> dict[str, Any]:
         """Return a file of the copy, empty where there is none."""
