@@ -208,7 +208,7 @@ MoreTime = Annotated[
     typer.Option(
         parser=option(seconds_of),
         metavar="DURATION",
-        help="Time from now on; default: what was left; with --trials, or a --target, no limit.",
+        help="Time from now on; default: what was left; more --trials alone have no limit.",
     ),
 ]
 Baseline = Annotated[

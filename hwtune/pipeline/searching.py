@@ -63,7 +63,8 @@ class Search:
             "parallel": slots.total, "epochs_before": (epochs := len(self.folder.read_epochs())),
             "probed": self.cost.scale if self.cost.calibrated else None,
         }  # fmt: skip
-        drift = drifts(about["runs"][:-1], scale=self.cost.scale, epochs=epochs)
+        earlier = about["runs"][:-1] if self.cost.calibrated else []
+        drift = drifts(earlier, scale=self.cost.scale, epochs=epochs)
         self.show_distortions()
         clock = self.clock(slots)
         trials = proposed(self.folder)

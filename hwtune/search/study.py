@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import optuna
@@ -110,14 +112,14 @@ def run_search(
         """Return on how many images a trial has trained in an epoch."""
         return seen(trial, epoch) - seen(trial, epoch - 1)
 
-    times = [*drift[: len(recorded)], *[1.0] * (len(recorded) - len(drift))]
-    for epoch, each in list(zip(recorded, times, strict=True))[-RECENT_EPOCHS:]:
+    here = seconds_here(ledger, recorded, drift)
+    for epoch in recorded[-RECENT_EPOCHS:]:
         cost.observe(
             macs=ledger.costs[epoch.trial].macs,
             images=images_of(epoch.trial, epoch.epoch),
-            seconds=epoch.seconds * each,
+            seconds=here[epoch.trial, epoch.epoch],
         )
-    clock.extra = extra_seconds(ledger, recorded, times)
+    clock.extra = extra_seconds(ledger, recorded, here)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images,
         an_epoch=images_an_epoch(space, images=images), points=size_of(space),
@@ -291,18 +293,39 @@ def rebuild(
     return decided
 
 
+def seconds_here(
+    ledger: Ledger, recorded: Sequence[EpochRecord], drift: Iterable[float]
+) -> dict[tuple[int, int], float]:
+    """Return what each recorded epoch would take on these machines, by trial and epoch.
+
+    One that a trial took over from another counts by the run that trained it.
+
+    Args:
+        drift: what each would take over what it took, by the run that recorded it; see `drifts`.
+    """
+    taken = taken_over(ledger.trials.values(), recorded)
+    times: dict[tuple[int, int], float] = {}
+    for epoch, own in zip(recorded, chain(drift, repeat(1.0)), strict=False):
+        copied = epoch.epoch <= taken.get(epoch.trial, 0)
+        first = ledger.continues.get(epoch.trial, epoch.trial) if copied else epoch.trial
+        times[epoch.trial, epoch.epoch] = times.get((first, epoch.epoch), own)
+    return {(e.trial, e.epoch): times[e.trial, e.epoch] * e.seconds for e in recorded}
+
+
 def extra_seconds(
-    ledger: Ledger, recorded: Sequence[EpochRecord], times: Sequence[float]
+    ledger: Ledger, recorded: Iterable[EpochRecord], here: Mapping[tuple[int, int], float]
 ) -> dict[int, float]:
     """Return how many more seconds the recorded epochs of each trial would take here, or less.
 
-    Args:
-        times: what each epoch would take over what it took.
+    Of a trial that takes over epochs those that it has not reported yet are included.
     """
-    extra = dict.fromkeys(ledger.trials, 0.0)
-    for epoch, each in zip(recorded, times, strict=True):
-        extra[epoch.trial] += (each - 1) * epoch.seconds
-    return extra | {number: extra[ledger.continues[number]] for number in ledger.handed}
+    more: dict[int, list[float]] = defaultdict(list)  # by trial, epoch after epoch
+    for epoch in recorded:
+        more[epoch.trial].append(here[epoch.trial, epoch.epoch] - epoch.seconds)
+    for number in sorted(ledger.handed):
+        own = more[number]
+        own += more[ledger.continues[number]][len(own) :]
+    return {number: sum(each) for number, each in more.items()}
 
 
 def fit(

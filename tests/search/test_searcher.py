@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, ranked
+from hwtune.records import EpochRecord, TrialRecord, ranked
 from hwtune.results import create_study
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.journal import (
@@ -25,7 +25,7 @@ from hwtune.search.objectives import Objectives
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
-from hwtune.search.study import rebuild, restored, retained
+from hwtune.search.study import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder
@@ -431,6 +431,26 @@ def reopened(folder):
     """Return what an earlier run recorded, as a new process finds it."""
     study = open_optuna_study(folder, Objectives(("val_accuracy",)))
     return restored(study, KNOWN, folder, ())
+
+
+def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path):
+    def trial(number, *seconds):
+        ledger.trials[number] = TrialRecord(number, "", config={"lr": 0.1})
+        found = [
+            EpochRecord(number, epoch, 0.1, 0.2, 0.1 * epoch, 0.1, each)
+            for epoch, each in enumerate(seconds, 1)
+        ]
+        recorded.extend(found)
+
+    ledger, recorded = Ledger(create_study(tmp_path, None, "s"), []), []
+    ledger.continues, ledger.handed = {1: 0, 2: 1}, {1, 2}
+    trial(0, 20.0, 20.0)  # cut off, on slow machines
+    trial(1, 20.0, 20.0, 1.0)  # went on with on these, which it reported again; cut off as well
+    here = seconds_here(ledger, recorded, [0.05, 0.05])
+    assert here == {(0, 1): 1, (0, 2): 1, (1, 1): 1, (1, 2): 1, (1, 3): 1}
+    extra = extra_seconds(ledger, recorded, here)
+    assert extra == {0: -38, 1: -38, 2: -38}, "the third waits to report all three"
+    assert not any(extra_seconds(ledger, recorded, seconds_here(ledger, recorded, [])).values())
 
 
 def test_a_copy_whose_journal_is_older_than_a_trial_that_went_on_with_another_is_mended(tmp_path):
