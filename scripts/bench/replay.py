@@ -171,6 +171,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
             seen=lambda trial, epochs: epochs,
             reasons=stopping.reasons,
+            cut=stopping.cut,
             broke=stopping.broke,
         )  # fmt: skip
         best, improvements = 0.0, []
