@@ -36,6 +36,7 @@ LOST = (  # what a task raises whose process, machine or result is gone
     ray.exceptions.ObjectLostError,
 )
 CONNECT_SECONDS = 10.0  # until somebody listens
+TIMED_OUT = "timed out during startup"  # says Ray after 30 s, which where much runs are few
 INIT_SECONDS = 90.0  # until this process is part of the cluster
 
 
@@ -286,22 +287,28 @@ def _start_here(cpus: int) -> Any:
         )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        with importing_alike():
-            return ray.init(
-                address="local",  # a bare call could attach to a leftover cluster
-                num_cpus=cpus,
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
-    except Exception as error:  # Ray raises nothing better for much of what may go wrong
-        raise ClusterError(
-            f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
-            "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
-        ) from None
+    for last in (False, True):
+        try:
+            with importing_alike():
+                return ray.init(
+                    address="local",  # a bare call could attach to a leftover cluster
+                    num_cpus=cpus,
+                    include_dashboard=True,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                )
+        except Exception as error:  # Ray raises nothing better for much of what may go wrong
+            ray.shutdown()
+            if TIMED_OUT in str(error) and not last:
+                continue
+            raise ClusterError(
+                f"Ray does not start on this machine ({in_a_line(error)}); try again when less "
+                "runs on it. Ray's files lie in the temporary folder: it needs room, and a short "
+                "name (TMPDIR)."
+            ) from None
+    raise AssertionError("the last try returned or raised")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from hwtune.addresses import on_loopback_alone
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
+from hwtune.errors import ClusterError
 from hwtune.evaluation.parallel import Job, train_all
 from hwtune.hardware import hardware
 from hwtune.search.budget import CostModel
@@ -207,6 +208,34 @@ def test_processes_of_this_machine_import_what_this_one_does(tmp_path, monkeypat
         with cluster.started(cpus=1):
             assert os.environ.get("PYTHONPATH") == before
             assert ray.get(ray.remote(word_of_the_module).remote()) == "found"
+
+
+@pytest.mark.slow
+def test_ray_is_started_once_more_where_it_was_not_up_in_time(monkeypatch):
+    init, tries = ray.init, []
+
+    def late(**options):
+        tries.append(options)
+        if len(tries) == 1:
+            raise Exception("The current node timed out during startup.")  # as Ray does
+        return init(**options)
+
+    monkeypatch.setattr(ray, "init", late)
+    with cluster.started(cpus=1):
+        assert ray.cluster_resources()["CPU"] == 1
+    assert len(tries) == 2
+
+
+def test_a_machine_that_is_too_slow_for_ray_is_named(monkeypatch):
+    def never(**options):
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", never)
+    with (
+        pytest.raises(ClusterError, match="Ray does not start .* when less runs"),
+        cluster.started(),
+    ):
+        pass
 
 
 def test_a_connection_that_hangs_is_given_up():
