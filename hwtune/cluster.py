@@ -277,8 +277,8 @@ def on_driver_node() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def _start_here(cpus: int) -> Any:
-    """Start Ray on this machine, reachable from this machine alone."""
+def _start_here(cpus: int, *, again: bool = False) -> Any:
+    """Start Ray on this machine, reachable from this machine alone; once `again` if it is slow."""
     if getattr(ray_constants, "ENABLE_RAY_CLUSTER", False):
         raise ClusterError(
             "Ray would open its ports to the network: in this process it was imported before "
@@ -287,28 +287,25 @@ def _start_here(cpus: int) -> Any:
         )
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    for last in (False, True):
-        try:
-            with importing_alike():
-                return ray.init(
-                    address="local",  # a bare call could attach to a leftover cluster
-                    num_cpus=cpus,
-                    include_dashboard=True,
-                    dashboard_host="127.0.0.1",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                )
-        except Exception as error:  # Ray raises nothing better for much of what may go wrong
-            ray.shutdown()
-            if TIMED_OUT in str(error) and not last:
-                continue
-            raise ClusterError(
-                f"Ray does not start on this machine ({in_a_line(error)}); try again when less "
-                "runs on it. Ray's files lie in the temporary folder: it needs room, and a short "
-                "name (TMPDIR)."
-            ) from None
-    raise AssertionError("the last try returned or raised")
+    try:
+        with importing_alike():
+            return ray.init(
+                address="local",  # a bare call could attach to a leftover cluster
+                num_cpus=cpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+    except Exception as error:  # Ray raises nothing better for much of what may go wrong
+        ray.shutdown()
+        if TIMED_OUT in str(error) and not again:
+            return _start_here(cpus, again=True)
+        raise ClusterError(
+            f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
+            "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
+        ) from None
 
 
 @contextmanager

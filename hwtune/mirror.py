@@ -57,6 +57,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def files_in(system: FileSystem, path: str, *, absent_too: bool = False) -> dict[str, Any]:
+    """Return what a file system says of each file of a folder, by the name in the folder.
+
+    Args:
+        absent_too: whether a folder that is not there counts as empty.
+    """
+    selector = FileSelector(path, allow_not_found=absent_too, recursive=True)
+    return {
+        str(PurePosixPath(each.path).relative_to(path)): each
+        for each in system.get_file_info(selector)
+        if each.type == FileType.File
+    }
+
+
 def fetch(uri: str, results: Path) -> StudyFolder:
     """Copy a mirrored study into the results folder and return it.
 
@@ -69,11 +83,10 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     if target.exists():
         raise StudyError(f"{target} exists already; resume it by its name, or move it away.")
     try:
-        entries = system.get_file_info(FileSelector(path, recursive=True))
+        files = files_in(system, path)
     except (OSError, ValueError) as error:
         raise StudyError(f"{named!r} cannot be read ({first_line(error)}).") from None
-    files = [entry.path for entry in entries if entry.type == FileType.File]
-    if not {f"{path}/study.json", f"{path}/epochs.csv"} <= set(files):
+    if not {STUDY, "epochs.csv"} <= files.keys():
         raise StudyError(
             f"{named!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
@@ -81,10 +94,9 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
             copy = Path(staging) / target.name
-            inside = {e.path: str(PurePosixPath(e.path).relative_to(path)) for e in entries}
-            for entry in sorted(entries, key=lambda e: _rank(inside[e.path]), reverse=True):
-                if entry.type == FileType.File and not entry.path.endswith(PART):
-                    _fetch_file(system, entry, copy, PurePosixPath(inside[entry.path]))
+            for name in sorted(files, key=_rank, reverse=True):
+                if not name.endswith(PART):
+                    _fetch_file(system, files[name], copy, PurePosixPath(name))
             try:
                 about = StudyFolder(copy).read_study()
             except StudyError as error:  # names a folder that will be gone
@@ -135,26 +147,27 @@ class Mirror:
         if here == there or here in there.parents or there in here.parents:
             raise MirrorError(f"{there} holds the study itself or lies in it; mirror elsewhere.")
 
-    def adopt(self) -> None:
+    def adopt(self) -> dict[str, Any]:
         """Learn what lies at the place already, of this study: it is sent anew, or deleted.
+
+        Return it as `files_in` does.
 
         Raises:
             MirrorError: when another study of this name lies there, a later state of this one, or
                 anything else.
             OSError: when the place cannot be read.
         """
-        selector = FileSelector(self.path, allow_not_found=True, recursive=True)
-        found = [e.path for e in self.system.get_file_info(selector) if e.type == FileType.File]
-        names = {str(PurePosixPath(path).relative_to(self.path)) for path in found}
-        if STUDY in names:
+        found = files_in(self.system, self.path, absent_too=True)
+        if STUDY in found:
             self._check_ours()
-        elif names:  # which an upload would delete
+        elif found:  # which an upload would delete
             raise MirrorError(
-                f"{self.path} holds files that are of no study ({min(names)}, for one); give "
+                f"{self.path} holds files that are of no study ({min(found)}, for one); give "
                 "--name, or mirror to another place."
             )
-        self.sent = dict.fromkeys(names, UNKNOWN)
+        self.sent = dict.fromkeys(found, UNKNOWN)
         self.adopted = True
+        return found
 
     def _check_ours(self) -> None:
         """Check that the copy is of this study, and of no later state: it may go on elsewhere."""
@@ -183,16 +196,11 @@ class Mirror:
             MirrorError: as `adopt` does.
             OSError: when the place cannot be read.
         """
-        self.adopt()
-        selector = FileSelector(self.path, recursive=True)
-        found = {e.path: e.size for e in self.system.get_file_info(selector) if e.is_file}
-        wanted = {
-            f"{self.path}/{name}": (self.folder.path / name).stat().st_size
-            for name in self._names()
-        }
+        there = {name: each.size for name, each in self.adopt().items()}
+        here = {name: (self.folder.path / name).stat().st_size for name in self._names()}
         tested = self._read(RETRAIN)
         return (
-            found == wanted
+            there == here
             and self._read(STUDY) == self.folder.read_study()
             and (not tested or tested == self.folder.read_retrain())
         )

@@ -470,6 +470,8 @@ def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_pa
     done = run([*words, "--seeds", 1], tmp_path)
     assert done.returncode == 0, done.stderr
     study = (tmp_path / "s", done)
+    trained = sum(float(row["seconds"]) for row in rows(study, "epochs.csv"))
+    assert trained < 2 * 30, "two at once, in a budget of 30 s"
     assert about(study)["seconds"] < 2 * 30, "retraining included"
     trials = rows(study, "trials.csv")
     assert any("time for the search was over" in row["reason"] for row in trials)

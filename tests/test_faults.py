@@ -20,6 +20,7 @@ from hwtune.search.budget import CostModel
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
 from hwtune.search.searcher import OptunaSearcher
+from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
 from scripts.bench.bare_search import SPACE, bare_search
@@ -207,6 +208,23 @@ def test_every_sampler_works_with_every_scheduler(
         assert complete == (record.state == "complete") == (record.reason == "")
         assert len(trial.intermediate_values) == record.epochs
     assert "complete" in {t.state for t in ledger.trials.values()}
+
+
+def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
+    space = SearchSpace(
+        question="?",
+        data="digits",
+        search={"lr": log_uniform(1e-4, 1e-2), "hidden": choice("none", "16", "64")},
+        fixed={"epochs": 3, "filters": "8"},
+    )
+    objectives = ("val_accuracy", "parameters")
+    folder, ledger = bare_search(tmp_path, digits, objectives=objectives, trials=8, space=space)
+    told = open_optuna_study(folder, Objectives(objectives))
+    assert not any(t.intermediate_values for t in told.trials)
+    assert {t.number for t in told.best_trials} <= {
+        n for n, t in ledger.trials.items() if t.state == "complete"
+    }
+    assert all(t.state != "running" for t in ledger.trials.values())
 
 
 def test_what_runs_is_told_where_long_nothing_ends(

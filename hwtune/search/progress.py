@@ -16,7 +16,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
-from hwtune.search.trial import error_of, raised_last
+from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of, name_of
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -103,7 +103,8 @@ class StudyCallback(TrialProgressCallback):
     ) -> None:
         """Tell that a trial goes on in another process; what Ray says of it is in the log."""
         record = self.searcher.ledger.trials[trial.config["trial"]]
-        why = f" ({raised})" if (raised := raised_last(trial)) else ""
+        raised = self.searcher.reasons.get(record.trial)  # the scheduler heard of it before
+        why = f" ({raised})" if raised else ""
         self.console.print(
             f"{name_of(record)} lost its process{why} and goes on in another after "
             f"{counted(record.epochs, 'epoch')}"

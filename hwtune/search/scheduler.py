@@ -86,7 +86,7 @@ class EarlyStopping(FIFOScheduler):
                 self.reasons[number] = over
                 tune_controller.stop_trial(trial)
             return None
-        return waiting[0] if waiting else None
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note what broke a trial last; nothing where its process died without a word.
@@ -98,9 +98,9 @@ class EarlyStopping(FIFOScheduler):
         self.reasons.pop(number, None)
         if raised := raised_last(trial):
             self.reasons[number] = raised
-        own = raised and raised != NO_MEMORY
+        own = raised not in ("", NO_MEMORY)
         # Of a process that was dead before the trial began in it Ray tells twice, then as pending.
-        self.broke[number] += trial.status != Trial.PENDING or bool(own)
+        self.broke[number] += trial.status != Trial.PENDING or own
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""
