@@ -15,7 +15,6 @@ from typing import Any
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.addresses import around, without_secrets
-from hwtune.commands import hwtune_command
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.files import dump
 from hwtune.study_folder import StudyFolder, not_writable
@@ -320,7 +319,7 @@ class Mirror:
         if not self._end(LAST_SECONDS):
             if self.given_up:
                 raise HwtuneFailure(self.given_up)
-            again = hwtune_command(f"resume {self.folder.called}")
+            again = self.folder.command("resume")
             raise HwtuneFailure(f"{INCOMPLETE} Once it can be reached: {again}")
 
     def _end(self, patience: float) -> bool:

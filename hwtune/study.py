@@ -13,7 +13,7 @@ import pandas as pd
 
 from hwtune.addresses import reach_out
 from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
-from hwtune.errors import HwtuneError
+from hwtune.errors import OptionError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.report.words import percent
 from hwtune.signals import sigterm_kept
@@ -160,21 +160,21 @@ class Study:
         reach_out(address)
         from hwtune.pipeline import baseline, search
         from hwtune.pipeline.command import command_of, place_of
+        from hwtune.search.budget import Budget
 
-        more = wished("trials", positive, trials)
-        seconds = wished("time_budget", seconds_of, time_budget)
-        enough = wished("target", accuracy_of, target)
+        more = Budget(
+            trials=wished("trials", positive, trials),
+            seconds=wished("time_budget", seconds_of, time_budget),
+            target=wished("target", accuracy_of, target),
+        )
         place = place_of(parallel, address, gpus_per_trial)
         begun = command_of(command or self._call("resume", given, Study.resume))
         with sigterm_kept():
             if "baseline" not in self.about:
-                search.resume(
-                    self.folder, trials=more, time_budget=seconds, target=enough, place=place,
-                    command=begun,
-                )  # fmt: skip
+                search.resume(self.folder, more=more, place=place, command=begun)
                 return
-            if more or seconds or enough:
-                raise HwtuneError(f"{self.name} is no search: resume it without a budget.")
+            if more != Budget():
+                raise OptionError(f"{self.name} is no search: resume it without a budget.")
             baseline.resume_baseline(self.folder, place=place, command=begun)
 
     def retrain(

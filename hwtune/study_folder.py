@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
+from hwtune.commands import hwtune_command
 from hwtune.contract import wrong_in_retrain, wrong_in_study
 from hwtune.errors import StudyError
 from hwtune.files import cut_to_last_newline, dump, left_over, named_folder, now, write_atomic
@@ -54,6 +55,10 @@ class StudyFolder:
         """Return what a command calls the study: its name in the usual place, else its path."""
         usual = self.path.parent == results_folder()
         return shlex.quote(self.name if usual else str(self.path))
+
+    def command(self, name: str, options: str = "") -> str:
+        """Return the line that gives a command of hwtune on the study, as "resume"."""
+        return hwtune_command(f"{name} {self.called}{options}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -13,9 +13,9 @@ from hwtune import __version__
 from hwtune.cli import data, studies, views
 from hwtune.cli.tables import complain
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
+from hwtune.files import FULL_OR_BROKEN
 
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
-BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 app = typer.Typer(
     name="hwtune",
@@ -60,7 +60,7 @@ def main() -> None:
     except OSError as error:
         if error.errno in UNREACHABLE and error.filename is not None:
             fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)
-        if error.errno not in BROKEN:
+        if error.errno not in FULL_OR_BROKEN:
             raise
         where = error.filename or "a file"
         fail(f"{where}: {error.strerror}; see to that disk or folder, then try again.", FAILED)

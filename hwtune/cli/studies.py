@@ -133,7 +133,7 @@ def resume(
     from hwtune.study import Study
 
     here = results.absolute()
-    folder = fetch(study, here) if "://" in study else find_study(here, study)
+    folder = find_study(here, fetch(study, here).name if "://" in study else study)
     Study(folder).resume(
         trials=trials, time_budget=time_budget, target=target, parallel=parallel, address=address,
         gpus_per_trial=gpus_per_trial, command=command_line(),

@@ -91,7 +91,6 @@ def trials(
     Example: `python -m hwtune trials chinese_cnn`
     """
     from hwtune.columns import trials_csv
-    from hwtune.commands import hwtune_command
     from hwtune.files import counted, dump
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
@@ -128,7 +127,7 @@ def trials(
             say(content.front)
     say(answer(content))
     if content.about["status"] in ("interrupted", "failed"):
-        print(f"The study was cut off. Go on: {hwtune_command(f'resume {folder.called}')}")
+        print(f"The study was cut off. Go on: {folder.command('resume')}")
 
 
 def compare(

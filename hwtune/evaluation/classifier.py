@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from hwtune.commands import hwtune_command
 from hwtune.config import TrialConfig, trial_config
 from hwtune.data.images import Bytes
 from hwtune.data.photos import read_image
@@ -129,7 +128,7 @@ def load_classifier(folder: Path) -> Classifier:
     Raises:
         StudyError: when the folder holds no whole model.
     """
-    study = StudyFolder(folder.parent).called
+    study = StudyFolder(folder.parent)
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
@@ -144,9 +143,8 @@ def load_classifier(folder: Path) -> Classifier:
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise StudyError(
-            f"{folder} holds no model; finish the study first: "
-            f"{hwtune_command(f'resume {study}')}, or retrain its best: "
-            f"{hwtune_command(f'retrain {study}')}."
+            f"{folder} holds no model; finish the study first: {study.command('resume')}, or "
+            f"retrain its best: {study.command('retrain')}."
         ) from None
     except Exception as error:  # a damaged model may fail in any way
         raise StudyError(

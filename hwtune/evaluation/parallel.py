@@ -131,7 +131,7 @@ def train_all(
                         start(job)
                         continue
                     words = "its process was lost" if isinstance(outcome, LOST) else "it broke"
-                    outcome = f"{words} {lost[job]} times ({outcome})".splitlines()[0]
+                    outcome = f"{words} {lost[job]} times ({str(outcome).splitlines()[0]})"
                 over[job.title] = lengths[job.title]  # also where it stopped early
                 yield job, outcome
 

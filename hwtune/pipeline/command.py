@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,11 @@ class Place:
     parallel: int | None = None
     address: str | None = None
     gpu_share: float | None = None
+
+    @property
+    def option(self) -> str:
+        """Return the option that gives the address again, " --address HOST:PORT", or ""."""
+        return f" --address {shlex.quote(self.address)}" if self.address else ""
 
     def or_as_before(self, about: dict[str, Any]) -> Place:
         """Return the place, where it leaves something open as `study.json` says."""

@@ -6,32 +6,26 @@ from hwtune.errors import OptionError
 from hwtune.search.budget import DEFAULT_TRIALS, Budget
 
 
-def check_extension(trials: int | None, target: float | None, *, done: int, best: float) -> None:
+def check_extension(more: Budget, *, done: int, best: float) -> None:
     """Check that a study that ended has something left to search; see `extended_budget`.
 
     Raises:
         OptionError: when it has not.
     """
-    if trials is not None and trials <= done:
+    if more.trials is not None and more.trials <= done:
         raise OptionError(
-            f"--trials {trials} leaves nothing to search: {done} were begun; give more than that."
+            f"--trials {more.trials} leaves nothing to search: {done} were begun; give more than "
+            "that."
         )
-    if target is not None and target <= best:
+    if more.target is not None and more.target <= best:
         raise OptionError(
-            f"--target {target} leaves nothing to search: {best:.4f} is reached; give a higher one."
+            f"--target {more.target} leaves nothing to search: {best:.4f} is reached; give a "
+            "higher one."
         )
 
 
 def extended_budget(
-    old: Budget,
-    *,
-    trials: int | None,
-    time_budget: float | None,
-    target: float | None,
-    ended: bool,
-    done: int,
-    spent: float,
-    best: float,
+    old: Budget, more: Budget, *, ended: bool, done: int, spent: float, best: float
 ) -> Budget:
     """Return what the whole study may spend; without a wish the old budget.
 
@@ -40,20 +34,23 @@ def extended_budget(
     retraining leaves nothing. An old target that is reached is lifted, too.
 
     Args:
+        more: what is wished: trials of the whole study, seconds from now on, a target.
         ended: whether the search did.
         done: trials that were begun.
         spent: seconds until now.
         best: the highest validation accuracy until now.
     """
-    if trials is time_budget is target is None:
+    if more == Budget():
         return old
-    seconds = None if time_budget is None else spent + time_budget
-    if trials is time_budget is None and old.seconds and spent < old.seconds and not ended:
-        seconds = old.seconds
-    if trials is time_budget is None and old.trials and done < old.trials:
-        trials = old.trials
-    if trials is seconds is None:
-        trials = done + DEFAULT_TRIALS
+    trials, target = more.trials, more.target
+    seconds = None if more.seconds is None else spent + more.seconds
+    if more.trials is more.seconds is None:
+        if old.seconds and spent < old.seconds and not ended:
+            seconds = old.seconds
+        if old.trials and done < old.trials:
+            trials = old.trials
+        if trials is seconds is None:
+            trials = done + DEFAULT_TRIALS
     if target is None and old.target is not None and best < old.target:
         target = old.target
     return Budget(
@@ -61,5 +58,5 @@ def extended_budget(
         epochs=old.epochs,
         seconds=seconds,
         target=target,
-        before=old.before if time_budget is None else spent,
+        before=old.before if more.seconds is None else spent,
     )

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.commands import hwtune_command
 from hwtune.errors import ClusterError, HwtuneFailure
 from hwtune.search.interrupts import Halt
 from hwtune.study_folder import StudyFolder
@@ -73,5 +72,5 @@ def unwritten(folder: StudyFolder, why: str) -> HwtuneFailure:
     """Return what says that there is no report, why, and how to make it."""
     return HwtuneFailure(
         f"The report was not written ({why}); all else is in {folder.path}. "
-        f"Again: {hwtune_command(f'report {folder.called}')}"
+        f"Again: {folder.command('report')}"
     )

@@ -10,7 +10,6 @@ import ray
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.commands import hwtune_command
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
@@ -63,13 +62,13 @@ def retrain_study(
         if "baseline" in about:
             raise StudyError(
                 f"{folder.name} is a baseline's training, not a search. Go on with it: "
-                f"{hwtune_command(f'resume {folder.called}')}; or, to train it anew, give another "
+                f"{folder.command('resume')}; or, to train it anew, give another "
                 f"--name to: {once_more(about['command'])}"
             )
         if not ranked(folder.read_trials()):
             raise StudyError(
                 f"Study {folder.name!r} has no trained trial; go on with it first: "
-                f"{hwtune_command(f'resume {folder.called}')}"
+                f"{folder.command('resume')}"
             )
         if retraining.finalists > 1:
             check_folds(session.dataset, session.split, retraining.folds)

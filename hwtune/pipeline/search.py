@@ -10,7 +10,6 @@ from pathlib import Path
 import ray
 
 from hwtune.cluster import gpu_types
-from hwtune.commands import hwtune_command
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.finalists import check_folds
@@ -35,7 +34,7 @@ from hwtune.records import ranked
 from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
 from hwtune.search.feasible import SWOLLEN, longest, misfits, survey, swollen
-from hwtune.search.journal import begun_trials
+from hwtune.search.journal import NO_RUNS, Earlier, earlier_runs
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
@@ -74,11 +73,8 @@ def search(
     if retraining.finalists > 1:
         check_folds(dataset, split, retraining.folds)
     elsewhere = space.found_elsewhere(dataset.describe(), split.to_dict())
-    if known := [name for name in elsewhere if name in space.starts]:
-        space = space.without(known)
-        command.console.print(
-            f"Left out, for a search on another split of these images found it: {', '.join(known)}."
-        )
+    known = [name for name in elsewhere if name in space.starts]
+    space = left_out(space, known, "a search on another split of these images found it", command)
     earlier = [find_study(results, each) for each in starts_from]
     space, origins = with_starts_from(space, earlier, dataset, split)
     if origins:
@@ -95,18 +91,14 @@ def search(
         command.console.print(settings.advice)
     steps = space.config(space.corner(largest=True)).max_steps
     searched = {"epochs", "max_steps"} & space.search.keys()
-    if dataset.name != space.data and (unfit := misfits(space, **shape)):
-        space = space.without(unfit)
-        command.console.print(
-            f"Left out, for images of {dataset.side}x{dataset.side} pixels are too small for: "
-            f"{', '.join(unfit)}."
+    if dataset.name != space.data:
+        small = f"images of {dataset.side}x{dataset.side} pixels are too small for"
+        space = left_out(space, misfits(space, **shape), small, command)
+        large = (
+            f"with {shape['classes']:,} classes they have over "
+            f"{SWOLLEN * space.max_parameters:,} parameters"
         )
-    if dataset.name != space.data and (giants := swollen(space, **shape)):
-        space = space.without(giants)
-        command.console.print(
-            f"Left out, for with {shape['classes']:,} classes they have over "
-            f"{SWOLLEN * space.max_parameters:,} parameters: {', '.join(giants)}."
-        )
+        space = left_out(space, swollen(space, **shape), large, command)
     survey(space, **shape)
     if mirror is not None:
         open_uri(mirror)
@@ -128,21 +120,25 @@ def search(
     return session.folder
 
 
+def left_out(space: SearchSpace, names: Sequence[str], why: str, command: Command) -> SearchSpace:
+    """Return a space without some of its points, having said why."""
+    if not names:
+        return space
+    command.console.print(f"Left out, for {why}: {', '.join(names)}.")
+    return space.without(names)
+
+
 def resume(
     folder: StudyFolder,
     *,
-    trials: int | None,
-    time_budget: float | None,
-    target: float | None,
+    more: Budget,
     place: Place,
     command: Command,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that ended.
 
     Args:
-        trials: how many the whole study shall have; None: as before.
-        time_budget: seconds from now on; None: what is left.
-        target: the validation accuracy that is enough; None: as before.
+        more: what is wished; see `extended_budget`.
         place: where to train; as many trainings at once, and on a GPU, as before unless it says
             otherwise.
 
@@ -151,10 +147,10 @@ def resume(
         HwtuneFailure: as `search` does; KeyboardInterrupt, too.
     """
     with folder.locked():
-        folder.check()
         about = folder.read_study()
-        extended = any(value is not None for value in (trials, time_budget, target))
-        done = begun_trials(folder)
+        extended = more != Budget()
+        earlier = earlier_runs(folder)
+        done = earlier.trials
         best = max((trial.val_accuracy for trial in ranked(folder.read_trials())), default=0.0)
         if done and not folder.journal.is_file():
             raise StudyError(
@@ -167,37 +163,36 @@ def resume(
                 return
             raise StudyError(
                 f"Study {folder.name!r} is complete; extend it: "
-                f"{hwtune_command(f'resume {folder.called} --trials {2 * max(done, 1)}')}, or "
+                f"{folder.command('resume', f' --trials {2 * max(done, 1)}')}, or "
                 "--time-budget 10m."
             )
         if ended:
-            check_extension(trials, target, done=done, best=best)
+            check_extension(more, done=done, best=best)
         session = session_again(folder, about, place, command)
         budget = extended_budget(
-            Budget(**about["budget"]), trials=trials, time_budget=time_budget, target=target,
-            ended=ended or "search_seconds" in about, done=done,
-            spent=sum(run["seconds"] for run in about["runs"]), best=best,
-        )  # fmt: skip
+            Budget(**about["budget"]),
+            more,
+            ended=ended or "search_seconds" in about,
+            done=done,
+            spent=sum(run["seconds"] for run in about["runs"]),
+            best=best,
+        )
         if extended:
             about.pop("search_seconds", None)
             about.pop("left_out", None)  # and what there is no time for is asked anew
         about |= {"budget": asdict(budget)}
-        run(session, done=done)
+        run(session, earlier)
 
 
-def run(session: Session, *, done: int = 0) -> None:
-    """Search, retrain and report what the study asks for and is not done, with the lock held.
-
-    Args:
-        done: trials that an earlier run began.
-    """
+def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
+    """Search, retrain and report what the study asks for and is not done, with the lock held."""
     about = session.about
     retraining = Retraining(**about["retraining"])
     with mirrored(session) as changed, working(session) as dashboard:
         changed()
         data = ray.put(search_split(session.dataset, session.split))  # one copy for all processes
         to_search = about.get("search_seconds") is None
-        searching = Search(session, data, retraining, done) if to_search else None
+        searching = Search(session, data, retraining, earlier) if to_search else None
         if searching and searching.need:
             about["gpu_need"] = {**asdict(searching.need), "gpus": gpu_types()}
         slots = session.slots()

@@ -20,8 +20,7 @@ from hwtune.records import TrialRecord, front_in_words, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
 from hwtune.search.forecast import Outlook
-from hwtune.search.journal import known_points, proposed
-from hwtune.search.ledger import cut_off
+from hwtune.search.journal import Earlier
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
@@ -34,9 +33,9 @@ class Search:
     """The search of a study in a running Ray cluster: measured first, then forecast and run."""
 
     def __init__(
-        self, session: Session, data: ray.ObjectRef, retraining: Retraining, done: int
+        self, session: Session, data: ray.ObjectRef, retraining: Retraining, earlier: Earlier
     ) -> None:
-        self.session, self.data, self.retraining, self.done = session, data, retraining, done
+        self.session, self.data, self.retraining, self.earlier = session, data, retraining, earlier
         self.folder, self.about, self.say = session.folder, session.about, session.say
         self.space, self.budget = session.space, Budget(**self.about["budget"])
         self.settings = settings_of(self.about)
@@ -60,23 +59,20 @@ class Search:
 
         about, objectives = self.about, self.settings.objectives
         about["runs"][-1] |= {
-            "parallel": slots.total, "epochs_before": (epochs := len(self.folder.read_epochs())),
+            "parallel": slots.total, "epochs_before": self.earlier.epochs,
             "probed": self.cost.scale if self.cost.calibrated else None,
         }  # fmt: skip
         earlier = about["runs"][:-1] if self.cost.calibrated else []
-        drift = drifts(earlier, scale=self.cost.scale, epochs=epochs)
+        drift = drifts(earlier, scale=self.cost.scale, epochs=self.earlier.epochs)
         self.show_distortions()
         clock = self.clock(slots)
-        trials = proposed(self.folder)
-        known, cut = known_points(trials), sum(map(cut_off, trials))
-        del trials  # of an earlier run: up to 10 KB each, which the search would keep
-        outlook = self.outlook(clock, known, cut_off=cut)
+        outlook = self.outlook(clock)
         if about.pop("may_shorten", False):
             epochs = outlook.affordable_epochs()
             if epochs < outlook.epochs:
                 self.shorten(epochs, instead_of=outlook.epochs)
             outlook = replace(outlook, epochs=epochs)
-        self.foresee(outlook, known)
+        self.foresee(outlook)
         try:
             ledger = run_search(
                 self.space, self.data, self.store, self.folder, self.settings, costs=self.typical,
@@ -132,14 +128,9 @@ class Search:
             most = min(most, trial.epochs)
         return min(most, retrain_epochs(trial, config))
 
-    def outlook(self, clock: Clock, known: Mapping[str, bool], *, cut_off: int) -> Outlook:
-        """Return what can be said of the search before it begins.
-
-        Args:
-            known: see `known_points`.
-            cut_off: how many trials the end of a search cut off.
-        """
-        begun = {name for name, began in known.items() if began}
+    def outlook(self, clock: Clock) -> Outlook:
+        """Return what can be said of the search before it begins."""
+        begun = {name for name, began in self.earlier.known.items() if began}
         good = self.costs(self.space.starts)
         return Outlook(
             cost=self.cost,
@@ -155,8 +146,8 @@ class Search:
             points=size_of(self.space),
             expected=self.settings.expected_epochs,
             learns=self.settings.sampler != "random" and not self.settings.advice,
-            done=self.done,
-            cut_off=cut_off,
+            done=self.earlier.trials,
+            cut_off=self.earlier.cut_off,
         )
 
     def shorten(self, epochs: int, *, instead_of: int) -> None:
@@ -176,10 +167,10 @@ class Search:
             f"longer --time-budget has room for more; --epochs {instead_of} insists."
         )
 
-    def foresee(self, outlook: Outlook, known: Mapping[str, bool]) -> None:
+    def foresee(self, outlook: Outlook) -> None:
         """Say and record what the command will cost, and which baselines it leaves out."""
         if "left_out" not in self.about:
-            left_out = outlook.left_out(known)
+            left_out = outlook.left_out(self.earlier.known)
             self.about["left_out"] = list(left_out)
             if left_out:
                 each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())

@@ -16,12 +16,11 @@ from typing import Any
 from hwtune import cluster
 from hwtune.addresses import without_secrets
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
-from hwtune.commands import hwtune_command
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
-from hwtune.files import now, printable
+from hwtune.files import FULL_OR_BROKEN, now, printable
 from hwtune.hardware import git_commit, hardware, versions
 from hwtune.mirror import Mirror
 from hwtune.pipeline.command import Command, Place
@@ -33,9 +32,7 @@ from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 
 # That a file cannot be written; other errors of the system, of the network above all, are no such.
-NOT_WRITTEN = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG,
-)  # fmt: skip
+NOT_WRITTEN = (*FULL_OR_BROKEN, errno.EACCES, errno.EPERM)
 ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
 
 
@@ -161,7 +158,7 @@ def working(session: Session) -> Iterator[str]:
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     catch_sigterm()
     with (
-        writable(folder, hwtune_command(f"resume {folder.called}")),
+        writable(folder, folder.command("resume", session.place.option)),
         reported(folder, session.command.console),
         explained(session),
         recorded(session),
@@ -203,11 +200,9 @@ def explained(session: Session) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
-        where = f" --address {place.address}" if place.address else ""
-        study = f"{folder.called}{where}"
-        session.say(f"{untouched}Go on: {hwtune_command(f'resume {study}')}")
+        session.say(f"{untouched}Go on: {folder.command('resume', place.option)}")
         if any(trial.epochs for trial in folder.read_trials()):
-            session.say(f"Or test the best so far: {hwtune_command(f'retrain {study}')}")
+            session.say(f"Or test the best so far: {folder.command('retrain', place.option)}")
         raise
 
 

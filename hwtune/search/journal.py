@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Generator, Iterable, Iterator
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -118,11 +119,38 @@ def together(study: optuna.Study) -> AbstractContextManager[None]:
     return study._storage._backend.together()  # type: ignore[attr-defined]
 
 
-def begun_trials(folder: StudyFolder) -> int:
-    """Return how many trials a study has begun, as its budget counts them."""
-    if not folder.journal.is_file():
-        return sum(trial.epochs > 0 for trial in folder.read_trials())
-    return sum(COST in trial.user_attrs and not refused(trial) for trial in proposed(folder))
+@dataclass(frozen=True)
+class Earlier:
+    """What the journal says of earlier runs, without their trials, of up to 10 KB each.
+
+    Attributes:
+        trials: how many were begun, as a budget counts them.
+        known: see `known_points`.
+        cut_off: how many the end of a search cut off.
+        epochs: how many are recorded of trials that the journal knows of.
+    """
+
+    trials: int = 0
+    known: Mapping[str, bool] = field(default_factory=dict)
+    cut_off: int = 0
+    epochs: int = 0
+
+
+NO_RUNS = Earlier()
+
+
+def earlier_runs(folder: StudyFolder) -> Earlier:
+    """Return what earlier runs of a study did."""
+    if not folder.journal.is_file():  # as in a reference study, which cannot go on
+        return Earlier(trials=sum(trial.epochs > 0 for trial in folder.read_trials()))
+    trials = proposed(folder)
+    begun = {trial.number for trial in trials if COST in trial.user_attrs}
+    return Earlier(
+        trials=sum(trial.number in begun and not refused(trial) for trial in trials),
+        known=known_points(trials),
+        cut_off=sum(map(cut_off, trials)),
+        epochs=sum(epoch.trial in begun for epoch in folder.read_epochs()),
+    )
 
 
 def proposed(folder: StudyFolder) -> list[FrozenTrial]:

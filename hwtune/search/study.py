@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from itertools import chain, repeat
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 from ray.air.execution._internal import actor_manager
@@ -28,26 +25,20 @@ from rich.console import Console
 
 from hwtune.board import TensorBoard
 from hwtune.cluster import LOST, Slots, resources_in_words
-from hwtune.commands import hwtune_command
 from hwtune.data.splits import SearchSplit
 from hwtune.files import counted
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
+from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import RECENT_EPOCHS, Budget, Clock, CostModel
-from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
-from hwtune.search.journal import (
-    enqueue_cut_off,
-    enqueue_known_points,
-    open_optuna_study,
-    share_distributions,
-)
-from hwtune.search.ledger import CONTINUES, COST, Ledger, settle
+from hwtune.search.journal import open_optuna_study
+from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
+from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import MAX_LOST, MAX_REJECTED_IN_A_ROW, OptunaSearcher
@@ -56,7 +47,6 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.space import SearchSpace, size_of
-from hwtune.states import state_file
 from hwtune.study_folder import StudyFolder
 
 
@@ -102,7 +92,7 @@ def run_search(
     objectives = Objectives(settings.objectives)
     study = open_optuna_study(folder, objectives)
     check_states(study.get_trials(deepcopy=False))
-    ledger, recorded = restored(study, space, folder, left_out)
+    ledger, recorded, taken = restored(study, space, folder, left_out)
 
     def seen(trial: int, epochs: int) -> int:
         """Return on how many images a trial has trained after so many epochs."""
@@ -112,7 +102,7 @@ def run_search(
         """Return on how many images a trial has trained in an epoch."""
         return seen(trial, epoch) - seen(trial, epoch - 1)
 
-    here = seconds_here(ledger, recorded, drift)
+    here = seconds_here(ledger, recorded, taken, drift)
     for epoch in recorded[-RECENT_EPOCHS:]:
         cost.observe(
             macs=ledger.costs[epoch.trial].macs,
@@ -201,37 +191,9 @@ def run_search(
     elif ledger.rejected:
         console.print(
             f"{counted(len(ledger.rejected), 'configuration')} not trained, being too large, too "
-            f"slow or impossible: {hwtune_command(f'trials {folder.called}')}"
+            f"slow or impossible: {folder.command('trials')}"
         )
     return ledger
-
-
-def restored(
-    study: optuna.Study, space: SearchSpace, folder: StudyFolder, left_out: Container[str]
-) -> tuple[Ledger, list[EpochRecord]]:
-    """Return what an earlier run recorded, in order; queue the known points and what it cut off."""
-    settle(study)
-    ledger = Ledger(folder, space.search)
-    told = study.get_trials(deepcopy=False)
-    for trial in told:
-        share_distributions(trial, space)
-    begun, waiting = ({t.number for t in told if e in t.user_attrs} for e in (COST, CONTINUES))
-    recorded = folder.forget_unknown(begun, waiting)
-    ledger.restore(told, recorded)
-    enqueue_known_points(study, space, left_out)
-    order = [trial.trial for trial in ranked(ledger.trials.values())]
-    enqueue_cut_off(study, [n for n in order if state_file(folder.checkpoints, n).exists()])
-    taken = taken_over(ledger.trials.values(), recorded)
-    measured = {epoch.trial for epoch in recorded}
-    for trial in study.get_trials(deepcopy=False):
-        before, number = trial.user_attrs.get(CONTINUES), trial.number
-        if before is not None:
-            ledger.continues[number] = before
-            if hand_over(folder.checkpoints, number, before) and (
-                number in taken or number not in measured  # else it was trained anew
-            ):
-                ledger.handed.add(number)
-    return ledger, recorded
 
 
 def stopping_of(
@@ -261,71 +223,6 @@ def stopping_of(
         ledger.reported,
         ledger.first,
     )
-
-
-def retained(folder: StudyFolder, ledger: Ledger, *, limit: int) -> Retention:
-    """Return what keeps the states of trials under `limit` bytes, knowing those that ended."""
-    retention = Retention(folder.checkpoints, limit)
-    for trial in ledger.trials.values():
-        if trial.state != "running":
-            retention.ended(trial)
-    return retention
-
-
-def rebuild(
-    rule: StoppingRule,
-    ledger: Ledger,
-    recorded: Sequence[EpochRecord],
-    scores: Callable[[int, Mapping[str, Any]], Sequence[float]],
-) -> dict[tuple[int, int], str]:
-    """Let a rule hear the recorded epochs again.
-
-    Returns, by trial and epoch, what it decided on the last epoch of each trial that runs on: the
-    trial will report that epoch once more, after all before it.
-    """
-    decided = {}
-    for epoch in recorded:
-        trial = ledger.trials[epoch.trial]
-        found = scores(epoch.trial, vars(epoch))
-        verdict = rule.judge(ledger.first(epoch.trial), epoch.epoch, found)
-        if trial.state == "running" and epoch.epoch == trial.epochs:
-            decided[epoch.trial, epoch.epoch] = verdict
-    return decided
-
-
-def seconds_here(
-    ledger: Ledger, recorded: Sequence[EpochRecord], drift: Iterable[float]
-) -> dict[tuple[int, int], float]:
-    """Return what each recorded epoch would take on these machines, by trial and epoch.
-
-    One that a trial took over from another counts by the run that trained it.
-
-    Args:
-        drift: what each would take over what it took, by the run that recorded it; see `drifts`.
-    """
-    taken = taken_over(ledger.trials.values(), recorded)
-    times: dict[tuple[int, int], float] = {}
-    for epoch, own in zip(recorded, chain(drift, repeat(1.0)), strict=False):
-        copied = epoch.epoch <= taken.get(epoch.trial, 0)
-        first = ledger.continues.get(epoch.trial, epoch.trial) if copied else epoch.trial
-        times[epoch.trial, epoch.epoch] = times.get((first, epoch.epoch), own)
-    return {(e.trial, e.epoch): times[e.trial, e.epoch] * e.seconds for e in recorded}
-
-
-def extra_seconds(
-    ledger: Ledger, recorded: Iterable[EpochRecord], here: Mapping[tuple[int, int], float]
-) -> dict[int, float]:
-    """Return how many more seconds the recorded epochs of each trial would take here, or less.
-
-    Of a trial that takes over epochs those that it has not reported yet are included.
-    """
-    more: dict[int, list[float]] = defaultdict(list)  # by trial, epoch after epoch
-    for epoch in recorded:
-        more[epoch.trial].append(here[epoch.trial, epoch.epoch] - epoch.seconds)
-    for number in sorted(ledger.handed):
-        own = more[number]
-        own += more[ledger.continues[number]][len(own) :]
-    return {number: sum(each) for number, each in more.items()}
 
 
 def fit(

@@ -12,8 +12,8 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
     [
         (OLD, 7, {}, OLD),
         (OLD, 7, {"trials": 400}, Budget(trials=400, epochs=9, target=0.9)),
-        (OLD, 7, {"time_budget": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9, before=100)),
-        (Budget().filled(), 50, {"time_budget": 60.0}, Budget(seconds=160.0, before=100)),
+        (OLD, 7, {"seconds": 60.0}, Budget(epochs=9, seconds=160.0, target=0.9, before=100)),
+        (Budget().filled(), 50, {"seconds": 60.0}, Budget(seconds=160.0, before=100)),
         (
             Budget(seconds=160.0, before=90),
             7,
@@ -29,18 +29,16 @@ OLD = Budget(trials=None, epochs=9, seconds=900.0, target=0.9)
     ],
 )
 def test_a_study_is_extended_by_what_is_wished(old, done, wish, expected):
-    wishes = {"trials": None, "time_budget": None, "target": None, **wish}
-    assert (
-        extended_budget(old, **wishes, done=done, spent=100.0, best=0.85, ended=False) == expected
-    )
+    more = Budget(**wish)
+    assert extended_budget(old, more, done=done, spent=100.0, best=0.85, ended=False) == expected
 
 
 @pytest.mark.parametrize(
     ("old", "trials"), [(Budget(seconds=900.0), 57), (Budget(trials=9, seconds=900.0), 9)]
 )
 def test_a_study_that_ended_has_no_time_left_for_a_higher_target(old, trials):
-    wishes = {"trials": None, "time_budget": None, "target": 0.99}
-    extended = extended_budget(old, **wishes, done=7, spent=845.0, best=0.85, ended=True)
+    more = Budget(target=0.99)
+    extended = extended_budget(old, more, done=7, spent=845.0, best=0.85, ended=True)
     assert extended == Budget(trials=trials, target=0.99)
 
 
@@ -52,6 +50,5 @@ def test_a_study_that_ended_has_no_time_left_for_a_higher_target(old, trials):
     ],
 )
 def test_an_extension_that_leaves_nothing_to_search_is_refused(wish, message):
-    wishes = {"trials": None, "target": None, **wish}
     with pytest.raises(OptionError, match=message):
-        check_extension(**wishes, done=7, best=0.85)
+        check_extension(Budget(**wish), done=7, best=0.85)

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, TrialRecord, ranked
+from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
 from hwtune.results import create_study
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.search.journal import (
@@ -22,10 +22,10 @@ from hwtune.search.journal import (
 )
 from hwtune.search.ledger import Ledger, cut_off, settle
 from hwtune.search.objectives import Objectives
+from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
-from hwtune.search.study import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder
@@ -430,7 +430,7 @@ def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
 def reopened(folder):
     """Return what an earlier run recorded, as a new process finds it."""
     study = open_optuna_study(folder, Objectives(("val_accuracy",)))
-    return restored(study, KNOWN, folder, ())
+    return restored(study, KNOWN, folder, ())[:2]
 
 
 def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path):
@@ -446,11 +446,13 @@ def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path
     ledger.continues, ledger.handed = {1: 0, 2: 1}, {1, 2}
     trial(0, 20.0, 20.0)  # cut off, on slow machines
     trial(1, 20.0, 20.0, 1.0)  # went on with on these, which it reported again; cut off as well
-    here = seconds_here(ledger, recorded, [0.05, 0.05])
+    taken = taken_over(ledger.trials.values(), recorded)
+    here = seconds_here(ledger, recorded, taken, [0.05, 0.05])
     assert here == {(0, 1): 1, (0, 2): 1, (1, 1): 1, (1, 2): 1, (1, 3): 1}
     extra = extra_seconds(ledger, recorded, here)
     assert extra == {0: -38, 1: -38, 2: -38}, "the third waits to report all three"
-    assert not any(extra_seconds(ledger, recorded, seconds_here(ledger, recorded, [])).values())
+    as_recorded = seconds_here(ledger, recorded, taken, [])
+    assert not any(extra_seconds(ledger, recorded, as_recorded).values())
 
 
 def test_a_copy_whose_journal_is_older_than_a_trial_that_went_on_with_another_is_mended(tmp_path):

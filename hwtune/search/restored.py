@@ -1,0 +1,118 @@
+"""What an earlier run of a study left, put back before its search goes on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+import optuna
+
+from hwtune.records import EpochRecord, ranked, taken_over
+from hwtune.search.checkpoints import Retention, hand_over
+from hwtune.search.journal import enqueue_cut_off, enqueue_known_points, share_distributions
+from hwtune.search.ledger import CONTINUES, COST, Ledger, settle
+from hwtune.search.stopping import StoppingRule
+from hwtune.space import SearchSpace
+from hwtune.states import state_file
+from hwtune.study_folder import StudyFolder
+
+
+def restored(
+    study: optuna.Study, space: SearchSpace, folder: StudyFolder, left_out: Container[str]
+) -> tuple[Ledger, list[EpochRecord], dict[int, int]]:
+    """Return what an earlier run recorded, the epochs in order, and what trials took over.
+
+    The known points and what the end of a search cut off are queued in the study.
+    """
+    settle(study)
+    ledger = Ledger(folder, space.search)
+    told = study.get_trials(deepcopy=False)
+    for trial in told:
+        share_distributions(trial, space)
+    begun, waiting = ({t.number for t in told if e in t.user_attrs} for e in (COST, CONTINUES))
+    recorded = folder.forget_unknown(begun, waiting)
+    ledger.restore(told, recorded)
+    enqueue_known_points(study, space, left_out)
+    order = [trial.trial for trial in ranked(ledger.trials.values())]
+    enqueue_cut_off(study, [n for n in order if state_file(folder.checkpoints, n).exists()])
+    taken = taken_over(ledger.trials.values(), recorded)
+    measured = {epoch.trial for epoch in recorded}
+    for trial in study.get_trials(deepcopy=False):
+        before, number = trial.user_attrs.get(CONTINUES), trial.number
+        if before is not None:
+            ledger.continues[number] = before
+            if hand_over(folder.checkpoints, number, before) and (
+                number in taken or number not in measured  # else it was trained anew
+            ):
+                ledger.handed.add(number)
+    return ledger, recorded, taken
+
+
+def retained(folder: StudyFolder, ledger: Ledger, *, limit: int) -> Retention:
+    """Return what keeps the states of trials under `limit` bytes, knowing those that ended."""
+    retention = Retention(folder.checkpoints, limit)
+    for trial in ledger.trials.values():
+        if trial.state != "running":
+            retention.ended(trial)
+    return retention
+
+
+def rebuild(
+    rule: StoppingRule,
+    ledger: Ledger,
+    recorded: Sequence[EpochRecord],
+    scores: Callable[[int, Mapping[str, Any]], Sequence[float]],
+) -> dict[tuple[int, int], str]:
+    """Let a rule hear the recorded epochs again.
+
+    Returns, by trial and epoch, what it decided on the last epoch of each trial that runs on: the
+    trial will report that epoch once more, after all before it.
+    """
+    decided = {}
+    for epoch in recorded:
+        trial = ledger.trials[epoch.trial]
+        found = scores(epoch.trial, vars(epoch))
+        verdict = rule.judge(ledger.first(epoch.trial), epoch.epoch, found)
+        if trial.state == "running" and epoch.epoch == trial.epochs:
+            decided[epoch.trial, epoch.epoch] = verdict
+    return decided
+
+
+def seconds_here(
+    ledger: Ledger,
+    recorded: Sequence[EpochRecord],
+    taken: Mapping[int, int],
+    drift: Iterable[float],
+) -> dict[tuple[int, int], float]:
+    """Return what each recorded epoch would take on these machines, by trial and epoch.
+
+    One that a trial took over from another counts by the run that trained it.
+
+    Args:
+        taken: by trial, how many of its first epochs another had trained.
+        drift: what each would take over what it took, by the run that recorded it; see `drifts`.
+    """
+    times: dict[tuple[int, int], float] = {}
+    for epoch, own in zip(recorded, chain(drift, repeat(1.0)), strict=False):
+        copied = epoch.epoch <= taken.get(epoch.trial, 0)
+        first = ledger.continues.get(epoch.trial, epoch.trial) if copied else epoch.trial
+        times[epoch.trial, epoch.epoch] = times.get((first, epoch.epoch), own)
+    return {(e.trial, e.epoch): times[e.trial, e.epoch] * e.seconds for e in recorded}
+
+
+def extra_seconds(
+    ledger: Ledger, recorded: Iterable[EpochRecord], here: Mapping[tuple[int, int], float]
+) -> dict[int, float]:
+    """Return how many more seconds the recorded epochs of each trial would take here, or less.
+
+    Of a trial that takes over epochs those that it has not reported yet are included.
+    """
+    more: dict[int, list[float]] = defaultdict(list)  # by trial, epoch after epoch
+    for epoch in recorded:
+        more[epoch.trial].append(here[epoch.trial, epoch.epoch] - epoch.seconds)
+    for number in sorted(ledger.handed):
+        own = more[number]
+        own += more[ledger.continues[number]][len(own) :]
+    return {number: sum(each) for number, each in more.items()}
