@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError
-from hwtune.results import find_study
-from hwtune.signals import sigterm_kept
+from hwtune.results import find_study, model_folder
+from hwtune.signals import sigterm_caught
 from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
@@ -88,7 +88,7 @@ def run_study(
     from hwtune.search.settings import Settings
 
     space, source = _loaded(space)
-    with sigterm_kept():
+    with sigterm_caught():
         folder = search.search(
             space,
             source=source,
@@ -163,7 +163,7 @@ def retrain_baseline(
     from hwtune.pipeline.command import command_of, place_of
 
     space, source = _loaded(space)
-    with sigterm_kept():
+    with sigterm_caught():
         folder = published.retrain_baseline(
             space,
             baseline,
@@ -212,9 +212,11 @@ def load_study(study: str | Path, *, results: str | Path | None = None) -> Study
 
 
 def load_classifier(study: str | Path, *, results: str | Path | None = None) -> Classifier:
-    """Return the final model of a study.
+    """Return the final model of a study, or that of a `model/` folder by its path.
 
     Raises:
         StudyError: when there is no such study, or it has no model.
     """
-    return load_study(study, results=results).classifier()
+    from hwtune.evaluation import classifier
+
+    return classifier.load_classifier(model_folder(results_folder(results), str(study)))

@@ -36,7 +36,8 @@ LOST = (  # what a task raises whose process, machine or result is gone
     ray.exceptions.ObjectLostError,
 )
 CONNECT_SECONDS = 10.0  # until somebody listens
-TIMED_OUT = "timed out during startup"  # says Ray after 30 s, which where much runs are few
+TIMED_OUT = "timed out during startup"  # says Ray after 30 s, too few on a busy machine
+TRAINING_BYTES = 0.8e9  # that one takes on a CPU, without mapped files: results/bench/memory.md
 INIT_SECONDS = 90.0  # until this process is part of the cluster
 
 
@@ -49,6 +50,7 @@ class Slots:
         cpus, gpus: what each of these asks Ray for.
         plain: how many more run on the CPUs of machines without a GPU, beside those with one.
         plain_nodes: Ray's ids of these machines.
+        short_of_memory: whether more CPUs are there than trainings whose memory would fit.
     """
 
     parallel: int
@@ -56,6 +58,7 @@ class Slots:
     gpus: float = 0.0
     plain: int = 0
     plain_nodes: tuple[str, ...] = ()
+    short_of_memory: bool = False
 
     @property
     def total(self) -> int:
@@ -91,8 +94,8 @@ def plan_slots(
 ) -> Slots:
     """Return the slots of the Ray cluster that this process is connected to.
 
-    One slot a CPU, or in a cluster with GPUs as many a GPU as its memory holds, and one for each
-    CPU of the machines without.
+    One slot a CPU, as far as the machine's memory goes, or in a cluster with GPUs as many a GPU as
+    its memory holds, and one for each CPU of the machines without.
 
     Args:
         parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
@@ -101,16 +104,29 @@ def plan_slots(
     """
     nodes = machines_alive()
     with_gpus = [node for node in nodes.values() if node["GPU"]]
-    plain = {name: int(n["CPU"]) for name, n in nodes.items() if not n["GPU"]} if with_gpus else {}
+    without = {name: node for name, node in nodes.items() if not node["GPU"]}
+    fitting = without if parallel else {name: in_memory(node) for name, node in without.items()}
+    short = fitting != without
+    plain = {name: int(node["CPU"]) for name, node in fitting.items()} if with_gpus else {}
     slots = divide(
-        [(int(node["CPU"]), int(node["GPU"])) for node in with_gpus or nodes.values()],
+        [(int(node["CPU"]), int(node["GPU"])) for node in with_gpus or fitting.values()],
         per_gpu=need.per_gpu if need else UNMEASURED_PER_GPU,
         parallel=parallel,
         gpu_share=gpu_share,
     )
     if parallel or not sum(plain.values()):
-        return slots
-    return replace(slots, plain=sum(plain.values()), plain_nodes=tuple(plain))
+        return replace(slots, short_of_memory=short)
+    return replace(
+        slots, plain=sum(plain.values()), plain_nodes=tuple(plain), short_of_memory=short
+    )
+
+
+def in_memory(node: Counter[str]) -> Counter[str]:
+    """Return a machine with no more CPUs than trainings fit into its memory, but one at least."""
+    if not node["memory"]:  # it keeps no account of it
+        return node
+    fitting = max(1, int(node["memory"] // TRAINING_BYTES))
+    return Counter({**node, "CPU": min(node["CPU"], fitting)})
 
 
 def divide(
@@ -187,8 +203,11 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
     if ray.is_initialized():
         yield ""
         return
-    context = _connect(address) if address else _start_here(cpus or usable_cpus())
-    catch_sigterm()  # Ray has put its own handler
+    try:
+        context = _connect(address) if address else _start_here(cpus or usable_cpus())
+    except SystemExit:  # from Ray's own handler of SIGTERM, which it puts first of all
+        raise KeyboardInterrupt from None
+    catch_sigterm()
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:

@@ -20,7 +20,19 @@ def hwtune_command(arguments: str) -> str:
     Args:
         arguments: behind "hwtune", quoted for a shell where they need it.
     """
-    found = shutil.which("python")
-    known = found is not None and os.path.samefile(Path(found).parent, Path(sys.executable).parent)
-    python = "python" if known else shlex.quote(for_people(Path(sys.executable)))
-    return f"{python} -m hwtune {arguments}"
+    return f"{by_name('python', Path(sys.executable))} -m hwtune {arguments}"
+
+
+def tool(name: str) -> str:
+    """Return what runs a program that was installed beside hwtune, such as "tensorboard"."""
+    beside = Path(sys.executable).with_name(name)
+    return by_name(name, beside) if beside.is_file() else name
+
+
+def by_name(name: str, program: Path) -> str:
+    """Return a program's name where a shell finds the same one under it, else its path."""
+    found = shutil.which(name)
+    same = found is not None and (
+        os.path.samefile(found, program) and os.path.samefile(Path(found).parent, program.parent)
+    )
+    return name if same else shlex.quote(for_people(program))

@@ -137,12 +137,19 @@ def check_value(name: str, value: object, hint: Any) -> None:
         return
     allowed = (int, float) if hint is float else hint
     if not isinstance(value, allowed) or (hint is not bool and isinstance(value, bool)):
-        text = f': write "{value}"' if hint is str else ""
+        text = f': write "{as_text(value)}"' if hint is str else ""
         raise SpaceError(f"{name}={value!r} must be of type {hint.__name__}{text}.")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = LOWEST.get(name, 0), HIGHEST.get(name, float("inf"))
         if not (math.isfinite(value) and low <= value < high):
             raise SpaceError(f"{name}={value!r} must be at least {low} and below {high}.")
+
+
+def as_text(value: object) -> str:
+    """Return how a hyperparameter that takes texts writes a value: "none", or joined by dashes."""
+    if isinstance(value, (tuple, list)):
+        return "-".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 def trial_config(values: Hyperparameters) -> TrialConfig:

@@ -48,6 +48,12 @@ SEARCH: Needs = {  # of a study that is no baseline's training
     "scheduler.name": str,
     "seed": int,
 }
+RESUMED: Needs = {  # beside that, of a search that goes on
+    "objectives": list,
+    "disk_limit": int,
+    "retraining": dict,
+    "runs": list,
+}
 RETRAIN: Needs = {"configurations": list, "test_openings": list}
 TESTED: Needs = {
     "name": str,

@@ -19,6 +19,12 @@ def choice(*values: bool | int | float | str) -> CategoricalDistribution:
     """Return one of `values`, listed from small to large where they have an order."""
     if not values:
         raise SpaceError("choice() needs at least one value.")
+    for value in values:
+        if not isinstance(value, (bool, int, float, str)):
+            raise SpaceError(
+                f"choice() takes numbers, texts, True and False one by one, not {value!r}; a list "
+                'is a text, such as "32-64", and nothing is "none".'
+            )
     return CategoricalDistribution(values)
 
 

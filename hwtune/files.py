@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import csv
 import errno
 import io
@@ -145,6 +146,15 @@ def _finite(content: Any) -> Any:
 def now() -> str:
     """Return the time in UTC, such as 2026-01-31T12:00:00Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def moment(stamp: str) -> float:
+    """Return what `now` returned as seconds since 1970.
+
+    Raises:
+        ValueError: when it is no such text.
+    """
+    return float(calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")))
 
 
 def for_people(path: Path) -> str:

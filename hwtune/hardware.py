@@ -36,6 +36,17 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def made_by() -> dict[str, Any]:
+    """Return what computes in this process and its cluster: versions, commit, processor, GPUs."""
+    found = hardware()
+    return {
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "processor": found["processor"],
+        "gpus": found["gpus"],
+    }
+
+
 @cache
 def _gpus() -> list[str]:
     """Return the names of this machine's GPUs, as NVIDIA's driver tells them, asked once."""

@@ -316,11 +316,14 @@ class Mirror:
             if not (self._end(patience) or self.given_up):
                 self.tell(INCOMPLETE)
             raise
-        if not self._end(LAST_SECONDS):
-            if self.given_up:
-                raise HwtuneFailure(self.given_up)
-            again = self.folder.command("resume")
-            raise HwtuneFailure(f"{INCOMPLETE} Once it can be reached: {again}")
+        incomplete = f"{INCOMPLETE} Once it can be reached: {self.folder.command('resume')}"
+        try:
+            complete = self._end(LAST_SECONDS)
+        except KeyboardInterrupt:
+            self.tell(incomplete)
+            raise
+        if not complete:
+            raise HwtuneFailure(self.given_up or incomplete)
 
     def _end(self, patience: float) -> bool:
         """Wait for the last upload, if anything was asked for; return whether it is complete."""

@@ -13,12 +13,12 @@ import numpy as np
 from hwtune.commands import hwtune_command
 from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.folder import told_apart
-from hwtune.data.images import Dataset, prints
+from hwtune.data.images import Dataset, image_digests
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError
 from hwtune.files import counted
-from hwtune.search.feasible import cost_of, survey, too_large
+from hwtune.search.feasible import check_idle, cost_of, survey, too_large
 from hwtune.space import SearchSpace, load_space, space_files
 
 SHOWN = 20  # names in a line
@@ -39,6 +39,7 @@ def describe_space(name: str) -> dict[str, Any]:
     space = load_space(name)
     classes, side = shape_of(space.data)
     shape: dict[str, Any] = {"classes": classes, "side": side}
+    check_idle(space)
     survey(space, **shape)
     points = {
         **space.baselines,
@@ -83,7 +84,7 @@ def describe_data(name: str) -> dict[str, Any]:
     dataset: Dataset = source.read(found or Path())
     described = dataset.describe()
     counts = np.array(described.pop("per_class"))
-    distinct = set(prints(dataset.images, range(len(dataset.images))))
+    distinct = set(image_digests(dataset.images, range(len(dataset.images))))
     if counts.min() == 0:
         raise DataError(
             f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}; add some to "

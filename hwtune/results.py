@@ -20,12 +20,12 @@ LONGEST_NAME = 200  # bytes, so that files named after a study have room for mor
 def create_study(
     results: Path,
     wanted: str | None,
-    space: str,
+    usual: str,
     *,
     about: dict[str, Any] | None = None,
     source: str = "",
 ) -> StudyFolder:
-    """Make the folder of a new study: `wanted`, or the first free of space, space-2, ...
+    """Make the folder of a new study: `wanted`, or the first free of usual, usual-2, ...
 
     It appears whole, with `study.json` and the source of the space in it, or not at all.
 
@@ -33,8 +33,8 @@ def create_study(
         OptionError: when its name is no plain one.
         StudyError: when it exists, or the folder cannot be written.
     """
-    if not is_plain(space if wanted is None else wanted):
-        given = repr(space) if wanted is None else f"--name {wanted!r}"
+    if not is_plain(usual if wanted is None else wanted):
+        given = repr(usual) if wanted is None else f"--name {wanted!r}"
         raise OptionError(
             f"{given} is no plain folder name; give a --name of at most {LONGEST_NAME} bytes "
             "without slash, and with no dot or dash in front."
@@ -45,7 +45,7 @@ def create_study(
             dir=results, prefix=".creating-", ignore_cleanup_errors=True
         ) as staging:
             for number in itertools.count(1):
-                name = wanted or (space if number == 1 else f"{space}-{number}")
+                name = wanted or (usual if number == 1 else f"{usual}-{number}")
                 new = StudyFolder(Path(staging) / name)
                 for path in (new.path, new.logs, new.tensorboard, new.checkpoints):
                     path.mkdir()
@@ -111,6 +111,18 @@ def summary(folder: StudyFolder) -> dict[str, Any]:
         "winner": winner["name"],
         "tested": winner["test_accuracy"].get("mean"),
     }
+
+
+def model_folder(results: Path, name_or_path: str) -> Path:
+    """Return the folder of a study's final model, or the path of such a folder itself.
+
+    Raises:
+        StudyError: when there is no such study, or its files are damaged.
+    """
+    alone = Path(name_or_path)
+    if os.path.isfile(alone / "model.json") and not os.path.isfile(results / alone / "study.json"):
+        return alone
+    return find_study(results, name_or_path).model
 
 
 def find_study(results: Path, name_or_path: str) -> StudyFolder:

@@ -19,12 +19,13 @@ def catch_sigterm() -> None:
 
 
 @contextmanager
-def sigterm_kept() -> Iterator[None]:
-    """Put back after the block what SIGTERM did before: Ray and `catch_sigterm` change it."""
+def sigterm_caught() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does; afterwards it does what it did before."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
+    catch_sigterm()
     try:
         yield
     finally:

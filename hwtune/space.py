@@ -22,9 +22,9 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from hwtune.config import Hyperparameters, TrialConfig, trial_config
+from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
 from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
-from hwtune.distributions import contains, in_words, parse_value
+from hwtune.distributions import contains, in_words, is_number, parse_value
 from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
@@ -70,9 +70,9 @@ class SearchSpace:
         baselines: what is to be beaten, each a point of `search`; run first, never stopped.
         published: how the baselines were trained by their authors, by name.
         starts: points known to work, tried after the baselines, never stopped either.
-        found_on: fields of the split of `data` on which a search found a point, by its name, and
-            of these data, where others have their name. On another split such a start is left out:
-            it knows images that are tested there.
+        found_on: by a point's name, the split of `data` on which a search found it, and what tells
+            these data from others of their name. On another split such a start is left out: it
+            knows images that are tested there.
         max_parameters: a larger network is not trained, baselines excepted.
         max_macs: neither is one with more multiply-accumulates an image.
 
@@ -96,6 +96,9 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
             raise SpaceError(f"name={self.name!r} is no plain name, which a study's folder needs.")
+        for what in ("question", "data", "model"):
+            if not isinstance(text := getattr(self, what), str):
+                raise SpaceError(f"{what}={text!r} is no text; put it in quotes.")
         for bound in ("max_parameters", "max_macs"):
             most = getattr(self, bound)
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
@@ -107,6 +110,11 @@ class SearchSpace:
                 raise SpaceError(
                     f"search[{key!r}]={distribution!r} is no range; use choice, uniform, "
                     "log_uniform or integer, or move it to fixed."
+                )
+            if HINTS.get(key) is str and not isinstance(distribution, CategoricalDistribution):
+                raise SpaceError(
+                    f"search[{key!r}]={distribution!r} is a range, but {key} takes texts; list "
+                    'them, as in choice("0", "0.25", "0.5").'
                 )
             if key in self.fixed:
                 raise SpaceError(f"{key!r} stands both in fixed and in search; keep one.")
@@ -134,6 +142,12 @@ class SearchSpace:
             if name not in self.baselines:
                 raise SpaceError(
                     f"published[{name!r}] is no baseline; take it out of published, too."
+                )
+            reported = published.headline
+            if reported is not None and not (is_number(reported) and 0 <= reported <= 1):
+                raise SpaceError(
+                    f"published[{name!r}] reports {reported!r}, which is no accuracy in [0, 1], as "
+                    "0.97, nor None."
                 )
             self.config({**self.baselines[name], **published.values})
 

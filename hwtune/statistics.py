@@ -34,8 +34,7 @@ def independent_images(right: NDArray[np.float64], writers: NDArray[np.int64]) -
     number is divided by how much more the mean varies, seen between the writers, and by what
     Student's t adds for so few of them (Korn and Graubard, Confidence intervals for proportions
     with small expected number of positive counts estimated from survey data, 1998). Where the
-    writers do not differ only the second counts; of a single one, however many, they tell as one
-    does.
+    writers do not differ only the second counts. All images of a single writer tell as much as one.
 
     Args:
         right: the share of networks that read an image (N,), in [0, 1].
@@ -62,8 +61,8 @@ def welch_interval(
     Welch, The generalization of Student's problem, 1947. Each needs two values or more.
 
     Args:
-        chosen_of: means among which both were found by looking: the interval is as wide as lets all
-            of their pairs' together hold (Bonferroni).
+        chosen_of: among how many means these two were picked; the interval is widened until those
+            of all pairs hold together (Bonferroni).
     """
     from scipy.stats import ttest_ind  # half a second, in each process
 

@@ -16,7 +16,7 @@ from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
 from hwtune.errors import OptionError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.report.words import percent
-from hwtune.signals import sigterm_kept
+from hwtune.signals import sigterm_caught
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
 from hwtune.values import accuracy_of, positive, seconds_of, wished
@@ -158,8 +158,9 @@ class Study:
         """
         given = locals()
         reach_out(address)
-        from hwtune.pipeline import baseline, search
+        from hwtune.pipeline.baseline import resume_baseline
         from hwtune.pipeline.command import command_of, place_of
+        from hwtune.pipeline.resume import resume_search
         from hwtune.search.budget import Budget
 
         more = Budget(
@@ -169,13 +170,13 @@ class Study:
         )
         place = place_of(parallel, address, gpus_per_trial)
         begun = command_of(command or self._call("resume", given, Study.resume))
-        with sigterm_kept():
+        with sigterm_caught():
             if "baseline" not in self.about:
-                search.resume(self.folder, more=more, place=place, command=begun)
+                resume_search(self.folder, more=more, place=place, command=begun)
                 return
             if more != Budget():
                 raise OptionError(f"{self.name} is no search: resume it without a budget.")
-            baseline.resume_baseline(self.folder, place=place, command=begun)
+            resume_baseline(self.folder, place=place, command=begun)
 
     def retrain(
         self,
@@ -201,7 +202,7 @@ class Study:
         from hwtune.pipeline.command import command_of, place_of
         from hwtune.pipeline.retrain import retrain_study, retraining_of
 
-        with sigterm_kept():
+        with sigterm_caught():
             retrain_study(
                 self.folder,
                 retraining=retraining_of(

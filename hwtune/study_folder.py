@@ -22,17 +22,28 @@ from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_c
 from hwtune.commands import hwtune_command
 from hwtune.contract import wrong_in_retrain, wrong_in_study
 from hwtune.errors import StudyError
-from hwtune.files import cut_to_last_newline, dump, left_over, named_folder, now, write_atomic
+from hwtune.files import (
+    cut_to_last_newline,
+    dump,
+    expanded,
+    left_over,
+    moment,
+    named_folder,
+    now,
+    write_atomic,
+)
 from hwtune.records import EpochRecord, TrialRecord
 
 FORMAT = 1
 DEFAULT_RESULTS = Path("results")  # holds the studies, unless HWTUNE_RESULTS names another
+LOCK_SECONDS = 2.0  # a reader holds a lock for a moment, to see whether a study runs
+WHOLE_COPY = "put back a whole copy"
 JOURNAL_LOCK = "optuna.journal.lock"  # the names of Optuna's locks begin so
 
 
 def results_folder(given: str | Path | None = None) -> Path:
     """Return the folder that holds the studies: `given`, HWTUNE_RESULTS, or the default."""
-    return Path(given or named_folder("HWTUNE_RESULTS") or DEFAULT_RESULTS).absolute()
+    return expanded(given or named_folder("HWTUNE_RESULTS") or DEFAULT_RESULTS).absolute()
 
 
 class StudyFolder:
@@ -61,13 +72,16 @@ class StudyFolder:
         return hwtune_command(f"{name} {self.called}{options}")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, patience: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the study for writing; a dead process's lock is void (the system frees it).
+
+        Args:
+            patience: seconds to wait for it.
 
         Raises:
             StudyError: when another process holds it, or the folder cannot be written.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=patience)
         try:
             lock.acquire()
         except Timeout:
@@ -158,7 +172,7 @@ class StudyFolder:
         """
         content = self.read_study()
         if content.get("status") == "running":
-            with suppress(StudyError), self.locked():  # it is held, or cannot be
+            with suppress(StudyError), self.locked(patience=0):  # it is held, or cannot be
                 content["status"] = "interrupted"
         return content
 
@@ -184,11 +198,9 @@ class StudyFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StudyError(
-                f"{self.path / name} does not read ({error}); put back a whole copy."
-            ) from None
+            raise StudyError(f"{self.path / name} does not read ({error}); {WHOLE_COPY}.") from None
         if not isinstance(content, dict):
-            raise StudyError(f"{self.path / name} holds no JSON object; put back a whole copy.")
+            raise StudyError(f"{self.path / name} holds no JSON object; {WHOLE_COPY}.")
         return content
 
     def log(self, trial: int, line: str) -> None:
@@ -204,9 +216,15 @@ class StudyFolder:
             os.fsync(file.fileno())
 
     def last_progress(self) -> float:
-        """Return when an epoch or a state was last written, in seconds since 1970."""
-        written = [self.epochs, *self.retraining.glob("*.pt")]
-        return max(path.stat().st_mtime for path in written)
+        """Return when an epoch or a retraining's state was last written, in seconds since 1970.
+
+        Of an epoch its line in a log says so, for copying a study changes the times of its files.
+        """
+        said = [last_stamp(log) for log in self.logs.glob("[0-9]*.log")]
+        return max(
+            [path.stat().st_mtime for path in self.retraining.glob("*.pt")]
+            + ([each for each in said if each] or [self.epochs.stat().st_mtime])
+        )
 
     def forget_unknown(self, begun: set[int], waiting: set[int]) -> list[EpochRecord]:
         """Drop what the journal does not know of; return the epochs that stay.
@@ -235,10 +253,8 @@ class StudyFolder:
         """
         try:
             return epochs_of(self.epochs.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StudyError(
-                f"{self.epochs} does not read ({error}); put back a whole copy."
-            ) from None
+        except (OSError, csv.Error, ValueError, TypeError, KeyError) as error:
+            raise StudyError(f"{self.epochs} does not read ({error}); {WHOLE_COPY}.") from None
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
@@ -257,16 +273,28 @@ class StudyFolder:
             with path.open(encoding="utf-8", newline="") as file:
                 trials = {int(row["trial"]): trial_of(row) for row in csv.DictReader(file)}
         except FileNotFoundError:
-            return []
+            if not self.read_epochs():
+                return []
+            raise self._lost(path, "is gone") from None
         except (OSError, csv.Error, AttributeError, ValueError, TypeError, KeyError) as error:
-            raise StudyError(
-                f"{path} does not read ({error}); delete it: what resumes or extends the search "
-                "makes it anew."
-            ) from None
+            raise self._lost(path, f"does not read ({error})") from None
         for epoch in self.read_epochs():
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)
         return list(trials.values())
+
+    def _lost(self, path: Path, how: str) -> StudyError:
+        """Return what to raise where a file is lost that the journal can make anew."""
+        again = f"{self.command('resume')} makes it anew"
+        return StudyError(f"{path} {how}; {again if self.journal.is_file() else WHOLE_COPY}.")
+
+
+def last_stamp(log: Path) -> float:
+    """Return the time of the last line of a log, in seconds since 1970; 0 where none reads."""
+    try:
+        return moment(log.read_text(encoding="utf-8").splitlines()[-1].split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def not_writable(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import venv
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -17,7 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hwtune import cluster
-from hwtune.addresses import on_loopback_alone
+from hwtune.addresses import on_loopback_alone, reach_out
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
@@ -257,3 +258,28 @@ def test_a_cluster_on_loopback_alone_is_recognised():
         assert not on_loopback_alone(f"127.0.0.1:{everywhere.getsockname()[1]}")
     assert not on_loopback_alone("auto")
     assert not on_loopback_alone("10.0.0.5:6379")
+
+
+def test_no_more_trainings_run_at_once_than_fit_into_the_memory(monkeypatch):
+    laptop, small = Counter(CPU=16, memory=10e9), Counter(CPU=8, memory=0.5e9)
+    monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": laptop, "b": small})
+    assert cluster.plan_slots(None) == cluster.Slots(13, short_of_memory=True)
+    assert cluster.plan_slots(20) == cluster.Slots(20)  # who asks for so many gets them
+    roomy = Counter(CPU=2, memory=10e9)
+    monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": roomy})
+    assert cluster.plan_slots(None) == cluster.Slots(2)
+
+
+def test_a_cluster_is_found_by_auto(monkeypatch):
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    reach_out("auto")
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
+
+
+def test_sigterm_while_ray_starts_is_an_interruption(monkeypatch):
+    def asked_to_end(**options):
+        sys.exit(signal.SIGTERM)  # as Ray's own handler does
+
+    monkeypatch.setattr(ray, "init", asked_to_end)
+    with pytest.raises(KeyboardInterrupt), cluster.started(cpus=1):
+        pass

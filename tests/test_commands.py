@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hwtune.commands import hwtune_command
+from hwtune.commands import hwtune_command, tool
 
 
 @pytest.fixture
@@ -35,3 +35,19 @@ def test_where_no_environment_is_active_a_command_names_the_path_of_its_python(
     assert hwtune_command("resume s") == ".venv/bin/python -m hwtune resume s"
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert hwtune_command("resume s") == ".venv/bin/python -m hwtune resume s"
+
+
+def test_a_python_of_another_version_is_not_named(python_here, monkeypatch):
+    other = python_here.with_name("python9")
+    other.write_text("")
+    monkeypatch.setattr(sys, "executable", str(other))
+    assert hwtune_command("resume s") == "bin/python9 -m hwtune resume s"
+
+
+def test_a_program_beside_hwtune_is_named_where_a_shell_finds_it(python_here, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(python_here))
+    assert tool("tensorboard") == "tensorboard"  # installed elsewhere, or not at all
+    python_here.with_name("tensorboard").touch(mode=0o755)
+    assert tool("tensorboard") == "tensorboard"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert tool("tensorboard") == "bin/tensorboard"

@@ -26,6 +26,7 @@ from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import load_classifier
+from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from tests.conftest import assert_refused
 
@@ -105,6 +106,8 @@ def test_study_json_describes_the_study(study):
     assert only["status"] == "complete"
     assert only["forecast"].keys() == {"trials", "epochs", "seconds"}
     assert only["forecast"]["trials"] == TRIALS
+    said = f"Forecast: about {TRIALS} trials, {only['forecast']['epochs']} epochs, "
+    assert said in study[1].stdout
     expected = {"format", "study", "space", "sampler", "scheduler", "seed", "versions",
                 "git_commit", "hardware", "started"}  # fmt: skip
     assert expected <= content.keys()
@@ -461,6 +464,7 @@ SPACE = replace(SPACE, baselines={"wide": wide, **SPACE.baselines})
 """
 
 
+@pytest.mark.alone
 def test_a_time_budget_is_kept_and_a_longer_one_takes_up_what_it_left_out(tmp_path):
     space = tmp_path / "two_baselines.py"
     space.write_text(TWO_BASELINES)
@@ -540,13 +544,13 @@ def test_the_cluster_listens_on_loopback_alone(tmp_path):
 
 @pytest.mark.slow
 def test_one_trial_at_a_time_repeats_a_study_exactly(tmp_path):
-    words = ["search", "digits_cnn", "--trials", 4, "--parallel", 1, "--seeds", 1, "--seed", 7]
-    for name in ("a", "b"):
-        assert run([*words, "--name", name], tmp_path).returncode == 0
-    studies = [rows((tmp_path / name, None), "epochs.csv") for name in ("a", "b")]
-    for row in (*studies[0], *studies[1]):
+    words = ["search", "digits_cnn", "--trials", 13, "--epochs", 1, "--parallel", 1, "--seeds", 1]
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):  # of the trials TPE proposes the last three
+        assert run([*words, "--seed", seed, "--name", name], tmp_path).returncode == 0
+    studies = [rows((tmp_path / name, None), "epochs.csv") for name in "abc"]
+    for row in (row for study in studies for row in study):
         del row["seconds"]
-    assert studies[0] == studies[1]
+    assert studies[0] == studies[1] != studies[2]
     tested = [json.loads((tmp_path / n / "retrain.json").read_text()) for n in ("a", "b")]
     assert tested[0]["configurations"] == tested[1]["configurations"]
 
@@ -562,6 +566,62 @@ def test_without_data_the_main_command_draws_its_own_under_a_banner(tmp_path):
     assert "not handwriting" in (study / "report.html").read_text(encoding="utf-8")
     again = run(["search", "chinese_cnn", "--data", "chinese_mnist"], tmp_path)
     assert_refused(again, "data get chinese_mnist")
+
+
+def test_what_a_complete_study_has_lost_is_made_anew(study, tmp_path):
+    """As where its process was killed while it wrote the report."""
+    copy = shutil.copytree(study[0], tmp_path / "s")
+    (copy / "report.html").unlink()
+    done = run(("resume", "s"), tmp_path)
+    assert (done.returncode, "made anew" in done.stdout) == (0, True), done.stderr
+    before = (copy / "trials.csv").read_bytes()
+    (copy / "trials.csv").unlink()
+    assert_refused(run(("retrain", "s"), tmp_path), "trials.csv is gone", "resume s makes it anew")
+    assert run(("resume", "s"), tmp_path).returncode == 0
+    assert (copy / "trials.csv").read_bytes() == before
+    (copy / "trials.csv").write_text("trial;state\n0;complete\n")
+    assert run(("resume", "s"), tmp_path).returncode == 0
+    assert (copy / "trials.csv").read_bytes() == before
+    assert_refused(run(("resume", "s"), tmp_path), "is complete")
+
+
+def test_a_model_reads_without_its_study(study, tmp_path):
+    picture = tmp_path / "7.png"
+    digits = load_data("digits")
+    Image.fromarray(digits.images[7]).save(picture)
+    shutil.copytree(study[0] / "model", tmp_path / "mine")
+    alone = run(("predict", tmp_path / "mine", picture), tmp_path)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == run(("predict", study[0], picture), tmp_path).stdout
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_a_time_budget_holds_over_a_kill_and_a_longer_one_goes_on(tmp_path):
+    words = ("search", "digits_cnn", "--time-budget", "40s", "--seeds", 1, "--name", "s")
+    environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hwtune", *map(str, words)], env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    folder, until = StudyFolder(tmp_path / "s"), time.monotonic() + 300
+    while not folder.epochs.exists() or len(folder.read_epochs()) < 5:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert run(("resume", "s"), tmp_path).returncode == 0
+    content = folder.read_study()
+    killed, second = (run["seconds"] for run in content["runs"])
+    assert killed > 3
+    # What is left of the forty seconds, and, where Ray starts slowly, one epoch and the closing.
+    assert second < 40 - killed + 30
+    assert content["search_seconds"] > killed, "the time of both runs"
+    trials = content["trials"]
+    assert run(("resume", "s", "--time-budget", "60s"), tmp_path).returncode == 0
+    content = folder.read_study()
+    assert content["budget"]["seconds"] == pytest.approx(killed + second + 60, abs=1)
+    assert content["trials"] > trials
 
 
 def test_a_page_that_cannot_be_written_is_named(study, tmp_path):

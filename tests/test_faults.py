@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from statistics import median
 
@@ -20,12 +21,14 @@ from hwtune.search.budget import CostModel
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
 from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
 from scripts.bench.bare_search import SPACE, bare_search
 from tests.conftest import assert_refused
 
+LONGER = replace(SPACE, fixed={"epochs": 5, "filters": "4"})  # with two rungs of ASHA
 SHORT = replace(SPACE, fixed={"epochs": 1, "filters": "8"})
 
 
@@ -47,6 +50,28 @@ def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
     about = json.loads((tmp_path / "results" / "s" / "study.json").read_text())
     assert [run["status"] for run in about["runs"]] == ["interrupted", "complete"]
     assert about["status"] == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["", "Study s: "])
+def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path, number, words):
+    """While Ray starts, and while the machine is measured."""
+    study = faults.Study(tmp_path / "results", "--epochs", 2, trials=2)
+    process = study.start()
+    about = tmp_path / "results" / "s" / "study.json"
+    until = time.monotonic() + faults.PATIENCE
+    while not (about.exists() and json.loads(about.read_text())["runs"]) or (
+        words not in study.said.read_text()
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    output = study.kill(process, number)
+    assert process.returncode == 130, output
+    assert "Nothing was tested. Go on: " in output
+    assert json.loads(about.read_text())["status"] == "interrupted"
+    study.finish()
+    assert whole(study.outcome("", ""))
 
 
 def test_a_living_process_keeps_its_study_and_an_ended_one_can_be_extended(tmp_path):
@@ -132,11 +157,36 @@ def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, di
 
 
 def test_trials_that_wait_for_a_machine_end_with_the_search(tmp_path, digits, ray_here):
-    waits = {"slots": cluster.Slots(3), "sampler": "random"}  # of which the cluster has two
-    folder, _ = bare_search(tmp_path, digits, trials=3, target=0.05, **waits)
+    whole_trials = {"sampler": "random", "scheduler": "none"}
+    three = cluster.Slots(3)  # of which the cluster has two
+    folder, _ = bare_search(tmp_path, digits, trials=3, target=0.05, slots=three, **whole_trials)
     *_, third = folder.read_trials()
     assert (third.epochs, third.state) == (0, "stopped")
     assert third.reason == "the target of 0.05 was reached"
+    # The two that the target cut off, what goes on with them, and the one that had not begun.
+    _, ledger = bare_search(tmp_path, digits, trials=5, **whole_trials)
+    assert ledger.trained == 5
+    assert sorted(t.epochs for t in ledger.trials.values())[1:] == [1, 1, 3, 3, 3]
+    assert third.config in [
+        {"lr": str(t.config["lr"])} for t in ledger.trials.values() if t.epochs == 3
+    ]
+
+
+def test_a_killed_search_whose_end_has_come_ends_without_an_epoch(
+    tmp_path, digits, ray_here, monkeypatch
+):
+    def killed(searcher, trial_id, epoch):
+        recorded(searcher, trial_id, epoch)
+        raise KeyboardInterrupt
+
+    recorded = OptunaSearcher.record
+    monkeypatch.setattr(OptunaSearcher, "record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bare_search(tmp_path, digits, trials=2)
+    monkeypatch.undo()
+    folder, ledger = bare_search(tmp_path, digits, trials=2, target=0.05)
+    assert len(folder.read_epochs()) == 1
+    assert {t.reason for t in ledger.trials.values()} == {"the target of 0.05 was reached"}
 
 
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):
@@ -198,7 +248,7 @@ def test_every_sampler_works_with_every_scheduler(
 ):
     monkeypatch.setattr("hwtune.search.samplers.STARTUP_TRIALS", 1)  # so that models propose
     settings = {"sampler": sampler, "scheduler": scheduler, "brackets": brackets}
-    folder, ledger = bare_search(tmp_path, digits, **settings)
+    folder, ledger = bare_search(tmp_path, digits, space=LONGER, trials=8, **settings)
     assert all(t.state in ("complete", "stopped") for t in ledger.trials.values())
     told = open_optuna_study(folder, Objectives(("val_accuracy",))).trials
     for number, record in ledger.trials.items():  # a repeat of another is told, not trained
@@ -207,7 +257,10 @@ def test_every_sampler_works_with_every_scheduler(
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         assert complete == (record.state == "complete") == (record.reason == "")
         assert len(trial.intermediate_values) == record.epochs
-    assert "complete" in {t.state for t in ledger.trials.values()}
+    states = {t.state for t in ledger.trials.values()}
+    assert states == ({"complete"} if scheduler == "none" else {"complete", "stopped"})
+    if brackets == 2:
+        assert len(Settings(**settings).rule(epochs=5).ladders) == 2
 
 
 def test_several_objectives_have_a_pareto_front(tmp_path, digits, ray_here):
@@ -248,8 +301,18 @@ def test_each_epoch_of_a_trial_counts_with_its_own_images(tmp_path, digits, ray_
     assert len(set(noted)) == 1
 
 
-def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here):
+def test_the_states_of_a_study_stay_under_the_limit(tmp_path, digits, ray_here, monkeypatch):
+    most, record = [], OptunaSearcher.record
+
+    def looked(searcher, trial_id, epoch):
+        states = searcher.ledger.folder.checkpoints.glob("[0-9]*.pt")
+        over = [path for path in states if int(path.stem) not in searcher.ledger.live]
+        most.append(sum(path.stat().st_size for path in over))
+        return record(searcher, trial_id, epoch)
+
+    monkeypatch.setattr(OptunaSearcher, "record", looked)
     folder, ledger = bare_search(tmp_path, digits, disk_limit=100_000, scheduler="none")
+    assert 0 < max(most) <= 100_000, "nor while it runs, but for those that are trained"
     sizes = {int(path.stem): path.stat().st_size for path in folder.checkpoints.iterdir()}
     assert 0 < sum(sizes.values()) <= 100_000
     assert len(sizes) < 6

@@ -65,3 +65,13 @@ def test_a_mistake_need_not_wait_for_ray_tune():
     code = "import sys, hwtune.pipeline.search; print('ray.tune' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_process_that_searches_does_without_torch():
+    """Which is most of its memory."""
+    code = (
+        "import sys, hwtune.api, hwtune.pipeline.search, hwtune.pipeline.baseline,"
+        " hwtune.search.study, hwtune.evaluation.finalists; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

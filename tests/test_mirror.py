@@ -2,6 +2,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import time
 from pathlib import PurePosixPath
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from hwtune.cli.studies import command_line
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, open_uri
 from hwtune.pipeline.command import Command
-from hwtune.pipeline.session import complete_mirror
+from hwtune.pipeline.mirroring import complete_mirror
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 from hwtune.search.journal import proposed
@@ -422,6 +423,7 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     there.repair()
     begun = {trial.number for trial in proposed(there) if COST in trial.user_attrs}
     mirrored = {(e.trial, e.epoch): e for e in there.read_epochs() if e.trial in begun}
+    assert "search_seconds" not in there.read_study(), "trials were mirrored while others trained"
     second = Study(tmp_path / "b", trials=4)
     second.search = [*second.search[:3], "resume", f"{uri}/s{query}"]
     second.finish()
@@ -433,3 +435,19 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     assert len(mirrored) >= 60
     assert {key: now[key] for key in mirrored} == mirrored, "seconds included: not trained anew"
     assert_refused(hwtune("search", "digits_cnn", "--mirror", "nowhere://x"), "nowhere://x")
+
+
+def test_who_does_not_wait_for_the_last_upload_is_told_how_to_complete_it(
+    folder, tmp_path, monkeypatch
+):
+    def hangs(*_):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1)
+
+    said = []
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=said.append)
+    monkeypatch.setattr(mirror, "_end", hangs)
+    with pytest.raises(KeyboardInterrupt), mirror.running():
+        pass
+    assert "not complete" in said[-1]
+    assert "hwtune resume" in said[-1]

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 from hwtune.data import DATASETS
 from hwtune.data.splits import Part
 from hwtune.errors import MisfitError, SpaceError
-from hwtune.search.feasible import cost_of, misfits, survey, too_large
+from hwtune.search.feasible import check_idle, cost_of, misfits, survey, too_large
 from hwtune.space import (
+    Published,
     SearchSpace,
     choice,
     integer,
@@ -236,3 +238,63 @@ def test_the_source_of_a_space_is_read_in_its_own_encoding(tmp_path):
     file.write_bytes(b"# \xe9\n")
     with pytest.raises(SpaceError, match=r"mine.py does not read"):
         space_source(str(file))
+
+
+@pytest.mark.parametrize("what", ["question", "data", "model"])
+def test_what_a_space_says_in_words_is_a_text(what):
+    values = {"question": "?", "data": "digits", "search": {"lr": choice(0.1)}, what: None}
+    with pytest.raises(SpaceError, match=f"{what}=None is no text"):
+        SearchSpace(**values)
+
+
+@pytest.mark.parametrize("value", [[32, 64], (32, 64), None])
+def test_a_choice_takes_its_values_one_by_one(value):
+    with pytest.raises(SpaceError, match="one by one"):
+        choice(value)
+
+
+def test_a_range_of_what_takes_texts_is_refused():
+    with pytest.raises(SpaceError, match=r"dropout takes texts; list them, as in choice"):
+        tiny(search={"dropout": uniform(0.0, 0.5)})
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "none"), ((32, 64), "32-64"), (0.5, "0.5")])
+def test_a_value_that_should_be_a_text_is_shown_as_one(value, text):
+    with pytest.raises(SpaceError, match=f'must be of type str: write "{text}"'):
+        tiny(search={"lr": choice(0.1)}, fixed={"hidden": value})
+
+
+@pytest.mark.parametrize("headline", [97, "0.97", True])
+def test_what_authors_report_is_an_accuracy(headline):
+    published = Published(headline=headline, really="", values={}, split={})
+    with pytest.raises(SpaceError, match="which is no accuracy"):
+        SearchSpace(
+            question="?", data="digits", search={"lr": choice(0.1)},
+            baselines={"old": {"lr": 0.1}}, published={"old": published},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("search", "changes", "why"),
+    [
+        ({"pool": choice("max", "none")}, {"model": "resnet"}, "model 'resnet' has none"),
+        ({"strides": choice("1-2", "2-2")}, {}, "model 'cnn' has none"),
+        ({"momentum": uniform(0.5, 0.9)}, {}, "optimizer 'adam' has none"),
+        ({"lr_decay": uniform(0.9, 0.99)}, {}, "lr_schedule 'constant' has none"),
+    ],
+)
+def test_a_search_among_what_changes_nothing_is_refused(search, changes, why):
+    space = SearchSpace(question="?", data="digits", search=search, **changes)
+    with pytest.raises(SpaceError, match=re.escape(f"changes nothing: {why}")):
+        check_idle(space)
+
+
+def test_what_changes_something_for_some_points_is_searched():
+    check_idle(
+        SearchSpace(
+            question="?", data="digits",
+            search={"optimizer": choice("adam", "sgd"), "momentum": uniform(0.5, 0.9)},
+        )
+    )  # fmt: skip
+    for name in space_files():
+        check_idle(load_space(name))

@@ -1,4 +1,6 @@
 import os
+import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -7,7 +9,7 @@ from hwtune.errors import OptionError, StudyError
 from hwtune.files import replacing
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study, find_study
-from hwtune.study_folder import StudyFolder
+from hwtune.study_folder import StudyFolder, results_folder
 
 
 def epoch(trial, number, accuracy):
@@ -200,3 +202,29 @@ def test_a_study_elsewhere_is_called_by_its_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path / "some where"))
     assert folder.called == "s"
     assert create_study(tmp_path / "some where", "my s", "s").called == "'my s'"
+
+
+def test_who_looks_at_a_study_keeps_no_writer_away(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    other = StudyFolder(folder.path)
+    with ExitStack() as held:
+        held.enter_context(folder.locked())
+        threading.Timer(0.3, held.close).start()  # a moment, as a reader takes
+        with other.locked():
+            pass
+
+
+def test_lost_trials_are_made_anew_where_a_journal_tells_of_them(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    assert folder.read_trials() == []
+    folder.append_epoch(epoch(0, 1, 0.5))
+    with pytest.raises(StudyError, match="trials.csv is gone; put back a whole copy"):
+        folder.read_trials()
+    folder.journal.touch()
+    with pytest.raises(StudyError, match=r"gone; .* -m hwtune resume .* makes it anew"):
+        folder.read_trials()
+
+
+def test_results_may_lie_in_somebodys_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert results_folder("~/studies") == tmp_path / "studies"

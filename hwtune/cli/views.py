@@ -16,7 +16,6 @@ from hwtune.cli.tables import complain, say, show_table
 from hwtune.study_folder import DEFAULT_RESULTS
 
 MOST_TRIALS = 200  # that are shown at once
-TOKEN = " (it asks for a token: ray get-auth-token)"
 
 
 def studies(as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
@@ -145,7 +144,8 @@ def compare(
     """
     from hwtune.errors import OptionError
     from hwtune.files import dump
-    from hwtune.report.compare import basis, described, rows, verdicts, write_comparison
+    from hwtune.report.compare import described, raw_rows, rows, write_comparison
+    from hwtune.report.verdicts import basis, verdicts
     from hwtune.results import find_study
 
     one_format(as_json, as_csv)
@@ -166,11 +166,10 @@ def compare(
         print(dump({"studies": compared, **told}), end="")
         return
     titles = ["", *(each["study"] for each in compared)]
-    lines = [[title, *cells] for title, cells in rows(compared)]
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *lines])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *raw_rows(compared)])
         return
-    show_table(titles, lines)
+    show_table(titles, [[title, *cells] for title, cells in rows(compared)])
     for words in (*verdicts(compared), basis(compared)):
         if words:
             say(words)
@@ -191,6 +190,7 @@ def dashboard(
     """
     import webbrowser
 
+    from hwtune.commands import tool
     from hwtune.files import dump
     from hwtune.report.dashboards import dashboards, lacking
     from hwtune.results import find_study
@@ -202,8 +202,9 @@ def dashboard(
         if as_json:
             print(dump(found.addresses), end="", flush=True)
         else:
+            token = f" (it asks for a token: {tool('ray')} get-auth-token)"
             for name, address in found.addresses.items():
-                print(f"{name}: {address}{TOKEN if name.startswith('Ray') else ''}")
+                print(f"{name}: {address}{token if name.startswith('Ray') else ''}")
             if why := lacking(folder):
                 print(f"No Optuna dashboard: {why}")
             print("Ctrl-C ends them.", flush=True)
@@ -231,15 +232,15 @@ def predict(
     from hwtune.errors import MISTAKEN, DataError
     from hwtune.files import counted, dump, for_people
     from hwtune.imports import lasting_imports
-    from hwtune.results import find_study
+    from hwtune.results import model_folder
 
     one_format(as_json, as_csv)
-    folder = find_study(results.absolute(), study)
+    model = model_folder(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import load_classifier
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
-    classifier = load_classifier(folder.model)
+    classifier = load_classifier(model)
     others = [file for _, left_out in asked for file in left_out]
     if odd := [file for file in others if file.suffix.lower() in OTHER_ENDINGS]:
         few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hwtune.data.images import Bytes, Dataset, Integers, cache_folder, progress
-from hwtune.data.photos import ENDINGS, longer_side, read_image
+from hwtune.data.photos import ENDINGS, OTHER_ENDINGS, longer_side, read_image
 from hwtune.errors import DataError
 from hwtune.files import counted, for_people, printable, write_atomic
 
@@ -182,8 +182,18 @@ def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def copy_pictures(folder: Path, target: Path) -> None:
-    """Copy the pictures below a folder, and nothing else, to where they lie in `target`."""
-    names = [path.relative_to(folder) for path in told_apart(folder)[0]]
+    """Copy the pictures below a folder, and nothing else, to where they lie in `target`.
+
+    Raises:
+        DataError: when some are of a kind that is not read, or have the name of another there.
+    """
+    pictures, others = told_apart(folder)
+    if odd := [path for path in others if path.suffix.lower() in OTHER_ENDINGS]:
+        raise DataError(
+            f"{for_people(folder)} holds {counted(len(odd), 'picture')} of a kind that is not read "
+            f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them away."
+        )
+    names = [path.relative_to(folder) for path in pictures]
     for name in names:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ class Dataset:
         }
 
 
-def prints(images: Bytes, which: Iterable[int]) -> Iterator[bytes]:
+def image_digests(images: Bytes, which: Iterable[int]) -> Iterator[bytes]:
     """Yield for each of some images (N, S, S), by index, 16 bytes that only its equals share."""
     for index in which:
         yield hashlib.blake2b(images[index].tobytes(), digest_size=16).digest()

@@ -185,7 +185,7 @@ def check_parts(
 
 
 def _by_test_part(dataset: Dataset, spec: SplitSpec) -> SplitIndices:
-    """Return the parts of a split that keeps the order of the images which it does not halve.
+    """Return the parts of an ordered or halved split, which keep the data set's own test part.
 
     Raises:
         DataError: when the data set has no test part of its own.

@@ -26,6 +26,7 @@ from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model, saved_config
 from hwtune.files import beside, counted, now, write_atomic
+from hwtune.hardware import made_by
 from hwtune.models import measure_cost
 from hwtune.pictures import confusion_picture
 from hwtune.records import TrialRecord
@@ -141,7 +142,9 @@ def retrain(
         if not own:
             continue
         record = folder.read_retrain()
-        opening = {"time": now(), "command": command, "configuration": each.name}
+        opening = {
+            "time": now(), "command": command, "configuration": each.name, "made_by": made_by(),
+        }  # fmt: skip
         record["test_openings"].append(opening)
         folder.write_retrain(record)  # before a test pixel is read
         opened()

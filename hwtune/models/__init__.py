@@ -16,7 +16,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, Callable[..., list[Layer]]] = {"cnn": cnn_layers, "resnet": resnet_layers}
+# What has a use only with some choices of another hyperparameter.
+BELONGS_TO = {
+    "momentum": ("optimizer", ("sgd",)),
+    "eps": ("optimizer", ("adam", "adamw")),
+    "lr_decay": ("lr_schedule", ("exponential", "plateau")),
+    "lr_patience": ("lr_schedule", ("plateau",)),
+}
 SHRINKING = ("filters", "kernel", "padding", "pool", "strides", "stem_kernel", "stem_stride")
+
+
+def idle(name: str, config: TrialConfig) -> str:
+    """Return why a hyperparameter changes nothing in configurations like one, or ""."""
+    takes = {model: inspect.signature(layers).parameters for model, layers in MODELS.items()}
+    if name not in takes[config.model] and any(name in each for each in takes.values()):
+        return f"model {config.model!r} has none"
+    if name in BELONGS_TO:
+        other, values = BELONGS_TO[name]
+        if (own := getattr(config, other)) not in values:
+            return f"{other} {own!r} has none"
+    return ""
 
 
 def layers_of(config: TrialConfig, *, classes: int, side: int) -> list[Layer]:

@@ -17,6 +17,7 @@ from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.files import counted
 from hwtune.models import measure_cost
 from hwtune.pipeline.command import Command, Place, once_more
+from hwtune.pipeline.reporting import made_up
 from hwtune.pipeline.retrain import say_tested
 from hwtune.pipeline.session import Session, begun, new_session, session_again, working
 from hwtune.pipeline.stand_in import choose_data
@@ -143,6 +144,8 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
     with folder.locked():
         about = folder.read_study()
         if about["status"] == "complete":
+            if made_up(folder, command.console):
+                return
             raise StudyError(
                 f"{folder.name} is complete; to train it anew, give another --name to: "
                 f"{once_more(about['command'])}"

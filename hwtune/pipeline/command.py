@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hwtune.addresses import without_secrets
 from hwtune.commands import hwtune_command
 from hwtune.values import positive, share_of, wished
 
@@ -72,4 +73,4 @@ def command_of(text: str) -> Command:
         soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
         force_jupyter=plain, force_terminal=plain,
     )  # fmt: skip
-    return Command(text=text, began=time.monotonic(), console=console)
+    return Command(text=without_secrets(text), began=time.monotonic(), console=console)

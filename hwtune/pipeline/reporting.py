@@ -46,6 +46,23 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
         raise
 
 
+def made_up(folder: StudyFolder, console: Console, *, anew: bool = False) -> bool:
+    """Write the page of a study that ended where a killed run did not; return whether it did.
+
+    Args:
+        anew: whether it is written in any case.
+
+    Raises:
+        HwtuneFailure: when it cannot be written.
+    """
+    ended = (folder.path / "study.json").stat().st_mtime_ns
+    if not anew and folder.report.is_file() and folder.report.stat().st_mtime_ns >= ended:
+        return False
+    report(folder)
+    console.print(f"Study {folder.name} is complete; what it lacked was made anew.")
+    return True
+
+
 def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
     """Write the report in another process, which takes its libraries with it when it ends.
 

@@ -16,11 +16,12 @@ from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import Candidate, candidate, retrain
 from hwtune.files import counted
 from hwtune.pipeline.command import Command, Place, once_more
+from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
-from hwtune.pipeline.session import Session, close_last_run, mirrored, same_data, writable
+from hwtune.pipeline.session import Session, close_last_run, same_data, writable
 from hwtune.records import once_each, ranked
+from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
-from hwtune.signals import catch_sigterm
 from hwtune.study_folder import StudyFolder
 from hwtune.values import checked, folds_of, positive
 
@@ -55,10 +56,8 @@ def retrain_study(
         DataError: when the data set is not the one that was searched.
         HwtuneFailure: when no training ends well, or the report cannot be written.
     """
-    catch_sigterm()
     with folder.locked():
         about = folder.read_study()
-        session = Session(folder, about, same_data(folder, about), place, command)
         if "baseline" in about:
             raise StudyError(
                 f"{folder.name} is a baseline's training, not a search. Go on with it: "
@@ -70,6 +69,7 @@ def retrain_study(
                 f"Study {folder.name!r} has no trained trial; go on with it first: "
                 f"{folder.command('resume')}"
             )
+        session = Session(folder, about, same_data(folder, about), place, command)
         if retraining.finalists > 1:
             check_folds(session.dataset, session.split, retraining.folds)
         with (
@@ -121,8 +121,8 @@ def retrain_best(
         say(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     chosen = retraining.chosen(order)
     known = {each.baseline for each in order}
-    if retraining.baselines and (untrained := [n for n in space.baselines if n not in known]):
-        say(f"Not trained, so not retrained either: {', '.join(untrained)}.")
+    if retraining.baselines and (without := [n for n in space.baselines if n not in known]):
+        say(f"Without an accuracy in the search, so not retrained: {', '.join(without)}.")
     winner = tried[chosen[0]]
     how = "by cross-validation" if min(retraining.finalists, len(order)) > 1 else "on validation"
     say(
@@ -171,7 +171,7 @@ def judged_first(
 
 
 def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
-    """Say how each configuration did on the test set."""
+    """Say how each configuration did on the test set, and whether the first is told apart."""
     for entry in entries:
         accuracy = entry["test_accuracy"]
         spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""
@@ -181,3 +181,5 @@ def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
             f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
+    for words in verdicts_within(entries)[0]:
+        console.print(words)

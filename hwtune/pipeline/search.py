@@ -1,4 +1,4 @@
-"""The whole command: search, retrain the best, report; anew, resumed or extended."""
+"""The whole command: search, retrain the best, report."""
 
 from __future__ import annotations
 
@@ -9,32 +9,29 @@ from pathlib import Path
 
 import ray
 
-from hwtune.cluster import gpu_types
+from hwtune.cluster import Slots, gpu_types
+from hwtune.commands import tool
 from hwtune.data.splits import SplitSpec, search_split, split_indices
-from hwtune.errors import OptionError, StudyError
+from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import check_folds
 from hwtune.files import for_people
 from hwtune.mirror import open_uri
 from hwtune.pipeline.command import Command, Place
-from hwtune.pipeline.extension import check_extension, extended_budget
+from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.retrain import retrain_best
 from hwtune.pipeline.searching import Search
 from hwtune.pipeline.session import (
     Session,
     begun,
-    complete_mirror,
-    mirrored,
     new_session,
-    session_again,
     working,
 )
 from hwtune.pipeline.stand_in import choose_data
 from hwtune.pipeline.warm_start import told, with_starts_from
-from hwtune.records import ranked
 from hwtune.results import find_study
 from hwtune.search.budget import Budget, Retraining
-from hwtune.search.feasible import SWOLLEN, longest, misfits, survey, swollen
-from hwtune.search.journal import NO_RUNS, Earlier, earlier_runs
+from hwtune.search.feasible import SWOLLEN, check_idle, longest, misfits, survey, swollen
+from hwtune.search.journal import NO_RUNS, Earlier
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
@@ -67,6 +64,7 @@ def search(
         HwtuneFailure: when no trial was trained, or the study's files cannot be written any more.
         KeyboardInterrupt: when a signal came; every file is in order then.
     """
+    check_idle(space)
     if budget.epochs is not None:
         space = space.with_epochs(budget.epochs)
     dataset = choose_data(data, space, command.console)
@@ -128,62 +126,6 @@ def left_out(space: SearchSpace, names: Sequence[str], why: str, command: Comman
     return space.without(names)
 
 
-def resume(
-    folder: StudyFolder,
-    *,
-    more: Budget,
-    place: Place,
-    command: Command,
-) -> None:
-    """Go on with a study that was interrupted, or extend one that ended.
-
-    Args:
-        more: what is wished; see `extended_budget`.
-        place: where to train; as many trainings at once, and on a GPU, as before unless it says
-            otherwise.
-
-    Raises:
-        HwtuneError: when there is nothing left to do, the data is another, or a file damaged.
-        HwtuneFailure: as `search` does; KeyboardInterrupt, too.
-    """
-    with folder.locked():
-        about = folder.read_study()
-        extended = more != Budget()
-        earlier = earlier_runs(folder)
-        done = earlier.trials
-        best = max((trial.val_accuracy for trial in ranked(folder.read_trials())), default=0.0)
-        if done and not folder.journal.is_file():
-            raise StudyError(
-                f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
-                "study, and cannot go on; search anew."
-            )
-        ended = about["status"] == "complete"
-        if ended and not extended:
-            if complete_mirror(folder, about, command):
-                return
-            raise StudyError(
-                f"Study {folder.name!r} is complete; extend it: "
-                f"{folder.command('resume', f' --trials {2 * max(done, 1)}')}, or "
-                "--time-budget 10m."
-            )
-        if ended:
-            check_extension(more, done=done, best=best)
-        session = session_again(folder, about, place, command)
-        budget = extended_budget(
-            Budget(**about["budget"]),
-            more,
-            ended=ended or "search_seconds" in about,
-            done=done,
-            spent=sum(run["seconds"] for run in about["runs"]),
-            best=best,
-        )
-        if extended:
-            about.pop("search_seconds", None)
-            about.pop("left_out", None)  # and what there is no time for is asked anew
-        about |= {"budget": asdict(budget)}
-        run(session, earlier)
-
-
 def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
     """Search, retrain and report what the study asks for and is not done, with the lock held."""
     about = session.about
@@ -197,21 +139,23 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
             about["gpu_need"] = {**asdict(searching.need), "gpus": gpu_types()}
         slots = session.slots()
         about["hardware"]["parallel"] = slots.total
-        introduce(session, dashboard)
+        introduce(session, slots, dashboard)
         if searching:
             searching.run(slots, changed)
         retrain_best(session, data, retraining, changed=changed)
 
 
-def introduce(session: Session, dashboard: str) -> None:
+def introduce(session: Session, slots: Slots, dashboard: str) -> None:
     """Say what begins, and where it can be watched."""
     about, counts = session.about, session.about["split"]["counts"]
+    short = ", for want of memory" if slots.short_of_memory else ""
     session.say(
         f"Study {session.folder.name}: {about['data']['name']}, {counts['train']:,} images to "
         f"train on, {counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
-        f"(split {about['split']['kind']}); {about['hardware']['parallel']} trials at once."
+        f"(split {about['split']['kind']}); {slots.total} trials at once{short}."
     )
     board = shlex.quote(for_people(session.folder.tensorboard))
-    session.say(f"TensorBoard: tensorboard --logdir {board}")
+    session.say(f"TensorBoard: {tool('tensorboard')} --logdir {board}")
     if dashboard:
-        session.say(f"Ray dashboard: {dashboard} (it asks for a token: ray get-auth-token)")
+        token = f"{tool('ray')} get-auth-token"
+        session.say(f"Ray dashboard: {dashboard} (it asks for a token: {token})")

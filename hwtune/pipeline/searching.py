@@ -192,6 +192,12 @@ class Search:
             f"{counted(expected.epochs, 'epoch')}, "
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
+        known = len(without(outlook.baselines, left_out)) + len(outlook.starts)
+        if expected.trials <= known:
+            self.say(
+                f"None of them is searched for: the space's baselines and starts, {known} of them, "
+                "come first. Give more --trials, or more time."
+            )
         if asked is not None and expected.seconds > asked + TOLERATED * (asked - self.spent):
             self.say("That is more than was asked for, so that the search will be cut short.")
 

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import calendar
 import errno
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hwtune import cluster
-from hwtune.addresses import without_secrets
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
-from hwtune.files import FULL_OR_BROKEN, now, printable
-from hwtune.hardware import git_commit, hardware, versions
-from hwtune.mirror import Mirror
+from hwtune.files import FULL_OR_BROKEN, moment, now
+from hwtune.hardware import git_commit, hardware, made_by, versions
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
 from hwtune.search.interrupts import Halt
-from hwtune.signals import catch_sigterm
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 
 # That a file cannot be written; other errors of the system, of the network above all, are no such.
 NOT_WRITTEN = (*FULL_OR_BROKEN, errno.EACCES, errno.EPERM)
-ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
 
 
 @dataclass(frozen=True)
@@ -130,19 +125,22 @@ def session_again(
     Raises:
         DataError: when its data set is not the one at hand.
     """
-    session = Session(folder, about, same_data(folder, about), place.or_as_before(about), command)
+    place = place.or_as_before(about)
+    about |= {"parallel": place.parallel, "gpus_per_trial": place.gpu_share, "study": folder.name}
+    session = Session(folder, about, same_data(folder, about), place, command)
     close_last_run(folder, about)
     return session
 
 
 @contextmanager
 def begun(folder: StudyFolder) -> Iterator[None]:
-    """Hold the lock of a new study, which is gone again where its cluster cannot be reached."""
+    """Hold the lock of a new study, which is gone again where it ends before anything began."""
     with folder.locked():
         try:
             yield
-        except (ClusterError, MirrorError):
-            shutil.rmtree(folder.path)
+        except (ClusterError, MirrorError, KeyboardInterrupt) as error:
+            if not (isinstance(error, KeyboardInterrupt) and folder.read_study()["runs"]):
+                shutil.rmtree(folder.path)
             raise
 
 
@@ -156,7 +154,6 @@ def working(session: Session) -> Iterator[str]:
     folder, about = session.folder, session.about
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
-    catch_sigterm()
     with (
         writable(folder, folder.command("resume", session.place.option)),
         reported(folder, session.command.console),
@@ -217,7 +214,7 @@ def recorded(session: Session) -> Iterator[None]:
     folder, about, command = session.folder, session.about, session.command
     run: dict[str, Any] = {
         "command": command.text, "id": secrets.token_hex(4), "started": now(), "seconds": None,
-        "status": "running",
+        "status": "running", "made_by": made_by(),
     }  # fmt: skip
     before = folder.read_study()
     about["runs"].append(run)
@@ -226,8 +223,7 @@ def recorded(session: Session) -> Iterator[None]:
 
     def end(status: str) -> None:
         run.update(status=status, seconds=round(time.monotonic() - command.began, 1))
-        seconds = round(sum(each["seconds"] for each in about["runs"]), 1)
-        about.update(status=status, seconds=seconds)
+        about.update(status=status, seconds=seconds_of_all(about["runs"]))
         session.write()
 
     try:
@@ -242,51 +238,18 @@ def recorded(session: Session) -> Iterator[None]:
     end("complete")
 
 
-@contextmanager
-def mirrored(session: Session) -> Iterator[Callable[[], None]]:
-    """Keep the study's copy elsewhere, if it has one; yields what asks for an upload.
-
-    Nothing is sent before it was asked once, so that a study that never began leaves no copy.
-    """
-    uri = session.about.get("mirror")
-    if uri is None:
-        yield lambda: None
-        return
-    mirror = Mirror(session.folder, uri, tell=session.say)
-    session.say(f"Mirror: {printable(without_secrets(uri))}")
-    with suppress(OSError):  # the mirror itself says so, and tries again
-        cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)
-    with mirror.running():
-        yield mirror.request
-
-
-def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command) -> bool:
-    """Send what the copy of a study that ended lacks; return whether it lacked any.
-
-    Raises:
-        MirrorError: when the copy is another study's, or a later state of this one.
-        HwtuneFailure: when the place cannot be reached.
-    """
-    if (uri := about.get("mirror")) is None:
-        return False
-    mirror = Mirror(folder, uri, tell=command.console.print)
-    with suppress(OSError):  # the upload says so
-        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS):
-            return False
-    with mirror.running():
-        mirror.request()
-    command.console.print(f"The mirror is complete: {printable(without_secrets(uri))}")
-    return True
-
-
 def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
     """Give a run that was killed its time until then."""
     for run in about.setdefault("runs", []):
         if run["seconds"] is None:
-            started = calendar.timegm(time.strptime(run["started"], "%Y-%m-%dT%H:%M:%SZ"))
-            run["seconds"] = max(0.0, round(folder.last_progress() - started, 1))
+            run["seconds"] = max(0.0, round(folder.last_progress() - moment(run["started"]), 1))
             run["status"] = "killed"
-            about["status"] = "interrupted"
+            about |= {"status": "interrupted", "seconds": seconds_of_all(about["runs"])}
+
+
+def seconds_of_all(runs: list[dict[str, Any]]) -> float:
+    """Return what the runs of a study took together."""
+    return float(round(sum(run["seconds"] for run in runs), 1))
 
 
 def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:

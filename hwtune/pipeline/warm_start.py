@@ -11,7 +11,7 @@ import numpy as np
 
 from hwtune.config import Hyperparameters
 from hwtune.data import find_again
-from hwtune.data.images import Dataset, prints
+from hwtune.data.images import Dataset, image_digests
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import contains, in_words, nearest
 from hwtune.errors import OptionError, SpaceError
@@ -156,7 +156,8 @@ def leak(
         tested = split_indices(dataset, split).test
         seen = split_indices(searched, SplitSpec(**drawn)).outside_test
         if searched is not dataset:
-            if both := {*prints(dataset.images, tested)} & {*prints(searched.images, seen)}:
+            own = {*image_digests(dataset.images, tested)}
+            if both := own & {*image_digests(searched.images, seen)}:
                 return (
                     f"searched {searched.name}, which shares {len(both)} of the images that are "
                     "tested here; leave it out."

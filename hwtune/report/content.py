@@ -75,7 +75,7 @@ def read_content(folder: StudyFolder) -> Content:
     order = ranked(trials)
     placed = {trial.trial for trial in order}
     order += [trial for trial in trials if trial.trial not in placed]
-    about = {"baseline": None, **folder.read_study_now()}
+    about = {"baseline": None, **folder.read_study_now(), "study": folder.name}  # or renamed
     return Content(about, order, folder.read_epochs(), folder.read_retrain())
 
 
@@ -157,6 +157,24 @@ def left_out(content: Content) -> list[str]:
     """Return the baselines for which the search had no time, not even for a part."""
     trained = {trial.baseline for trial in ranked(content.trials)}
     return [name for name in content.about.get("left_out", ()) if name not in trained]
+
+
+def made_elsewhere(content: Content) -> list[str]:
+    """Return which runs and tests had other versions or another processor than the last run."""
+    runs = [(f"the run of {run['started']}", run) for run in content.about.get("runs", ())]
+    tests = [(f"the test of {o['time']}", o) for o in content.tested["test_openings"]]
+    known = [(what, each["made_by"]) for what, each in [*runs, *tests] if "made_by" in each]
+    told: list[str] = []
+    if not known:
+        return told
+    last = next((by for what, by in reversed(known) if what.startswith("the run")), known[-1][1])
+    for what, by in known:
+        other = [f"{k} {v}" for k, v in by["versions"].items() if v != last["versions"].get(k)]
+        other += [f"commit {by['git_commit']}"] * (by["git_commit"] != last["git_commit"])
+        other += [by["processor"]] * (by["processor"] != last["processor"])
+        if other:
+            told.append(f"{what}: {', '.join(other)}")
+    return told
 
 
 def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:

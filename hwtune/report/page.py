@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
     )
     environment.filters["percent"] = percent
     environment.filters["short"] = short
+    environment.filters["quote"] = shlex.quote
     plots = {
         name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
                              config={"displayModeBar": False, "responsive": True})

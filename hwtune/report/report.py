@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from plotly.graph_objects import Figure
@@ -15,6 +16,7 @@ from hwtune.report.content import (
     answer,
     gains,
     left_out,
+    made_elsewhere,
     other_split,
     read_content,
     trials_at_once,
@@ -33,6 +35,7 @@ from hwtune.report.plots import (
     learning_curves,
     tradeoff,
 )
+from hwtune.report.verdicts import verdicts_within
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 
@@ -52,6 +55,7 @@ def write_report(folder: StudyFolder) -> None:
     # Before the plots: the images of a data set and they need not lie in memory together.
     misread = misread_images(about, winner["misread"]) if winner else []
     figures = plots(content)
+    verdicts, basis = verdicts_within(tested["configurations"])
     write_page(
         folder.report,
         "template.html",
@@ -61,8 +65,12 @@ def write_report(folder: StudyFolder) -> None:
         gains=gains(content),
         left_out=left_out(content),
         other_split=other_split(content),
+        made_elsewhere=made_elsewhere(content),
         winner=winner,
         misread=misread,
+        verdicts=verdicts,
+        basis=basis,
+        images_of=images_by_class(winner["confusion"], about["data"]["classes"]) if winner else {},
         by_class=worst_classes(winner["per_class"]) if winner else {},
         confusions=most_confused(winner["confusion"], about["data"]["classes"]) if winner else [],
         trials=foremost(content.trials, MOST_ROWS),
@@ -76,6 +84,16 @@ def write_report(folder: StudyFolder) -> None:
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
     )
+
+
+def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
+    """Return how many test images each class has."""
+    if is_matrix(confusion):
+        return dict(zip(classes, map(sum, confusion), strict=True))
+    counts: Counter[str] = Counter()
+    for each in confusion:
+        counts[classes[each["true"]]] += each["count"]
+    return counts
 
 
 def worst_classes(per_class: Scores) -> Scores:

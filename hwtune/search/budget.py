@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
 
+from hwtune.models.layers import Cost
 from hwtune.records import TrialRecord, once_each, ranked
 
 DEFAULT_SECONDS = 15 * 60.0
@@ -32,7 +33,7 @@ class Budget:
         epochs: the length of every trial, or None where the space says it.
         seconds: for the study, from search to report, earlier runs included, or None without limit.
         target: the validation accuracy in [0, 1] that is enough, or None.
-        before: of these seconds, those that were spent when an extension brought the rest.
+        before: how many of `seconds` were spent when an extension added the rest.
     """
 
     trials: int | None = None
@@ -40,6 +41,11 @@ class Budget:
     seconds: float | None = None
     target: float | None = None
     before: float = 0.0
+
+    @property
+    def most(self) -> float:
+        """Return how many trials there are at most."""
+        return math.inf if self.trials is None else self.trials
 
     def filled(self) -> Budget:
         """Return the budget with the defaults where neither trials nor time is given."""
@@ -74,6 +80,11 @@ class CostModel:
     def epoch_seconds(self, *, macs: int, images: int) -> float:
         """Return the predicted seconds of an epoch on one slot."""
         return self.scale * self._prior(macs, images)
+
+    def mean_epoch(self, costs: Sequence[Cost], *, images: int) -> float:
+        """Return the mean of the predicted seconds of an epoch of networks, 0 of none."""
+        each = [self.epoch_seconds(macs=cost.macs, images=images) for cost in costs]
+        return sum(each) / len(each) if each else 0.0
 
     def _prior(self, macs: int, images: int) -> float:
         return images * (macs * self.mac_seconds + self.image_seconds)
@@ -152,8 +163,8 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
-        extra: what the epochs of earlier runs on other machines would take more here, or less: the
-            seconds of a trial, by its number.
+        extra: by trial, how many more seconds (or fewer) its epochs from other machines would take
+            here.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 
 from hwtune.config import Hyperparameters
 from hwtune.errors import MisfitError, NoPixelError, SpaceError
-from hwtune.models import measure_cost
+from hwtune.models import idle, measure_cost
 from hwtune.models.layers import Cost
 from hwtune.space import SearchSpace
 
@@ -97,6 +97,23 @@ def survey(space: SearchSpace, *, classes: int, side: int) -> list[Cost]:
             "searches, or its limits."
         )
     return costs
+
+
+def check_idle(space: SearchSpace) -> None:
+    """Check that each hyperparameter that a space searches changes something in it.
+
+    Else many trials would train the same network, and their chance would look like its effect.
+
+    Raises:
+        SpaceError: when one does not.
+    """
+    configs = [space.config(values) for values in (*random_points(space), *space.points.values())]
+    for name in space.search:
+        why = {idle(name, config) for config in configs}
+        if "" not in why:
+            raise SpaceError(
+                f"search[{name!r}] changes nothing: {min(why)}; take it out of the space."
+            )
 
 
 def random_points(space: SearchSpace) -> list[Hyperparameters]:

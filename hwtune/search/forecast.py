@@ -65,20 +65,12 @@ class Outlook:
 
     def mean_epoch(self, *costs: Cost) -> float:
         """Return the mean seconds of an epoch, of random points where no costs are given."""
-        each = [
-            self.cost.epoch_seconds(macs=c.macs, images=self.images) for c in costs or self.typical
-        ]
-        return sum(each) / len(each)
+        return self.cost.mean_epoch(costs or self.typical, images=self.images)
 
     @property
     def limit(self) -> float:
         """Return how many configurations the study trains at most."""
-        return min(self.points, self.trials)
-
-    @property
-    def trials(self) -> float:
-        """Return how many trials the budget allows."""
-        return math.inf if self.budget.trials is None else self.budget.trials
+        return min(self.points, self.budget.most)
 
     def closing(self, epochs: int) -> float:
         """Return the seconds of what follows a search whose best is retrained for so long."""
@@ -147,7 +139,7 @@ class Outlook:
         known = [*self.baselines.values(), *self.starts.values()]
         plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
         plan += [(each, random)] * max(0, STARTUP_TRIALS - self.done - len(plan))
-        left = max(0.0, min(self.trials, self.points + self.cut_off) - self.done)
+        left = max(0.0, min(self.budget.most, self.points + self.cut_off) - self.done)
         slots_time = (self.searching - STARTUP_SECONDS) * self.clock.parallel
         sums = [0.0, *itertools.accumulate(length * seconds for length, seconds in plan)]
         fitting = max(1, sum(spent <= slots_time for spent in sums[1:]))  # one in any case

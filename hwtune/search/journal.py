@@ -145,11 +145,13 @@ def earlier_runs(folder: StudyFolder) -> Earlier:
         return Earlier(trials=sum(trial.epochs > 0 for trial in folder.read_trials()))
     trials = proposed(folder)
     begun = {trial.number for trial in trials if COST in trial.user_attrs}
+    epochs = [epoch.trial for epoch in folder.read_epochs() if epoch.trial in begun]
+    unbegun = {trial.number for trial in trials if cut_off(trial)} - {*epochs}
     return Earlier(
-        trials=sum(trial.number in begun and not refused(trial) for trial in trials),
+        trials=sum(t.number in begun - unbegun and not refused(t) for t in trials),
         known=known_points(trials),
-        cut_off=sum(map(cut_off, trials)),
-        epochs=sum(epoch.trial in begun for epoch in folder.read_epochs()),
+        cut_off=sum(map(cut_off, trials)) - len(unbegun),
+        epochs=len(epochs),
     )
 
 
@@ -204,7 +206,7 @@ def enqueue_cut_off(study: optuna.Study, order: Iterable[int]) -> None:
     """Queue all other trials that the end of an earlier search cut off, each to be gone on with.
 
     Args:
-        order: the trials whose state was kept, the best first.
+        order: the trials whose state was kept, the best first, then those that had no epoch.
     """
     trials = study.get_trials(deepcopy=False)
     continued = {t.user_attrs.get(CONTINUES) for t in trials}

@@ -30,6 +30,7 @@ class Ledger:
         self.trials: dict[int, TrialRecord] = {}
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # never trained, and no part of a budget
+        self.unbegun: set[int] = set()  # stopped before they had an epoch: an extension trains them
         self.known: set[int] = set()  # baselines and starts, which no rule stops
         self.continues: dict[int, int] = {}  # which earlier trial of its point one goes on with
         self.handed: set[int] = set()  # those of them that have the earlier one's state
@@ -40,8 +41,8 @@ class Ledger:
 
     @property
     def trained(self) -> int:
-        """Return how many trials were started, whatever became of them."""
-        return len(self.trials) - len(self.rejected)
+        """Return how many trials were started, whatever became of them, but for `unbegun`."""
+        return len(self.trials) - len(self.rejected) - len(self.unbegun)
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -86,6 +87,8 @@ class Ledger:
         """End a trial as complete, stopped or failed."""
         record = self.trials[number]
         record.state, record.reason = state, reason  # type: ignore[assignment]
+        if state == "stopped" and not record.epochs:
+            self.unbegun.add(number)
         if state == "failed" and record is self.best:
             self.best = next(iter(ranked(self.trials.values())), None)
         self.live.pop(number, None)
@@ -131,13 +134,14 @@ class Ledger:
                 self.rejected.add(frozen.number)
         for epoch in epochs:
             self._count(epoch)
+        self.unbegun = {n for n, t in self.trials.items() if t.state == "stopped" and not t.epochs}
         self.write(now=True)
 
     def reported(self, number: int) -> int:
         """Return how many epochs of a trial, or of the one whose state it has, were recorded."""
-        return max(self.trials[number].epochs, self.taken_over(number))
+        return max(self.trials[number].epochs, self.inherited(number))
 
-    def taken_over(self, number: int) -> int:
+    def inherited(self, number: int) -> int:
         """Return how many epochs a trial has from the one that it goes on with."""
         return self.trials[self.continues[number]].epochs if number in self.handed else 0
 

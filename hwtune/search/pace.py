@@ -48,15 +48,12 @@ class Pace:
         self.typical, self.images, self.an_epoch = typical, images, an_epoch
         self.points, self.expected = points, expected
         self.available = (budget.seconds or math.inf) - budget.before
-        self.limit = math.inf if budget.trials is None else budget.trials
         self._reserve, self._reserve_until = 0.0, -math.inf
 
     @property
     def mean_epoch(self) -> float:
         """Return the predicted seconds of an epoch of a typical configuration."""
-        images = self.an_epoch
-        seconds = [self.cost.epoch_seconds(macs=c.macs, images=images) for c in self.typical]
-        return sum(seconds) / len(seconds) if seconds else 0.0
+        return self.cost.mean_epoch(self.typical, images=self.an_epoch)
 
     @property
     def mean_trial(self) -> float:
@@ -86,7 +83,7 @@ class Pace:
     def seconds_left(self) -> float:
         """Return the seconds that the search will still take: by its time, or by its trials."""
         points = self.points + len(self.ledger.continues)  # trials of a point that has one
-        new = max(0, min(self.limit, points) - self.ledger.trained)
+        new = max(0, min(self.budget.most, points) - self.ledger.trained)
         to_come = new + len(self.ledger.running) / 2
         return min(self.search_left, to_come * self.mean_trial / self.clock.parallel)
 
@@ -107,7 +104,7 @@ class Pace:
 
     def finished(self) -> bool:
         """Return whether no further trial should start."""
-        if self.ledger.trained >= self.limit or self._target_reached():
+        if self.ledger.trained >= self.budget.most or self._target_reached():
             return True
         if self.budget.seconds is None:
             return False

@@ -79,12 +79,14 @@ class StudyCallback(TrialProgressCallback):
             name: result[name] for name in EpochRecord.__dataclass_fields__ if name != "trial"
         }
         epoch = EpochRecord(trial=number, **values)
-        if not self.searcher.record(trial.trial_id, epoch):
+        new = self.searcher.record(trial.trial_id, epoch)
+        if epoch.epoch == ledger.trials[number].epochs:  # of a killed driver it may lack the last
+            self.board.epoch(epoch, ledger.trials[number])
+        if not new:
             return
-        self.board.epoch(epoch, ledger.trials[number])
         self.view.epoch(epoch)
         self.recorded()
-        if epoch.epoch > ledger.taken_over(number):  # which others were trained elsewhere, maybe
+        if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another
             images = self.images_of(number, epoch.epoch)
             self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:

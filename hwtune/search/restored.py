@@ -36,7 +36,8 @@ def restored(
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
     order = [trial.trial for trial in ranked(ledger.trials.values())]
-    enqueue_cut_off(study, [n for n in order if state_file(folder.checkpoints, n).exists()])
+    kept = [number for number in order if state_file(folder.checkpoints, number).exists()]
+    enqueue_cut_off(study, [*kept, *sorted(ledger.unbegun)])
     taken = taken_over(ledger.trials.values(), recorded)
     measured = {epoch.trial for epoch in recorded}
     for trial in study.get_trials(deepcopy=False):

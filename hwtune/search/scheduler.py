@@ -84,6 +84,7 @@ class EarlyStopping(FIFOScheduler):
                 number = trial.config["trial"]
                 self.cut.add(number)
                 self.reasons[number] = over
+                trial.init_local_path()  # which Ray reads of at the end, and makes when one begins
                 tune_controller.stop_trial(trial)
             return None
         return super().choose_trial_to_run(tune_controller)
@@ -105,7 +106,7 @@ class EarlyStopping(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""
         self._judge(trial.config["trial"], result)
-        if tune_controller is not None:  # as it is where a search is replayed
+        if tune_controller is not None:  # None where a search is replayed
             forget_ended(tune_controller, but=trial)
 
     def _judge(self, number: int, result: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hwtune.data.splits import SearchSplit
     from hwtune.search.worker import Worker
 
-ONE_TRY = "Failure # "  # begins what Ray notes of each
+ONE_TRY = "Failure # "  # begins what Ray notes of each try
 RAISED = re.compile(r"(?!ray\.)[\w.]+(Error|Exception): ")  # in a traceback
 NO_MEMORY = "its machine short of memory"
 SHORT_OF_MEMORY = "due to the node running low on memory"  # in what Ray notes of those it ended

@@ -36,7 +36,7 @@ class Fast:
 
     @property
     def dtype(self) -> str:
-        """The type of numbers in matrix products, by torch's name."""
+        """Return the type of numbers in matrix products, by torch's name."""
         return "bfloat16" if self.bf16 else "float32"
 
 

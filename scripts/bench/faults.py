@@ -164,7 +164,8 @@ class Study:
         """Return what became of the study."""
         self.look()
         every = [(row["trial"], row["epoch"]) for row in self.rows("epochs.csv")]
-        trained = [r for r in self.rows("trials.csv") if r["state"] in ("complete", "stopped")]
+        ended = [r for r in self.rows("trials.csv") if r["state"] in ("complete", "stopped")]
+        trained = [row for row in ended if row["epochs"] != "0"]
         return Outcome(
             fault, done, self.recorded, self.lost, len(every) - len(set(every)),
             len(trained), self.trials,

@@ -242,3 +242,12 @@ def test_a_known_data_set_is_not_taken_for_a_folder_of_ones_own(tmp_path):
     with pytest.raises(DataError, match="chinese_mnist.csv"):
         add_data("chinese_mnist", letters(tmp_path / "mine"))
     assert find_data("chinese_mnist") is None
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_not_left_out_without_a_word(tmp_path):
+    mine = letters(tmp_path / "mine")
+    (mine / "9" / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 picture of a kind that is not read .*IMG_1.HEIC"):
+        add_data("letters", mine)
+    (mine / "9" / "IMG_1.HEIC").unlink()
+    add_data("letters", mine)

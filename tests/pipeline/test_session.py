@@ -6,8 +6,15 @@ import pytest
 
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import ClusterError
-from hwtune.pipeline.command import Command, Place
-from hwtune.pipeline.session import Session, close_last_run, new_session, recorded
+from hwtune.pipeline.command import Command, Place, command_of
+from hwtune.pipeline.session import (
+    Session,
+    begun,
+    close_last_run,
+    new_session,
+    recorded,
+    session_again,
+)
 from hwtune.records import EpochRecord
 from hwtune.report.report import write_report
 from hwtune.results import create_study
@@ -91,3 +98,50 @@ def test_a_study_that_was_cut_off_before_it_began_has_a_report(tmp_path, digits,
     ).folder  # fmt: skip
     write_report(folder)
     assert "commit unknown" in folder.report.read_text(encoding="utf-8")
+
+
+def test_copying_a_killed_study_does_not_make_its_run_longer(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.9, 0.1, 1.0))  # written now, as in a copy
+    stamps = [
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago)) for ago in (900, 500)
+    ]
+    (folder.logs / "0.log").write_text("".join(f"{each} epoch\n" for each in stamps))
+    (folder.logs / "1.log").write_text("")
+    run = {"command": "hwtune search", "started": stamps[0], "seconds": None, "status": "running"}
+    about = {"status": "running", "runs": [{**run, "seconds": 7.0}, run]}
+    close_last_run(folder, about)
+    assert run["seconds"] == pytest.approx(400, abs=2)
+    assert about["seconds"] == 7 + run["seconds"]
+
+
+def test_who_ends_a_study_before_it_began_leaves_none(tmp_path):
+    folder = create_study(tmp_path, None, "s", about={"format": 1, "runs": []})
+    with pytest.raises(KeyboardInterrupt), begun(folder):
+        raise KeyboardInterrupt
+    assert not folder.path.exists()
+    folder = create_study(tmp_path, None, "s", about={"format": 1, "runs": [{}]})
+    with pytest.raises(KeyboardInterrupt), begun(folder):
+        raise KeyboardInterrupt
+    assert folder.path.exists()
+
+
+def test_a_resume_trains_where_the_last_one_did(tmp_path, digits, console):
+    command = Command(text="hwtune search", began=0.0, console=console)
+    session = new_session(
+        tmp_path, None, "s", space=load_space("digits_cnn"), source="", dataset=digits,
+        split=SplitSpec(), place=Place(), command=command, asked={},
+    )  # fmt: skip
+    again = session_again(session.folder, session.about, Place(parallel=4), command)
+    assert (again.place.parallel, again.about["parallel"]) == (4, 4)
+    assert session_again(again.folder, again.about, Place(), command).place.parallel == 4
+
+
+def test_what_goes_on_on_a_cluster_names_its_address():
+    assert Place(address="10.0.0.1:6379").option == " --address 10.0.0.1:6379"
+    assert Place().option == ""
+
+
+def test_a_command_of_a_notebook_keeps_no_key():
+    command = command_of("run_study('s', mirror='s3://key:secret@bucket/x')")
+    assert command.text == "run_study('s', mirror='s3://bucket/x')"

@@ -7,16 +7,8 @@ import shutil
 from pathlib import Path
 
 from hwtune.files import for_people
-from hwtune.report.compare import (
-    basis,
-    describe,
-    described,
-    images_tested,
-    seeds,
-    verdict,
-    verdicts,
-    write_comparison,
-)
+from hwtune.report.compare import describe, described, images_tested, seeds, write_comparison
+from hwtune.report.verdicts import basis, verdict, verdicts, verdicts_within
 from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
 
@@ -31,6 +23,20 @@ def winner_of(name, per_seed, parameters=100, part=PART):
         "study": name, "test_accuracy": mean, "per_seed": per_seed, "parameters": parameters,
         "test_part": part,
     }  # fmt: skip
+
+
+def test_a_winner_is_told_apart_from_what_else_was_tested_of_its_study():
+    def entry(name, *per_seed):
+        accuracy = {"mean": sum(per_seed) / len(per_seed), "per_seed": per_seed}
+        return {"name": name, "parameters": 100, "test_accuracy": accuracy}
+
+    words, why = verdicts_within([
+        entry("t7", 0.97, 0.98, 0.97), entry("oafarih", 0.90, 0.91, 0.90), entry("t3", 0.99, 0.97),
+    ])  # fmt: skip
+    assert "t7 reads these test images better than oafarih: 7.00 points" in words[0]
+    assert words[1].startswith("t3 and t7 cannot be told apart: 0.67 points")
+    assert "Welch" in why
+    assert verdicts_within([entry("t7", 0.97)]) == verdicts_within([]) == ([], "")
 
 
 def test_a_clear_winner_is_called_better():
@@ -143,7 +149,9 @@ def test_the_command_speaks_json_and_csv(hwtune):
         json.loads((RESULTS / name / "retrain.json").read_text())["configurations"][0]
         for name in NAMES[:2]
     ]
-    assert ["parameters", *(f"{each['parameters']:,}" for each in winners)] in lines
+    assert ["parameters", *(str(each["parameters"]) for each in winners)] in lines
+    accuracies = next(line for line in lines if line[0] == "test_accuracy")[1:]
+    assert list(map(float, accuracies)) == [each["test_accuracy"]["mean"] for each in winners]
     best = csv.DictReader(
         io.StringIO(hwtune("trials", NAMES[0], "--results", RESULTS, "--csv").stdout)
     )

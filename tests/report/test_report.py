@@ -21,6 +21,7 @@ from hwtune.report.content import (
     gains,
     how_trained,
     left_out,
+    made_elsewhere,
     other_split,
     trials_at_once,
 )
@@ -34,7 +35,7 @@ from hwtune.report.plots import (
     lowest_errors,
     tradeoff,
 )
-from hwtune.report.report import most_confused, rungs, worst_classes, write_report
+from hwtune.report.report import images_by_class, most_confused, rungs, worst_classes, write_report
 from hwtune.report.words import short
 from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
@@ -323,3 +324,39 @@ def test_a_long_number_is_shortened_without_losing_its_power():
     assert short("0.0123456789") == "0.01235"
     assert short("16-24-32-40-48") == "16-24-32-40-48"
     assert short("64") == "64"
+
+
+def test_the_page_of_a_renamed_study_has_its_new_name(tmp_path):
+    folder = StudyFolder(tmp_path / "first one")
+    shutil.copytree(REFERENCE, folder.path)
+    write_report(folder)
+    page = folder.report.read_text(encoding="utf-8")
+    assert "<title>first one · hwtune</title>" in page
+    assert "hwtune retrain &#39;first one&#39; --baselines" in page
+
+
+def test_scores_of_a_class_say_on_how_many_images_they_rest():
+    assert images_by_class([[3, 1], [0, 2]], ["a", "b"]) == {"a": 4, "b": 2}
+    counts = [
+        {"true": 0, "predicted": 0, "count": 3}, {"true": 0, "predicted": 1, "count": 1},
+        {"true": 1, "predicted": 1, "count": 2},
+    ]  # fmt: skip
+    assert images_by_class(counts, ["a", "b"]) == {"a": 4, "b": 2}
+
+
+def test_a_page_says_what_was_made_by_other_versions_or_elsewhere():
+    def by(torch, processor):
+        return {"versions": {"torch": torch}, "git_commit": "c", "processor": processor, "gpus": []}
+
+    runs = [
+        {"started": "yesterday"},  # by an hwtune that did not record it
+        {"started": "today", "made_by": by("2.14", "slow")},
+        {"started": "now", "made_by": by("2.15", "fast")},
+    ]
+    openings = [{"time": "now", "made_by": by("2.15", "slow")}]
+    content = Content({"runs": runs}, [], [], {"test_openings": openings})
+    assert made_elsewhere(content) == [
+        "the run of today: torch 2.14, slow", "the test of now: slow",
+    ]  # fmt: skip
+    content = Content({"runs": runs[2:]}, [], [], {"test_openings": []})
+    assert made_elsewhere(content) == []

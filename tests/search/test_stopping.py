@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -209,3 +211,12 @@ def test_brackets_divide_the_trials_by_their_number_as_rays_scheduler_does_by_ch
     assert [ladder.descending[-1].epoch for ladder in brackets.ladders] == [1, 3, 9]
     taken = np.bincount([brackets.bracket_of(trial) for trial in range(2000)]) / 2000
     assert taken == pytest.approx(np.exp([3, 2, 1]) / np.exp([3, 2, 1]).sum(), abs=0.03)
+
+
+def test_a_search_does_what_its_study_json_says():
+    asked = Settings(
+        sampler="gp", scheduler="asha", brackets=2, reduction_factor=3, seed=7, disk_limit=10**6,
+        objectives=("val_accuracy", "parameters"),
+    )  # fmt: skip
+    assert settings_of(json.loads(json.dumps(asked.describe()))) == asked
+    assert settings_of(Settings(scheduler="median").describe()).scheduler == "median"

@@ -1,0 +1,54 @@
+"""A study's copy elsewhere, kept while a command works on it, or completed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from hwtune import cluster
+from hwtune.addresses import without_secrets
+from hwtune.files import printable
+from hwtune.mirror import Mirror
+from hwtune.pipeline.command import Command
+from hwtune.pipeline.session import Session
+from hwtune.study_folder import StudyFolder
+
+ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
+
+
+@contextmanager
+def mirrored(session: Session) -> Iterator[Callable[[], None]]:
+    """Keep the study's copy elsewhere, if it has one; yields what asks for an upload.
+
+    Nothing is sent before it was asked once, so that a study that never began leaves no copy.
+    """
+    uri = session.about.get("mirror")
+    if uri is None:
+        yield lambda: None
+        return
+    mirror = Mirror(session.folder, uri, tell=session.say)
+    session.say(f"Mirror: {printable(without_secrets(uri))}")
+    with suppress(OSError):  # the mirror itself says so, and tries again
+        cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)
+    with mirror.running():
+        yield mirror.request
+
+
+def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command) -> bool:
+    """Send what the copy of a study that ended lacks; return whether it lacked any.
+
+    Raises:
+        MirrorError: when the copy is another study's, or a later state of this one.
+        HwtuneFailure: when the place cannot be reached.
+    """
+    if (uri := about.get("mirror")) is None:
+        return False
+    mirror = Mirror(folder, uri, tell=command.console.print)
+    with suppress(OSError):  # the upload says so
+        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS):
+            return False
+    with mirror.running():
+        mirror.request()
+    command.console.print(f"The mirror is complete: {printable(without_secrets(uri))}")
+    return True
