@@ -19,7 +19,7 @@ from hwtune.data.chinese_mnist import (
 )
 from hwtune.data.digits import read_digits
 from hwtune.data.download import download_kaggle
-from hwtune.data.folder import copy_pictures, folders_in, read_folder
+from hwtune.data.folder import copy_pictures, folders_in, read_folder, told_apart
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.data.torchvision_sets import (
@@ -195,6 +195,12 @@ def find_again(known: Mapping[str, Any]) -> Dataset | None:
     except DataError:
         return None
     return dataset if dataset and dataset.sha256 == known["sha256"] else None
+
+
+def picture_files(name: str) -> list[str]:
+    """Return the file of each image of a data set of one's own, within its folder; [] of others."""
+    folder = None if name in DATASETS else find_data(name)
+    return [str(path.relative_to(folder)) for path in told_apart(folder)[0]] if folder else []
 
 
 def get_data(name: str) -> None:

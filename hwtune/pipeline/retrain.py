@@ -129,6 +129,14 @@ def retrain_best(
         f"Winner {how}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
         f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
     )
+    equal = sum(t.val_accuracy == winner.val_accuracy for t in tried.values()) - 1
+    if equal and how == "on validation":
+        images = session.about["split"]["counts"]["validation"]
+        more = folder.command("retrain", f" --finalists {equal + 1}")
+        say(
+            f"{counted(equal, 'other')} read as many of the {images:,} validation images; their "
+            f"loss decided. Cross-validation tells more: {more}"
+        )
     entries = retrain(
         chosen, session.dataset, session.split, data, folder,
         seeds=list(range(retraining.seeds)), slots=session.slots(), again=again, opened=changed,

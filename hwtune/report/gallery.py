@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from hwtune.data import find_again
+from hwtune.data import find_again, picture_files
 from hwtune.data.images import Bytes, Dataset
 
 MOST = 1000  # pictures of a page
@@ -18,23 +18,36 @@ MOST = 1000  # pictures of a page
 
 @dataclass(frozen=True, kw_only=True)
 class Misread:
-    """A test image and what was read in it; `source` is a data URL, `writer` may be unknown."""
+    """A test image and what was read in it.
+
+    Attributes:
+        source: a data URL.
+        writer: None where nobody knows.
+        file: of a data set of one's own, else "".
+    """
 
     source: str
     true: str
     predicted: str
     image: int
     writer: int | None
+    file: str
 
 
 def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> list[Misread]:
     """Return the pictures of a study's misread images, none where its data is not at hand."""
     dataset = find_again(about["data"]) if misread else None
-    return gallery(dataset, misread) if dataset else []
+    return gallery(dataset, misread, picture_files(dataset.name)) if dataset else []
 
 
-def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread]:
-    """Return the pictures of at most `MOST` misread images of all classes, one after the other."""
+def gallery(
+    dataset: Dataset, misread: Sequence[dict[str, int]], files: Sequence[str] = ()
+) -> list[Misread]:
+    """Return the pictures of at most `MOST` misread images of all classes, one after the other.
+
+    Args:
+        files: of all images of the data set, where they have files.
+    """
     order = sorted(misread, key=lambda each: (each["true"], each["predicted"], each["image"]))
     shown = min(MOST, len(order))
     return [
@@ -44,6 +57,7 @@ def gallery(dataset: Dataset, misread: Sequence[dict[str, int]]) -> list[Misread
             predicted=dataset.classes[each["predicted"]],
             image=each["image"],
             writer=None if dataset.writers is None else int(dataset.writers[each["image"]]),
+            file=files[each["image"]] if files else "",
         )
         for each in (order[place * len(order) // shown] for place in range(shown))
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import load_data
+from hwtune.data import add_data, load_data, picture_files
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.report.choices import axis
 from hwtune.report.content import (
@@ -25,7 +25,7 @@ from hwtune.report.content import (
     other_split,
     trials_at_once,
 )
-from hwtune.report.gallery import gallery
+from hwtune.report.gallery import gallery, misread_images
 from hwtune.report.importance import importances
 from hwtune.report.plots import (
     best_so_far,
@@ -360,3 +360,19 @@ def test_a_page_says_what_was_made_by_other_versions_or_elsewhere():
     ]  # fmt: skip
     content = Content({"runs": runs[2:]}, [], [], {"test_openings": []})
     assert made_elsewhere(content) == []
+
+
+def test_a_misread_picture_of_ones_own_is_named_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    for name in ("a", "b"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for number in range(10):
+            shade = 100 * (name == "b") + number
+            picture = Image.new("L", (8, 8))
+            picture.putpixel((3, 3), 100 + shade // 2)
+            picture.save(tmp_path / "mine" / name / f"{number}.png")
+    add_data("letters", tmp_path / "mine")
+    about = {"data": load_data("letters").describe()}
+    (seen,) = misread_images(about, [{"image": 13, "true": 1, "predicted": 0}])
+    assert seen.file == "b/3.png"
+    assert picture_files("digits") == []
