@@ -94,7 +94,7 @@ def plan_slots(
 ) -> Slots:
     """Return the slots of the Ray cluster that this process is connected to.
 
-    One slot a CPU, as far as the machine's memory goes, or in a cluster with GPUs as many a GPU as
+    One slot a CPU, as far as the free memory goes, or in a cluster with GPUs as many a GPU as
     its memory holds, and one for each CPU of the machines without.
 
     Args:
@@ -123,9 +123,10 @@ def plan_slots(
 
 def in_memory(node: Counter[str]) -> Counter[str]:
     """Return a machine with no more CPUs than trainings fit into its memory, but one at least."""
-    if not node["memory"]:  # it keeps no account of it
+    free = node["memory"] + node["object_store_memory"]  # when Ray started
+    if not free:  # it keeps no account of it
         return node
-    fitting = max(1, int(node["memory"] // TRAINING_BYTES))
+    fitting = max(1, int(free // TRAINING_BYTES))
     return Counter({**node, "CPU": min(node["CPU"], fitting)})
 
 
@@ -205,7 +206,9 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         return
     try:
         context = _connect(address) if address else _start_here(cpus or usable_cpus())
-    except SystemExit:  # from Ray's own handler of SIGTERM, which it puts first of all
+    except (KeyboardInterrupt, SystemExit):  # that from Ray's own handler of SIGTERM
+        catch_sigterm()
+        ray.shutdown()  # what had started
         raise KeyboardInterrupt from None
     catch_sigterm()
     try:

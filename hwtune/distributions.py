@@ -23,7 +23,7 @@ def choice(*values: bool | int | float | str) -> CategoricalDistribution:
         if not isinstance(value, (bool, int, float, str)):
             raise SpaceError(
                 f"choice() takes numbers, texts, True and False one by one, not {value!r}; a list "
-                'is a text, such as "32-64", and nothing is "none".'
+                'is written "32-64", and None "none".'
             )
     return CategoricalDistribution(values)
 

@@ -103,7 +103,8 @@ def csv_line(values: Iterable[Any]) -> str:
 def cut_to_last_newline(path: Path) -> None:
     """Cut a torn last line off; an absent file is left so.
 
-    The time of its last change, by which a resume knows when a process was killed, stays.
+    The time of its last change stays: where no log tells, a resume knows by it when a process was
+    killed.
     """
     if not path.exists():
         return
@@ -171,3 +172,8 @@ def printable(text: object) -> str:
 def counted(number: int, thing: str) -> str:
     """Return a number of things for people."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error in a line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -37,7 +37,7 @@ def hardware() -> dict[str, Any]:
 
 
 def made_by() -> dict[str, Any]:
-    """Return what computes in this process and its cluster: versions, commit, processor, GPUs."""
+    """Return what a run or a test is made by: versions, commit, this machine's processor, GPUs."""
     found = hardware()
     return {
         "versions": versions(),

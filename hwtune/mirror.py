@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.addresses import around, without_secrets
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
-from hwtune.files import dump
+from hwtune.files import dump, first_line
 from hwtune.study_folder import StudyFolder, not_writable
 
 STUDY, RETRAIN, CHECKPOINTS = "study.json", "retrain.json", "checkpoints"
@@ -49,11 +49,6 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
             f"{place!r} is no place to mirror to ({why}); give s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
         ) from None
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error in a line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def files_in(system: FileSystem, path: str, *, absent_too: bool = False) -> dict[str, Any]:
@@ -109,7 +104,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
 
 
 def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPath) -> None:
-    """Copy one file with its time of change, which tells a resume how long the study ran."""
+    """Copy one file with its time of change, by which a resume may know how long a run was."""
     if ".." in inside.parts:
         raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
     local = copy / inside
@@ -316,14 +311,14 @@ class Mirror:
             if not (self._end(patience) or self.given_up):
                 self.tell(INCOMPLETE)
             raise
-        incomplete = f"{INCOMPLETE} Once it can be reached: {self.folder.command('resume')}"
+        again = self.folder.command("resume")
         try:
             complete = self._end(LAST_SECONDS)
         except KeyboardInterrupt:
-            self.tell(incomplete)
+            self.tell(f"The mirror is not complete: its last upload was cut short. Go on: {again}")
             raise
         if not complete:
-            raise HwtuneFailure(self.given_up or incomplete)
+            raise HwtuneFailure(self.given_up or f"{INCOMPLETE} Once it can be reached: {again}")
 
     def _end(self, patience: float) -> bool:
         """Wait for the last upload, if anything was asked for; return whether it is complete."""

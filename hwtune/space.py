@@ -24,7 +24,7 @@ from optuna.distributions import (
 
 from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
 from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
-from hwtune.distributions import contains, in_words, is_number, parse_value
+from hwtune.distributions import contains, in_words, parse_value
 from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
@@ -112,9 +112,10 @@ class SearchSpace:
                     "log_uniform or integer, or move it to fixed."
                 )
             if HINTS.get(key) is str and not isinstance(distribution, CategoricalDistribution):
+                ends = f'"{distribution.low}", "{distribution.high}"'  # type: ignore[attr-defined]
                 raise SpaceError(
-                    f"search[{key!r}]={distribution!r} is a range, but {key} takes texts; list "
-                    'them, as in choice("0", "0.25", "0.5").'
+                    f"search[{key!r}] is a range, but {key} takes texts; list them, as in "
+                    f"choice({ends})."
                 )
             if key in self.fixed:
                 raise SpaceError(f"{key!r} stands both in fixed and in search; keep one.")
@@ -142,12 +143,6 @@ class SearchSpace:
             if name not in self.baselines:
                 raise SpaceError(
                     f"published[{name!r}] is no baseline; take it out of published, too."
-                )
-            reported = published.headline
-            if reported is not None and not (is_number(reported) and 0 <= reported <= 1):
-                raise SpaceError(
-                    f"published[{name!r}] reports {reported!r}, which is no accuracy in [0, 1], as "
-                    "0.97, nor None."
                 )
             self.config({**self.baselines[name], **published.values})
 

@@ -261,7 +261,10 @@ def test_a_cluster_on_loopback_alone_is_recognised():
 
 
 def test_no_more_trainings_run_at_once_than_fit_into_the_memory(monkeypatch):
-    laptop, small = Counter(CPU=16, memory=10e9), Counter(CPU=8, memory=0.5e9)
+    laptop, small = (
+        Counter(CPU=16, memory=7e9, object_store_memory=3e9),
+        Counter(CPU=8, memory=0.5e9),
+    )
     monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": laptop, "b": small})
     assert cluster.plan_slots(None) == cluster.Slots(13, short_of_memory=True)
     assert cluster.plan_slots(20) == cluster.Slots(20)  # who asks for so many gets them

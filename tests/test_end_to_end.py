@@ -614,8 +614,6 @@ def test_a_time_budget_holds_over_a_kill_and_a_longer_one_goes_on(tmp_path):
     content = folder.read_study()
     killed, second = (run["seconds"] for run in content["runs"])
     assert killed > 3
-    # What is left of the forty seconds, and, where Ray starts slowly, one epoch and the closing.
-    assert second < 40 - killed + 30
     assert content["search_seconds"] > killed, "the time of both runs"
     trials = content["trials"]
     assert run(("resume", "s", "--time-budget", "60s"), tmp_path).returncode == 0

@@ -54,22 +54,23 @@ def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("words", ["", "Study s: "])
-def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path, number, words):
-    """While Ray starts, and while the machine is measured."""
+@pytest.mark.parametrize("there", ["command", "dashboard"])
+def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path, number, there):
+    """While Ray starts, and, from when the dashboard is there, while the machine is measured."""
     study = faults.Study(tmp_path / "results", "--epochs", 2, trials=2)
     process = study.start()
-    about = tmp_path / "results" / "s" / "study.json"
-    until = time.monotonic() + faults.PATIENCE
-    while not (about.exists() and json.loads(about.read_text())["runs"]) or (
-        words not in study.said.read_text()
-    ):
+    folder, until = StudyFolder(tmp_path / "results" / "s"), time.monotonic() + faults.PATIENCE
+
+    def runs():
+        return folder.read_study()["runs"] if (folder.path / "study.json").exists() else []
+
+    while not any(there in run for run in runs()):
         assert time.monotonic() < until
         time.sleep(0.02)
     output = study.kill(process, number)
     assert process.returncode == 130, output
     assert "Nothing was tested. Go on: " in output
-    assert json.loads(about.read_text())["status"] == "interrupted"
+    assert folder.read_study()["status"] == "interrupted"
     study.finish()
     assert whole(study.outcome("", ""))
 

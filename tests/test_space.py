@@ -11,7 +11,6 @@ from hwtune.data.splits import Part
 from hwtune.errors import MisfitError, SpaceError
 from hwtune.search.feasible import check_idle, cost_of, misfits, survey, too_large
 from hwtune.space import (
-    Published,
     SearchSpace,
     choice,
     integer,
@@ -254,7 +253,7 @@ def test_a_choice_takes_its_values_one_by_one(value):
 
 
 def test_a_range_of_what_takes_texts_is_refused():
-    with pytest.raises(SpaceError, match=r"dropout takes texts; list them, as in choice"):
+    with pytest.raises(SpaceError, match=r'takes texts; list them, as in choice\("0.0", "0.5"\)'):
         tiny(search={"dropout": uniform(0.0, 0.5)})
 
 
@@ -262,16 +261,6 @@ def test_a_range_of_what_takes_texts_is_refused():
 def test_a_value_that_should_be_a_text_is_shown_as_one(value, text):
     with pytest.raises(SpaceError, match=f'must be of type str: write "{text}"'):
         tiny(search={"lr": choice(0.1)}, fixed={"hidden": value})
-
-
-@pytest.mark.parametrize("headline", [97, "0.97", True])
-def test_what_authors_report_is_an_accuracy(headline):
-    published = Published(headline=headline, really="", values={}, split={})
-    with pytest.raises(SpaceError, match="which is no accuracy"):
-        SearchSpace(
-            question="?", data="digits", search={"lr": choice(0.1)},
-            baselines={"old": {"lr": 0.1}}, published={"old": published},
-        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

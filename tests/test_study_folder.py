@@ -1,6 +1,6 @@
 import os
 import threading
-from contextlib import ExitStack
+import time
 
 import pytest
 
@@ -205,13 +205,19 @@ def test_a_study_elsewhere_is_called_by_its_path(tmp_path, monkeypatch):
 
 
 def test_who_looks_at_a_study_keeps_no_writer_away(tmp_path):
-    folder = create_study(tmp_path, None, "s")
-    other = StudyFolder(folder.path)
-    with ExitStack() as held:
-        held.enter_context(folder.locked())
-        threading.Timer(0.3, held.close).start()  # a moment, as a reader takes
-        with other.locked():
-            pass
+    folder, held = create_study(tmp_path, None, "s"), threading.Event()
+
+    def look():
+        with folder.locked():
+            held.set()
+            time.sleep(0.3)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    assert held.wait(5)
+    with StudyFolder(folder.path).locked():
+        pass
+    reader.join()
 
 
 def test_lost_trials_are_made_anew_where_a_journal_tells_of_them(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hwtune.data.images import Bytes, Dataset, Integers, cache_folder, progress
-from hwtune.data.photos import ENDINGS, OTHER_ENDINGS, longer_side, read_image
+from hwtune.data.photos import ENDINGS, OTHER_PICTURES, longer_side, read_image
 from hwtune.errors import DataError
 from hwtune.files import counted, for_people, printable, write_atomic
 
@@ -188,7 +188,8 @@ def copy_pictures(folder: Path, target: Path) -> None:
         DataError: when some are of a kind that is not read, or have the name of another there.
     """
     pictures, others = told_apart(folder)
-    if odd := [path for path in others if path.suffix.lower() in OTHER_ENDINGS]:
+    inside = [path for path in others if path.parent != folder]
+    if odd := [path for path in inside if path.suffix.lower() in OTHER_PICTURES]:
         raise DataError(
             f"{for_people(folder)} holds {counted(len(odd), 'picture')} of a kind that is not read "
             f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them away."

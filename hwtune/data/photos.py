@@ -17,7 +17,8 @@ MAX_PIXELS = 100_000_000
 FEW, SHARE = 4, 200  # pixels that tell what is ink: so many, or one in so many
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-OTHER_ENDINGS = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".pdf")  # not read here
+OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2")  # not read here
+OTHER_ENDINGS = (*OTHER_PICTURES, ".pdf")
 
 
 def read_image(path: Path, side: int) -> Bytes:

@@ -145,6 +145,8 @@ def load_classifier(folder: Path) -> Classifier:
         raise StudyError(
             f"{folder} holds no model; finish the study first: {study.command('resume')}, or "
             f"retrain its best: {study.command('retrain')}."
+            if (study.path / "study.json").is_file()
+            else f"{folder} is no whole model; copy all of a study's model/."
         ) from None
     except Exception as error:  # a damaged model may fail in any way
         raise StudyError(

@@ -21,6 +21,7 @@ from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
 from hwtune.evaluation.view import shown
+from hwtune.files import first_line
 from hwtune.imports import lasting_imports
 from hwtune.states import start_store, state_file
 from hwtune.statistics import scores
@@ -131,7 +132,7 @@ def train_all(
                         start(job)
                         continue
                     words = "its process was lost" if isinstance(outcome, LOST) else "it broke"
-                    outcome = f"{words} {lost[job]} times ({str(outcome).splitlines()[0]})"
+                    outcome = f"{words} {lost[job]} times ({first_line(outcome)})"
                 over[job.title] = lengths[job.title]  # also where it stopped early
                 yield job, outcome
 

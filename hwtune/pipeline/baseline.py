@@ -12,12 +12,13 @@ import ray
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
+from hwtune.distributions import is_number
 from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.retrain import Candidate, retrain
 from hwtune.files import counted
 from hwtune.models import measure_cost
 from hwtune.pipeline.command import Command, Place, once_more
-from hwtune.pipeline.reporting import made_up
+from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.retrain import say_tested
 from hwtune.pipeline.session import Session, begun, new_session, session_again, working
 from hwtune.pipeline.stand_in import choose_data
@@ -42,7 +43,14 @@ def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) ->
             f"Space {space.name!r} does not say how {baseline!r} was published; add --honest."
         )
     unknown = Published(headline=None, really="", values={}, split={})
-    return space.published.get(baseline, unknown)
+    found = space.published.get(baseline, unknown)
+    reported = found.headline
+    if reported is not None and not (is_number(reported) and 0 <= reported <= 1):
+        raise SpaceError(
+            f"published[{baseline!r}] reports {reported!r}, which is no accuracy in [0, 1]; give "
+            "one, as 0.97, or None."
+        )
+    return found
 
 
 def published_split(published: Published, dataset: Dataset, *, seed: int) -> SplitSpec:
@@ -144,7 +152,7 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
     with folder.locked():
         about = folder.read_study()
         if about["status"] == "complete":
-            if made_up(folder, command.console):
+            if page_completed(folder, command.console):
                 return
             raise StudyError(
                 f"{folder.name} is complete; to train it anew, give another --name to: "

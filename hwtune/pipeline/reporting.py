@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from rich.console import Console
 
 from hwtune import cluster
 from hwtune.errors import ClusterError, HwtuneFailure
+from hwtune.report.words import run_of
 from hwtune.search.interrupts import Halt
 from hwtune.study_folder import StudyFolder
 
+HEAD = 1000  # characters of a page, among which it says of which run it is
 INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
 
 
@@ -46,8 +49,8 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
         raise
 
 
-def made_up(folder: StudyFolder, console: Console, *, anew: bool = False) -> bool:
-    """Write the page of a study that ended where a killed run did not; return whether it did.
+def page_completed(folder: StudyFolder, console: Console, *, anew: bool = False) -> bool:
+    """Write the page of a complete study whose process was killed before it did; return whether.
 
     Args:
         anew: whether it is written in any case.
@@ -55,12 +58,18 @@ def made_up(folder: StudyFolder, console: Console, *, anew: bool = False) -> boo
     Raises:
         HwtuneFailure: when it cannot be written.
     """
-    ended = (folder.path / "study.json").stat().st_mtime_ns
-    if not anew and folder.report.is_file() and folder.report.stat().st_mtime_ns >= ended:
+    if not anew and folder.report.is_file() and is_of_the_end(folder):
         return False
     report(folder)
     console.print(f"Study {folder.name} is complete; what it lacked was made anew.")
     return True
+
+
+def is_of_the_end(folder: StudyFolder) -> bool:
+    """Return whether the page of a complete study is of its last run, or does not say."""
+    with folder.report.open(encoding="utf-8") as file:
+        said = re.search(r'name="hwtune-run" content="([^"]*)"', file.read(HEAD))
+    return said is None or said[1] == run_of(folder.read_study())
 
 
 def report(folder: StudyFolder, *, seconds: float | None = None) -> None:

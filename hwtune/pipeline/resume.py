@@ -10,7 +10,7 @@ from hwtune.errors import StudyError
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.mirroring import complete_mirror
-from hwtune.pipeline.reporting import made_up
+from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.search import run
 from hwtune.pipeline.session import seconds_of_all, session_again
 from hwtune.records import ranked
@@ -86,7 +86,7 @@ def complete_files(
     Raises:
         MirrorError, HwtuneFailure: as `complete_mirror` and `report` do.
     """
-    reported = made_up(folder, command.console, anew=mended)
+    reported = page_completed(folder, command.console, anew=mended)
     return complete_mirror(folder, about, command) or reported
 
 

@@ -193,7 +193,7 @@ class Search:
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
         known = len(without(outlook.baselines, left_out)) + len(outlook.starts)
-        if expected.trials <= known:
+        if 0 < expected.trials <= known:
             self.say(
                 f"None of them is searched for: the space's baselines and starts, {known} of them, "
                 "come first. Give more --trials, or more time."

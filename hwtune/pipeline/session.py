@@ -125,9 +125,8 @@ def session_again(
     Raises:
         DataError: when its data set is not the one at hand.
     """
-    place = place.or_as_before(about)
-    about |= {"parallel": place.parallel, "gpus_per_trial": place.gpu_share, "study": folder.name}
-    session = Session(folder, about, same_data(folder, about), place, command)
+    about["study"] = folder.name  # which may have been renamed
+    session = Session(folder, about, same_data(folder, about), place.or_as_before(about), command)
     close_last_run(folder, about)
     return session
 
@@ -196,6 +195,8 @@ def explained(session: Session) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if not folder.read_study()["runs"]:  # nothing was begun, and the folder will be gone
+            raise
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
         session.say(f"{untouched}Go on: {folder.command('resume', place.option)}")
         if any(trial.epochs for trial in folder.read_trials()):
@@ -219,7 +220,6 @@ def recorded(session: Session) -> Iterator[None]:
     before = folder.read_study()
     about["runs"].append(run)
     about |= {"status": "running"}
-    session.write()
 
     def end(status: str) -> None:
         run.update(status=status, seconds=round(time.monotonic() - command.began, 1))
@@ -227,6 +227,7 @@ def recorded(session: Session) -> Iterator[None]:
         session.write()
 
     try:
+        session.write()
         yield
     except ClusterError:
         folder.write_study(before)  # nothing was begun

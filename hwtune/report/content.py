@@ -160,20 +160,23 @@ def left_out(content: Content) -> list[str]:
 
 
 def made_elsewhere(content: Content) -> list[str]:
-    """Return which runs and tests had other versions or another processor than the last run."""
-    runs = [(f"the run of {run['started']}", run) for run in content.about.get("runs", ())]
-    tests = [(f"the test of {o['time']}", o) for o in content.tested["test_openings"]]
-    known = [(what, each["made_by"]) for what, each in [*runs, *tests] if "made_by" in each]
-    told: list[str] = []
-    if not known:
-        return told
-    last = next((by for what, by in reversed(known) if what.startswith("the run")), known[-1][1])
-    for what, by in known:
-        other = [f"{k} {v}" for k, v in by["versions"].items() if v != last["versions"].get(k)]
-        other += [f"commit {by['git_commit']}"] * (by["git_commit"] != last["git_commit"])
-        other += [by["processor"]] * (by["processor"] != last["processor"])
-        if other:
-            told.append(f"{what}: {', '.join(other)}")
+    """Return which runs and tests had other versions or another machine than `study.json` names."""
+    about = content.about
+    last = {**about, "processor": about["hardware"]["processor"], "gpus": about["hardware"]["gpus"]}
+    told = []
+    for what, each in (
+        *((f"the run of {run['started']}", run) for run in about.get("runs", ())),
+        *((f"the test of {test['time']}", test) for test in content.tested["test_openings"]),
+    ):
+        if by := each.get("made_by"):
+            versions = last["versions"]
+            other = [f"{k} {v}" for k, v in by["versions"].items() if v != versions.get(k)]
+            if by["git_commit"] != last["git_commit"]:
+                other.append(f"commit {by['git_commit'] or 'unknown'}")
+            if (by["processor"], by["gpus"]) != (last["processor"], last["gpus"]):
+                other.append(" and ".join([by["processor"], *by["gpus"]]))
+            if other:
+                told.append(f"{what}: {', '.join(other)}")
     return told
 
 

@@ -36,6 +36,7 @@ from hwtune.report.plots import (
     tradeoff,
 )
 from hwtune.report.verdicts import verdicts_within
+from hwtune.report.words import run_of
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 
@@ -61,6 +62,7 @@ def write_report(folder: StudyFolder) -> None:
         "template.html",
         figures,
         about=about,
+        run=run_of(about),
         answer=answer(content),
         gains=gains(content),
         left_out=left_out(content),

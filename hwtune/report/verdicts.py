@@ -10,8 +10,8 @@ from hwtune.statistics import welch_interval
 
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
-    "training (with three or more, of all pairs together), on the same test images; other "
-    "images, or other writers, may order them otherwise."
+    "training (where three or more are compared, of all pairs together), on the same test images; "
+    "other images, or other writers, may order them otherwise."
 )
 
 
@@ -100,9 +100,9 @@ def verdicts_within(configurations: Sequence[dict[str, Any]]) -> tuple[list[str]
             "parameters": each["parameters"],
             "test_accuracy": each["test_accuracy"]["mean"],
             "per_seed": each["test_accuracy"]["per_seed"],
-            "test_part": None,
         }
         for each in configurations
     ]
     orders = [sorted((tested[0], each), key=lambda t: -t["test_accuracy"]) for each in tested[1:]]
-    return [verdict(best, other, len(tested)) for best, other in orders], basis(tested)
+    words = [verdict(best, other, len(tested)) for best, other in orders]
+    return words, "" if all(obstacle(best, other) for best, other in orders) else BASIS

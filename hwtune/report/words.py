@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
+from typing import Any
 
 
 def short(text: str) -> str:
@@ -24,3 +25,8 @@ def literal(names: Iterable[str]) -> list[str]:
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage with two digits, a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
+
+
+def run_of(about: Mapping[str, Any]) -> str:
+    """Return how often a study ran and how that ended, by which a page is known to be its last."""
+    return f"{len(about.get('runs', ()))} {about['status']}"

@@ -126,7 +126,7 @@ class Earlier:
     Attributes:
         trials: how many were begun, as a budget counts them.
         known: see `known_points`.
-        cut_off: how many the end of a search cut off.
+        cut_off: how many the end of a search cut off after an epoch.
         epochs: how many are recorded of trials that the journal knows of.
     """
 

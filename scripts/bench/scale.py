@@ -20,13 +20,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import optuna
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
 from hwtune import cluster
 from hwtune.data import load_data
-from hwtune.search import study
 from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
@@ -95,7 +95,7 @@ class Meter:
 def run(trials: int, sampler: str) -> Meter:
     """Run one study on a simulated cluster and return what was measured."""
     meter = Meter()
-    ask, suggest = study.optuna.Study.ask, OptunaSearcher.suggest
+    ask, suggest = optuna.Study.ask, OptunaSearcher.suggest
 
     def timed_ask(self: Any, *args: Any, **options: Any) -> Any:
         began = time.process_time()
@@ -108,7 +108,7 @@ def run(trials: int, sampler: str) -> Meter:
         meter.note()
         return suggest(self, trial_id)
 
-    study.optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
+    optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": SLOTS // NODES})
     try:
         for _ in range(NODES - 1):
@@ -121,7 +121,7 @@ def run(trials: int, sampler: str) -> Meter:
             meter.note()
     finally:
         nodes.shutdown()
-        study.optuna.Study.ask, OptunaSearcher.suggest = ask, suggest  # type: ignore[method-assign]
+        optuna.Study.ask, OptunaSearcher.suggest = ask, suggest  # type: ignore[method-assign]
     return meter
 
 

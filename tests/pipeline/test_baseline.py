@@ -18,7 +18,7 @@ from hwtune.data.splits import Part, SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError, SpaceError
 from hwtune.models import measure_cost
 from hwtune.pipeline.baseline import published_run, published_split
-from hwtune.space import Published, load_space
+from hwtune.space import Published, SearchSpace, choice, load_space
 from hwtune.training.device import Fast, cpu_has_bf16
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
@@ -305,3 +305,13 @@ def test_a_start_is_retrained_under_our_protocol_alone():
 def test_a_wrong_wish_leaves_nothing_behind(hwtune, tmp_path, words, says):
     assert_refused(hwtune("retrain", *words), says)
     assert not list((tmp_path / "results").glob("*"))
+
+
+@pytest.mark.parametrize("headline", [97, "0.97", True])
+def test_what_authors_report_is_an_accuracy(headline):
+    space = SearchSpace(
+        question="?", data="digits", search={"lr": choice(0.1)}, baselines={"old": {"lr": 0.1}},
+        published={"old": Published(headline=headline, really="", values={}, split={})},
+    )  # fmt: skip
+    with pytest.raises(SpaceError, match="which is no accuracy"):
+        published_run(space, "old")

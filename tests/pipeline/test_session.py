@@ -4,21 +4,22 @@ from dataclasses import asdict
 
 import pytest
 
+from hwtune.cluster import Slots
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import ClusterError
 from hwtune.pipeline.command import Command, Place, command_of
+from hwtune.pipeline.searching import Search
 from hwtune.pipeline.session import (
     Session,
     begun,
     close_last_run,
     new_session,
     recorded,
-    session_again,
 )
 from hwtune.records import EpochRecord
 from hwtune.report.report import write_report
 from hwtune.results import create_study
-from hwtune.search.budget import Budget
+from hwtune.search.budget import Budget, Retraining
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
 
@@ -126,17 +127,6 @@ def test_who_ends_a_study_before_it_began_leaves_none(tmp_path):
     assert folder.path.exists()
 
 
-def test_a_resume_trains_where_the_last_one_did(tmp_path, digits, console):
-    command = Command(text="hwtune search", began=0.0, console=console)
-    session = new_session(
-        tmp_path, None, "s", space=load_space("digits_cnn"), source="", dataset=digits,
-        split=SplitSpec(), place=Place(), command=command, asked={},
-    )  # fmt: skip
-    again = session_again(session.folder, session.about, Place(parallel=4), command)
-    assert (again.place.parallel, again.about["parallel"]) == (4, 4)
-    assert session_again(again.folder, again.about, Place(), command).place.parallel == 4
-
-
 def test_what_goes_on_on_a_cluster_names_its_address():
     assert Place(address="10.0.0.1:6379").option == " --address 10.0.0.1:6379"
     assert Place().option == ""
@@ -145,3 +135,13 @@ def test_what_goes_on_on_a_cluster_names_its_address():
 def test_a_command_of_a_notebook_keeps_no_key():
     command = command_of("run_study('s', mirror='s3://key:secret@bucket/x')")
     assert command.text == "run_study('s', mirror='s3://bucket/x')"
+
+
+def test_the_time_of_a_resumed_study_began_with_its_first_run(digits, console):
+    search = object.__new__(Search)  # without a cluster, of which the clock knows the slots alone
+    runs = [{"seconds": 100.0}, {"seconds": 7.5}, {"seconds": None}]
+    search.about = {"runs": runs, "split": {"counts": {"train": 80, "validation": 20}}}
+    search.retraining = Retraining()
+    command = Command(text="hwtune resume s", began=1000.0, console=console)
+    search.session = Session(None, search.about, digits, Place(), command)
+    assert search.clock(Slots(2)).started == 1000 - 107.5

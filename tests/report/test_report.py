@@ -345,21 +345,24 @@ def test_scores_of_a_class_say_on_how_many_images_they_rest():
 
 
 def test_a_page_says_what_was_made_by_other_versions_or_elsewhere():
-    def by(torch, processor):
-        return {"versions": {"torch": torch}, "git_commit": "c", "processor": processor, "gpus": []}
+    def by(torch, processor, *gpus):
+        versions = {"torch": torch}
+        return {"versions": versions, "git_commit": "c", "processor": processor, "gpus": [*gpus]}
 
-    runs = [
-        {"started": "yesterday"},  # by an hwtune that did not record it
-        {"started": "today", "made_by": by("2.14", "slow")},
-        {"started": "now", "made_by": by("2.15", "fast")},
-    ]
-    openings = [{"time": "now", "made_by": by("2.15", "slow")}]
-    content = Content({"runs": runs}, [], [], {"test_openings": openings})
-    assert made_elsewhere(content) == [
-        "the run of today: torch 2.14, slow", "the test of now: slow",
+    def told(runs, *openings):
+        last = {"hardware": {"processor": "fast", "gpus": []}, "git_commit": "c", "runs": runs}
+        about = {**last, "versions": {"torch": "2.15"}}
+        return made_elsewhere(Content(about, [], [], {"test_openings": openings}))
+
+    old = {"started": "yesterday"}  # by an hwtune that did not record it
+    now = {"started": "now", "made_by": by("2.15", "fast")}
+    earlier = {"started": "today", "made_by": by("2.14", "fast", "a GPU")}
+    test = {"time": "now", "made_by": by("2.15", "slow")}
+    assert told([old, earlier, now], test) == [
+        "the run of today: torch 2.14, fast and a GPU", "the test of now: slow",
     ]  # fmt: skip
-    content = Content({"runs": runs[2:]}, [], [], {"test_openings": []})
-    assert made_elsewhere(content) == []
+    assert told([old], test) == ["the test of now: slow"]
+    assert told([now]) == []
 
 
 def test_a_misread_picture_of_ones_own_is_named_by_its_file(tmp_path, monkeypatch):
