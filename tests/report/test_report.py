@@ -69,6 +69,7 @@ def test_a_page_is_whole_without_the_data(page):
     assert "are shown where the data is at hand" in page
     assert "<img" not in page
     assert len(page) < 10_000_000
+    assert "<p>trial 22 and trial 35 cannot be told apart: 0.08 points" in page
 
 
 def test_a_page_tells_why_each_trial_was_stopped(page):
