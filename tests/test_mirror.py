@@ -423,7 +423,6 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     there.repair()
     begun = {trial.number for trial in proposed(there) if COST in trial.user_attrs}
     mirrored = {(e.trial, e.epoch): e for e in there.read_epochs() if e.trial in begun}
-    assert "search_seconds" not in there.read_study(), "trials were mirrored while others trained"
     second = Study(tmp_path / "b", trials=4)
     second.search = [*second.search[:3], "resume", f"{uri}/s{query}"]
     second.finish()

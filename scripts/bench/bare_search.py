@@ -43,6 +43,7 @@ def bare_search(
     before: Callable[[StudyFolder], object] = lambda folder: None,
     cost: CostModel | None = None,
     console: Console | None = None,
+    changed: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> tuple[StudyFolder, Ledger]:
     """Run or extend a study named s in the Ray cluster that runs; return its folder and ledger.
@@ -53,6 +54,7 @@ def bare_search(
         before: is called with the folder before the search begins.
         cost: learns what epochs cost.
         console: is told what happens.
+        changed: is called after each trial that is over.
         settings: of `Settings`.
     """
     there = (results / "s").exists()
@@ -69,6 +71,6 @@ def bare_search(
             parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
             retrain_growth=1.0, retrain_epochs=lambda _: 1,
         ),
-        slots=slots, console=console or Console(file=io.StringIO()), runner=runner,
+        slots=slots, changed=changed, console=console or Console(file=io.StringIO()), runner=runner,
     )  # fmt: skip
     return folder, ledger

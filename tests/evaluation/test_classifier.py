@@ -10,6 +10,7 @@ from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.classifier import Prediction, load_classifier
 from hwtune.evaluation.saved import save_model
 from hwtune.models import build_model
+from hwtune.results import create_study
 from hwtune.training.state import weights_of
 
 CONFIG = TrialConfig(filters="4", side=4, pixel_scale="symmetric", norm="before")
@@ -75,10 +76,13 @@ def test_a_network_that_would_be_larger_than_its_weights_is_not_built(folder):
 
 
 def test_no_model_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(StudyError, match=r"no whole model; copy all of a study's model/"):
+        load_classifier(tmp_path / "model")
+    create_study(tmp_path, "s", "s", about={"format": 1})
     with pytest.raises(
         StudyError, match=r"python -m hwtune resume .*, or .*python -m hwtune retrain .*\."
     ):
-        load_classifier(tmp_path / "model")
+        load_classifier(tmp_path / "s" / "model")
 
 
 def test_damaged_weights_are_refused(folder):
