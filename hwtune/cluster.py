@@ -114,11 +114,10 @@ def plan_slots(
         parallel=parallel,
         gpu_share=gpu_share,
     )
+    slots = replace(slots, short_of_memory=short)
     if parallel or not sum(plain.values()):
-        return replace(slots, short_of_memory=short)
-    return replace(
-        slots, plain=sum(plain.values()), plain_nodes=tuple(plain), short_of_memory=short
-    )
+        return slots
+    return replace(slots, plain=sum(plain.values()), plain_nodes=tuple(plain))
 
 
 def in_memory(node: Counter[str]) -> Counter[str]:
