@@ -39,8 +39,14 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
     """Return the file system of a URI such as s3://bucket/studies, and the path in it.
 
     Raises:
-        OptionError: when there is no such file system.
+        OptionError: when there is no such file system, or a key stands in the URI, which would be
+            written into the study and sent with it.
     """
+    if (bare := without_secrets(uri)) != uri:
+        raise OptionError(
+            f"{bare!r} was given with a key in it; leave that out, and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS, in the environment."
+        )
     try:
         return FileSystem.from_uri(uri)
     except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hwtune.config import Hyperparameters
 
+CLOSE = 5  # images, by which two trials are too close to tell apart
 TrialState = Literal["running", "complete", "stopped", "failed"]
 
 
@@ -83,6 +84,16 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         seen,
         key=lambda t: (-t.val_accuracy, t.val_loss, t.parameters, t.trial),
     )
+
+
+def too_close(chosen: TrialRecord, others: Iterable[TrialRecord], images: int) -> int:
+    """Return how many others validation on so many images cannot tell from one that was chosen.
+
+    Even if two read all other images alike, a difference of five has p = 0.06 (McNemar, Note on the
+    sampling error of the difference between correlated proportions or percentages, 1947; exact).
+    """
+    gaps = (images * (each.val_accuracy - chosen.val_accuracy) for each in others)
+    return sum(abs(round(gap)) <= CLOSE for gap in gaps) - 1
 
 
 def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:

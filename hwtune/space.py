@@ -349,7 +349,10 @@ def space_file(name_or_path: str) -> Path:
         what = f"{path} is no .py file" if there else f"Unknown space {name_or_path!r}"
         if path.suffix == ".py":
             what = f"There is no file {path}"
-        raise SpaceError(f"{what}; known are {', '.join(files)}, or give a .py file.")
+        raise SpaceError(
+            f"{what}; known are {', '.join(files)}, or give a .py file. (A data set is given by "
+            "--data.)"
+        )
     return path
 
 

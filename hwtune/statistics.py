@@ -47,14 +47,29 @@ def independent_images(right: NDArray[np.float64], writers: NDArray[np.int64]) -
     off = np.bincount(writer, weights=right - mean)  # of a writer's images, summed
     if (many := len(off)) < 2:
         return 1.0
-    variance = many / (many - 1) * float(off @ off) / images**2  # of the mean
+    variance = mean_variance(off, images)
     alone = min(images, mean * (1 - mean) / variance) if variance else images
     fewer = (NormalDist().inv_cdf(QUANTILE) / float(stdtrit(many - 1, QUANTILE))) ** 2
     return max(1.0, fewer * alone)
 
 
+def mean_variance(off: NDArray[Any], images: int) -> float:
+    """Return the variance of a mean over images, by how far its parts, two or more, are from it.
+
+    Args:
+        off: by part (K,), a single image or all of a writer: the sum of what its images differ from
+            the mean.
+    """
+    return len(off) / (len(off) - 1) * float(off @ off) / images**2
+
+
 def welch_interval(
-    values: Sequence[float], *, over: Sequence[float], chosen_of: int = 2
+    values: Sequence[float],
+    *,
+    over: Sequence[float],
+    chosen_of: int = 2,
+    variance: float = 0.0,
+    parts: int = 2,
 ) -> tuple[float, float, float]:
     """Return by how much the mean of `values` is above that of `over`, and Welch's interval of it.
 
@@ -63,13 +78,22 @@ def welch_interval(
     Args:
         chosen_of: among how many means these two were picked; the interval is widened until those
             of all pairs hold together (Bonferroni).
+        variance: of the difference by another source of chance: of what images were drawn, beside
+            that of the trainings. It is added, the degrees of freedom by Satterthwaite's rule.
+        parts: from how many images, or writers, that variance was estimated.
     """
-    from scipy.stats import ttest_ind  # half a second, in each process
+    from scipy.special import stdtrit  # a part of a second, in each process
 
-    test = ttest_ind(values, over, equal_var=False)
-    interval = test.confidence_interval(1 - (1 - CONFIDENCE) / math.comb(chosen_of, 2))
+    sources = [(float(np.var(v, ddof=1)) / len(v), len(v) - 1) for v in (values, over)]
+    sources.append((variance, parts - 1))
+    total = sum(each for each, _ in sources)
     middle = sum(values) / len(values) - sum(over) / len(over)
-    return middle, float(interval.low), float(interval.high)
+    if not total:
+        return middle, middle, middle
+    degrees = total**2 / sum(each**2 / free for each, free in sources)
+    quantile = 1 - (1 - CONFIDENCE) / math.comb(chosen_of, 2) / 2
+    margin = float(stdtrit(degrees, quantile)) * math.sqrt(total)
+    return middle, middle - margin, middle + margin
 
 
 def student_interval(values: Sequence[float], *, share: float) -> tuple[float, float]:

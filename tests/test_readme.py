@@ -15,7 +15,7 @@ from hwtune.statistics import wilson_interval
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FLOWING = " ".join(README.split())
+GUIDE = " ".join((ROOT / "docs" / "guide.md").read_text(encoding="utf-8").split())
 COMMANDS = re.findall(r"^python -m hwtune (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
 
 
@@ -49,8 +49,8 @@ def test_committed_searches_took_about_as_long_as_was_foreseen():
     assert all(abs(foreseen / took - 1) <= 0.3 for foreseen, took in told), told
 
 
-def test_what_the_readme_says_of_few_pictures_is_computed():
-    said = re.findall(r"(\d+) of \1 (?:read rightly )?show (?:no more than )?([\d.]+) %", FLOWING)
+def test_what_the_guide_says_of_few_pictures_is_computed():
+    said = re.findall(r"(\d+) of \1 (?:read rightly )?show (?:no more than )?([\d.]+) %", GUIDE)
     assert len(said) == 2
     for images, shown in said:
         assert f"{100 * wilson_interval(1.0, int(images))[0]:.1f}" == shown

@@ -6,6 +6,7 @@ from hwtune.statistics import (
     class_scores,
     confusion,
     independent_images,
+    mean_variance,
     student_interval,
     welch_interval,
     wilson_interval,
@@ -68,6 +69,24 @@ def test_the_best_of_equal_studies_is_called_better_as_seldom_as_promised():
         order = sorted(rng.normal(0, 1, (5, 5)), key=lambda values: -values.mean())
         found += any(welch_interval(order[0], over=each, chosen_of=5)[1] > 0 for each in order[1:])
     assert found / 400 < 0.05 + 0.03
+
+
+def test_a_difference_that_images_and_trainings_scatter_is_covered_as_promised():
+    rng = np.random.default_rng(0)
+    held, tries = 0, 400
+    for _ in range(tries):
+        hard = rng.beta(0.2, 4.0, 500)  # how likely a training misreads each of the images drawn
+        # Each training of the one has a skill of its own; the other misreads a fixed share more.
+        ours, theirs = (
+            np.array([rng.random(500) < np.clip(hard * rng.normal(k, 0.1), 0, 1) for _ in range(3)])
+            for k in (1.0, 1.5)
+        )
+        gap = theirs.mean(0) - ours.mean(0)
+        variance = mean_variance(gap - gap.mean(), 500)
+        ours, theirs = (1 - each.mean(1) for each in (ours, theirs))
+        _, low, high = welch_interval(ours, over=theirs, variance=variance, parts=500)
+        held += low <= 0.5 * 0.2 / 4.2 <= high
+    assert 0.93 < held / tries <= 1
 
 
 def test_splits_that_share_images_tell_less_than_as_many_that_do_not():

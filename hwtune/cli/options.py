@@ -119,8 +119,8 @@ SplitSeed = Annotated[
 Name = Annotated[
     str | None,
     typer.Option(
-        help="Name of the folder; default: SPACE or SPACE-BASELINE, with -DATA for other data; if "
-        "taken, with -2 ..."
+        help="Name of the folder; default: SPACE, SPACE-BASELINE or SPACE-BASELINE-honest, with "
+        "-DATA for other data; if taken, with -2 ..."
     ),
 ]
 StartsFrom = Annotated[

@@ -43,7 +43,7 @@ from hwtune.cli.options import (
 )
 from hwtune.errors import OptionError
 from hwtune.files import for_people
-from hwtune.study_folder import DEFAULT_RESULTS
+from hwtune.study_folder import DEFAULT_RESULTS, StudyFolder
 
 
 def search(
@@ -109,7 +109,7 @@ def search(
         results=results,
         command=command_line(),
     )
-    print(f"Report: {for_people(done.folder.report)}")
+    say_done(done.folder)
 
 
 def resume(
@@ -138,7 +138,7 @@ def resume(
         trials=trials, time_budget=time_budget, target=target, parallel=parallel, address=address,
         gpus_per_trial=gpus_per_trial, command=command_line(),
     )  # fmt: skip
-    print(f"Report: {for_people(folder.report)}")
+    say_done(folder)
 
 
 def retrain(
@@ -184,7 +184,7 @@ def retrain(
             parallel=parallel, address=address, gpus_per_trial=gpus_per_trial,
             command=command_line(),
         )  # fmt: skip
-        print(f"Report: {for_people(found.folder.report)}")
+        say_done(found.folder)
         return
     from hwtune.search.budget import Retraining
 
@@ -204,7 +204,14 @@ def retrain(
         split_seed=split_seed, seeds=seeds, parallel=parallel, address=address,
         gpus_per_trial=gpus_per_trial, name=name, results=results, command=command_line(),
     )  # fmt: skip
-    print(f"Report: {for_people(done.folder.report)}")
+    say_done(done.folder)
+
+
+def say_done(folder: StudyFolder) -> None:
+    """Say where the page of a study is, and what reads pictures now."""
+    if folder.model.is_dir():
+        print(f"Read a picture with its model: {folder.command('predict')} PICTURE")
+    print(f"Report: {for_people(folder.report)}")
 
 
 def command_line() -> str:

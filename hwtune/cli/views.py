@@ -160,7 +160,9 @@ def compare(
             write_comparison(page, folders, compared)
         except (OSError, ValueError) as error:  # "." has no name to write to
             why = getattr(error, "strerror", None) or error
-            raise OptionError(f"--page {page} cannot be written ({why}).") from None
+            raise OptionError(
+                f"--page {page} cannot be written ({why}); give another file."
+            ) from None
     if as_json:
         told = {"verdicts": verdicts(compared), "basis": basis(compared)}
         print(dump({"studies": compared, **told}), end="")

@@ -31,6 +31,7 @@ from hwtune.data.torchvision_sets import (
 from hwtune.errors import DataError
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
+KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
 KAGGLE_BYTES = 10_246_005
 OWN = "own"  # of the data folder: the part for the user's own folders of images
 
@@ -44,7 +45,8 @@ class Source:
         read: decodes it from what `find` returned.
         find: returns its archive or folder inside the data folder; None means built in.
         download: puts it into the data folder.
-        place: the name under which `data add` keeps a file; folders get it without the suffix.
+        place: returns where in the data folder `data add` keeps an archive or folder.
+        page: where to get it by hand.
         copy: copies of a folder what is of it; the second of its two paths is to become the copy.
         classes, side: how many classes, and the images' side in pixels; 0: its images tell.
     """
@@ -55,13 +57,20 @@ class Source:
     read: Callable[[Path], Dataset]
     find: Callable[[Path], Path | None] | None = None
     download: Callable[[Path], None] | None = None
-    place: str = ""
+    place: Callable[[Path], str] = str
+    page: str = ""
     copy: Callable[[Path, Path], Any] = shutil.copytree
 
 
 def _download_chinese(folder: Path) -> None:
     target = folder / "chinese-mnist.zip"
     download_kaggle(KAGGLE_HANDLE, target, total=KAGGLE_BYTES, check=read_chinese_mnist)
+
+
+def _place_chinese(path: Path) -> str:
+    if path.is_dir():
+        return "chinese-mnist"
+    return "chinese-mnist.zip" if path.suffix == ".zip" else "chn_mnist"  # the pickle
 
 
 def _torchvision(kind: str, title: str) -> Source:
@@ -72,7 +81,7 @@ def _torchvision(kind: str, title: str) -> Source:
         read=partial(read_torchvision, kind),
         find=partial(find_torchvision, kind),
         download=partial(download_torchvision, kind),
-        place=f"{kind}/raw",
+        place=lambda _: f"{kind}/raw",
         copy=copy_torchvision,
     )
 
@@ -85,7 +94,8 @@ DATASETS: dict[str, Source] = {
         read=read_chinese_mnist,
         find=find_chinese_mnist,
         download=_download_chinese,
-        place="chinese-mnist.zip",
+        place=_place_chinese,
+        page=KAGGLE_PAGE,
         copy=copy_chinese_mnist,
     ),
     "chinese_strokes": Source(
@@ -143,7 +153,7 @@ def own_source(name: str) -> Source:
         0,
         partial(read_folder, name),
         find,
-        place=place,
+        place=lambda _: place,
         copy=copy_pictures,
     )
 
@@ -182,8 +192,7 @@ def load_data(name: str) -> Dataset:
     if source.find is not None and found is None:
         raise DataError(
             f"{name} is not in the data folder {data_folder()}; download it: "
-            f"{hwtune_command(f'data get {name}')}, or add it if you have it: "
-            f"{hwtune_command(f'data add {name} PATH')}"
+            f"{hwtune_command(f'data get {name}')}, or add it if you have it: {adding(name)}"
         )
     return cached(name, found, partial(source.read, found or Path()))
 
@@ -214,10 +223,13 @@ def get_data(name: str) -> None:
         try:
             source.download(data_folder())
         except DataError as error:
-            raise DataError(
-                f"{str(error).rstrip('.')}; if you have it: "
-                f"{hwtune_command(f'data add {name} PATH')}"
-            ) from None
+            raise DataError(f"{str(error).rstrip('.')}; if you have it: {adding(name)}") from None
+
+
+def adding(name: str) -> str:
+    """Return the command that adds a data set, and where to get it by hand."""
+    page = source_of(name).page
+    return hwtune_command(f"data add {name} PATH") + (f" ({page})" if page else "")
 
 
 def add_data(name: str, path: Path) -> Path:
@@ -237,13 +249,14 @@ def add_data(name: str, path: Path) -> Path:
     if name not in DATASETS:
         check_own(name, path)
     readable = (source.find(path) or path) if path.is_dir() else path
-    target = data_folder() / source.place
-    if name == "chinese_mnist" and path.is_dir():
-        target = target.with_suffix("")
-    elif name == "chinese_mnist" and path.suffix != ".zip":
-        target = target.with_name("chn_mnist")
+    target = data_folder() / source.place(path)
     if target.exists():
-        raise DataError(f"{target} exists already; remove it first if {path} should replace it.")
+        raise DataError(
+            f"{target} exists already; remove it first if {path} should replace it."
+            if name in DATASETS
+            else f"{target} exists already; give another name, or remove it first: its studies can "
+            "then neither go on nor be retrained."
+        )
     dataset = source.read(readable)
     _copy_whole(readable, target, source.copy if readable.is_dir() else shutil.copyfile)
     if find_data(name) == target:  # and not another one that is preferred
@@ -259,8 +272,8 @@ def check_own(name: str, path: Path) -> None:
     """
     if not path.is_dir() or len(folders_in(path)) < 2:
         raise DataError(
-            f"Unknown data set {name!r}; known are {', '.join(DATASETS)}. One of your own is a "
-            f"folder of pictures for each class, all in one folder, which {path} is not."
+            f"{path} is no folder with a folder of pictures for each class, CLASS/PICTURE, as a "
+            f"data set of your own is; by name are known {', '.join(DATASETS)}."
         )
     if name == "auto":
         raise DataError(f"{name!r} stands for a space's own data set; give another name.")

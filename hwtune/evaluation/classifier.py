@@ -128,7 +128,6 @@ def load_classifier(folder: Path) -> Classifier:
     Raises:
         StudyError: when the folder holds no whole model.
     """
-    study = StudyFolder(folder.parent)
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
@@ -142,15 +141,21 @@ def load_classifier(folder: Path) -> Classifier:
         model = build_model(config, **shape)
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
-        raise StudyError(
-            f"{folder} holds no model; finish the study first: {study.command('resume')}, or "
-            f"retrain its best: {study.command('retrain')}."
-            if (study.path / "study.json").is_file()
-            else f"{folder} is no whole model; copy all of a study's model/."
-        ) from None
+        raise no_model(folder, "holds no model") from None
     except Exception as error:  # a damaged model may fail in any way
-        raise StudyError(
-            f"The model in {folder} does not read ({error}); retrain the study."
-        ) from None
+        raise no_model(folder, f"holds a model that does not read ({error})") from None
     model = model.to(memory_format=torch.channels_last)
     return Classifier(model, config, about["classes"], side=side)
+
+
+def no_model(folder: Path, wrong: str) -> StudyError:
+    """Return what to say of a folder with no whole model, by the study that it lies in."""
+    study = StudyFolder(folder.parent)
+    if not (study.path / "study.json").is_file():
+        remedy = "copy all of a study's model/"
+    elif study.read_study().get("status") == "complete":
+        retrain = study.command("retrain")
+        remedy = f"retrain the study's best, which opens the test set once more: {retrain}"
+    else:
+        remedy = f"finish the study: {study.command('resume')}"
+    return StudyError(f"{folder} {wrong}; {remedy}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from hwtune.cluster import LOST, Slots, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
+from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.view import shown
 from hwtune.files import first_line
 from hwtune.imports import lasting_imports
@@ -114,11 +115,11 @@ def train_all(
         )  # fmt: skip
         running[measured] = job, weights
 
-    for job in jobs:
-        start(job)
     lost: Counter[Job] = Counter()
     lengths, over = {job.title: job.config.epochs for job in jobs}, dict[str, int]()
-    with shown(lengths, console) as look:
+    with given_up(running), shown(lengths, console) as look:
+        for job in jobs:
+            start(job)
         while running:
             done, _ = ray.wait(list(running), timeout=LOOK)
             with suppress(ray.exceptions.RayError):  # it only looks; the trainings go on
@@ -137,6 +138,16 @@ def train_all(
                 yield job, outcome
 
 
+@contextmanager
+def given_up(running: dict[ray.ObjectRef, tuple[Job, ray.ObjectRef]]) -> Iterator[None]:
+    """End what still runs when the block is left; a cluster that others started outlives us."""
+    try:
+        yield
+    finally:
+        for reference in running if ray.is_initialized() else ():
+            ray.cancel(reference, force=True)
+
+
 def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:
     """Return what a training came to, why it failed, or an error that is worth another try."""
     try:
@@ -153,10 +164,27 @@ def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> A
 def read_all(
     config: TrialConfig, nets: Sequence[ray.ObjectRef], images: Bytes, classes: int, *, slots: Slots
 ) -> list[Integers]:
-    """Return, for the weights of each network, the classes (N,) that it reads in the images."""
+    """Return, for the weights of each network, the classes (N,) that it reads in the images.
+
+    Raises:
+        HwtuneFailure: when its process is lost twice.
+    """
     task, shared = placed(_read, slots, retries=1), ray.put(images)
     waiting = [task.remote(config.to_dict(), each, shared, classes) for each in nets]
-    return ray.get(waiting)
+    answers: list[Integers] = read_out(waiting)
+    return answers
+
+
+def read_out(waiting: Any) -> Any:
+    """Return what tasks that read the test images came to.
+
+    Raises:
+        HwtuneFailure: when a process was lost again.
+    """
+    try:
+        return ray.get(waiting)
+    except LOST as error:
+        raise HwtuneFailure(f"The test images were not read: {first_line(error)}") from None
 
 
 def score(
@@ -167,7 +195,7 @@ def score(
     In a task, whose scikit-learn would take some 70 MB of the driver.
     """
     task = placed(scores, replace(slots, gpus=0.0), retries=1)
-    found: dict[str, Any] = ray.get(
+    found: dict[str, Any] = read_out(
         task.remote(labels=labels, predicted=predicted, classes=classes)
     )
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 from rich.console import Console
 
 from hwtune.board import add_distorted, add_picture, examples
@@ -291,4 +292,25 @@ def _tested(
             {"image": int(images[i]), "true": int(labels[i]), "predicted": int(first[i])}
             for i in np.flatnonzero(first != labels)
         ],
+        **_misread(~right, images, writers),
+    }
+
+
+def _misread(
+    wrong: NDArray[np.bool_], images: Integers, writers: Integers | None
+) -> dict[str, Any]:
+    """Return what tells two records apart beyond their means: what each seed misread (seeds, N).
+
+    By image, or where nothing by the writers was trained on, by writer.
+    """
+    if writers is None:
+        return {"misread_by_seed": [images[each].tolist() for each in wrong]}
+    return {
+        "writers": {
+            str(writer): {
+                "images": int((writers == writer).sum()),
+                "misread": wrong[:, writers == writer].sum(1).tolist(),
+            }
+            for writer in np.unique(writers)
+        }
     }

@@ -19,11 +19,13 @@ from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, same_data, writable
-from hwtune.records import once_each, ranked
+from hwtune.records import CLOSE, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
 from hwtune.values import checked, folds_of, positive
+
+MOST_FINALISTS = 8  # that are recommended; each is trained once a fold
 
 
 def retraining_of(
@@ -129,13 +131,12 @@ def retrain_best(
         f"Winner {how}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
         f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
     )
-    equal = sum(t.val_accuracy == winner.val_accuracy for t in tried.values()) - 1
-    if equal and how == "on validation":
-        images = session.about["split"]["counts"]["validation"]
-        more = folder.command("retrain", f" --finalists {equal + 1}")
+    images = session.about["split"]["counts"]["validation"]
+    if how == "on validation" and (near := too_close(winner, tried.values(), images)):
+        more = folder.command("retrain", f" --finalists {min(near, MOST_FINALISTS - 1) + 1}")
         say(
-            f"{counted(equal, 'other')} read as many of the {images:,} validation images; their "
-            f"loss decided. Cross-validation tells more: {more}"
+            f"{counted(near, 'other trial')} read at most {CLOSE} more or fewer of the {images:,} "
+            f"validation images, too close to tell apart. Cross-validation tells more: {more}"
         )
     entries = retrain(
         chosen, session.dataset, session.split, data, folder,
@@ -189,5 +190,7 @@ def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
             f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
-    for words in verdicts_within(entries)[0]:
-        console.print(words)
+    words, basis = verdicts_within(entries)
+    for each in (*words, basis):
+        if each:
+            console.print(each)

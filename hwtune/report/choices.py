@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hwtune.records import TrialRecord
-from hwtune.report.effects import Effect
+from hwtune.report.effects import Effect, told_from_chance
 from hwtune.report.plots import COLOURS, LAYOUT, titled
 from hwtune.space import SearchSpace
 
@@ -40,7 +40,7 @@ def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
             "thickness": 1.5,
             "width": 3,
         },
-        marker={"color": [effect_colour(e) for e in rows], "size": 8},
+        marker={"color": list(map(effect_colour, rows, told_from_chance(rows))), "size": 8},
         customdata=[(100 * e.low, 100 * e.high) for e in rows],
         hovertemplate="%{y}: %{x:+.2f} points (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})"
         "<extra></extra>",
@@ -50,9 +50,9 @@ def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
     return figure
 
 
-def effect_colour(effect: Effect) -> str:
+def effect_colour(effect: Effect, told: bool) -> str:
     """Return green or red for an effect that is there, grey for one that may be chance."""
-    if effect.low <= 0 <= effect.high:
+    if not told:
         return COLOURS["stopped"]
     return COLOURS["complete" if effect.gain > 0 else "failed"]
 
@@ -73,17 +73,17 @@ def importance_bars(shares: Mapping[str, float], data: str) -> go.Figure:
 
 
 def parallel_coordinates(
-    space: SearchSpace, trials: Sequence[TrialRecord], shares: Mapping[str, float], data: str
+    space: SearchSpace, trials: Sequence[TrialRecord], names: Iterable[str], data: str
 ) -> go.Figure:
-    """Return a line a trial through its most important hyperparameters and its accuracy.
+    """Return a line a trial through its hyperparameters and its accuracy.
 
     Args:
         trials: those with an accuracy, the best first.
-        shares: the importance of the hyperparameters, the largest first.
+        names: of the hyperparameters, the most important first; the first eight are drawn.
     """
     shown = trials[::-1]  # the best are drawn last
     points = [space.parse(t.config) for t in shown]
-    axes = [axis(space, name, [p[name] for p in points]) for name in list(shares)[: MOST_AXES - 1]]
+    axes = [axis(space, name, [p[name] for p in points]) for name in list(names)[: MOST_AXES - 1]]
     accuracies = [100 * t.val_accuracy for t in shown]
     ranks = list(range(len(shown)))
     figure = go.Figure(

@@ -15,7 +15,7 @@ from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
-from hwtune.report.verdicts import basis, verdicts
+from hwtune.report.verdicts import basis, compared_of, images_tested, verdicts
 from hwtune.report.words import literal, percent
 from hwtune.study_folder import StudyFolder
 
@@ -61,8 +61,6 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
     about, tested = folder.read_study_now(), folder.read_retrain()["configurations"]
     trials, epochs = folder.read_trials(), folder.read_epochs()
     order = once_each(ranked(trials))
-    winner = tested[0] if tested else None
-    test = winner["test_accuracy"] if winner else {}
     return {
         "study": folder.name,
         "space": about["space"]["name"],
@@ -76,21 +74,10 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),
         "minutes": about["seconds"] and about["seconds"] / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
-        "winner": winner and winner["name"],
-        "parameters": winner and winner["parameters"],
-        "test_accuracy": test.get("mean"),
-        "low": test.get("low"),
-        "high": test.get("high"),
-        "per_seed": test.get("per_seed", []),
+        "winner": tested[0]["name"] if tested else None,
+        **compared_of(tested[0] if tested else None),
         "test_part": images_tested(about["data"], about["split"]),
     }
-
-
-def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
-    """Return what two studies share that were tested on the same images."""
-    own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
-    drawn = [split[name] for name in ("kind", "seed", "test")]  # before those to validate with
-    return [data["sha256"], "its own" if own else drawn]
 
 
 def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:

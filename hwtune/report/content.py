@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from hwtune.files import counted
-from hwtune.records import EpochRecord, TrialRecord, front_in_words, once_each, pareto_front, ranked
+from hwtune.records import (
+    CLOSE,
+    EpochRecord,
+    TrialRecord,
+    front_in_words,
+    once_each,
+    pareto_front,
+    ranked,
+    too_close,
+)
+from hwtune.report.effects import Effect, diverged, effects
 from hwtune.report.words import percent
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
@@ -59,6 +69,39 @@ class Content:
         front = pareto_front(self.trials, objectives, self.trained) if several else []
         return front_in_words(front, objectives) if front else ""
 
+    @property
+    def compared_after(self) -> int:
+        """Return after how many epochs choices are compared, 0 where that is after all.
+
+        A scheduler lets those go on that read well, so that what trials reached later, or at most,
+        is no sample of what their choices give; at its first comparison all of them are there.
+        """
+        scheduler = self.about.get("scheduler", {"name": "none"})
+        return 0 if scheduler["name"] == "none" else int(scheduler.get("grace_period", 1))
+
+    @cached_property
+    def comparable(self) -> list[TrialRecord]:
+        """Return the trials whose choices are compared, with the accuracy that they count with."""
+        tried = once_each(self.trials)
+        if not (after := self.compared_after):
+            return [t for t in tried if t.state == "complete" or diverged(t)]
+        then = {e.trial: e for e in self.epochs if e.epoch == after}
+        return [
+            replace(
+                t, state="complete", epochs=after, best_epoch=after,
+                val_accuracy=then[t.trial].val_accuracy, val_loss=then[t.trial].val_loss,
+            )
+            if t.trial in then
+            else t
+            for t in tried
+            if t.trial in then or diverged(t)
+        ]  # fmt: skip
+
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """Return what each choice was worth."""
+        return effects(self.space, self.comparable)
+
     def trained(self, trial: TrialRecord) -> float:
         """Return how many epochs a trial has trained; `max_steps` may end the last within it."""
         images = self.about["split"]["counts"]["train"]
@@ -98,15 +141,38 @@ def answer(content: Content) -> str:
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
-    twins = content.tested.get("leaks", {}).get("images", 0)
-    images = f"{'' if twins else 'unseen '}images of {about['data']['name']}"
-    if twins:
-        images += f", {twins:,} of which have a twin among the others,"
+    shared = content.tested.get("leaks", {"images": 0, "writers": None})
+    images = f"{'' if shared['images'] else 'unseen '}images of {about['data']['name']}"
+    if shared["images"]:
+        images += f", {shared['images']:,} of which have a twin among the others,"
+    elif shared["writers"]:
+        images += ", by writers whom it was trained on,"
     return (
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
         f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
         f"{percent(test['high'])}, with {winner['parameters']:,} parameters.{since}"
         f"{reported_by(published)}"
+    )
+
+
+def rivals(content: Content) -> str:
+    """Return in words how many trials read about as much on validation as the winner, or ""."""
+    winner = content.winner
+    if content.about["baseline"] or winner is None or "finalists" in content.tested:
+        return ""
+    order, images = (
+        once_each(ranked(content.trials)),
+        content.about["split"]["counts"]["validation"],
+    )
+    chosen = next((t for t in order if t.name == winner["name"]), None)
+    if chosen is None:
+        return ""
+    near = too_close(chosen, order, images)
+    return (
+        f"It was chosen by {images:,} validation images; {counted(near, 'other trial')} read at "
+        f"most {CLOSE} more or fewer of them, too close to tell apart."
+        if near
+        else ""
     )
 
 

@@ -35,6 +35,7 @@ class Effect:
         gain: by how much the expected validation accuracy in [0, 1] is above that with `against`,
             all other hyperparameters alike.
         low, high: the 95 % interval of the gain; 0 for `against` itself.
+        chance: how likely so large a gain is where there is none (a two-sided test's p).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Effect:
     gain: float
     low: float
     high: float
+    chance: float = 1.0
 
 
 def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
@@ -54,8 +56,10 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
     (Robinson, Root-N-consistent semiparametric regression, 1988; Chernozhukov and others,
     Double/debiased machine learning, arXiv 1608.00060; by the trees that have not seen a trial:
     Athey and others, Generalized random forests, arXiv 1610.01271). Trials count most where others
-    like them tried another value. Each counts with the best accuracy that it had, stopped or not,
-    and with 0 where it diverged.
+    like them tried another value. One that diverged counts with 0.
+
+    Args:
+        trials: with accuracies that compare: after as many epochs, or in full.
     """
     tried = [t for t in trials if math.isfinite(outcome(t))]
     tried = random.Random(0).sample(tried, min(len(tried), MOST))
@@ -72,9 +76,14 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
 
 def outcome(trial: TrialRecord) -> float:
     """Return the accuracy that a trial stands for, NaN where that is unknown."""
-    if trial.state == "failed" and trial.reason.startswith(DIVERGED):
+    if diverged(trial):
         return 0.0
     return trial.val_accuracy if trial.best_epoch else math.nan
+
+
+def diverged(trial: TrialRecord) -> bool:
+    """Return whether a trial ended because its losses were no numbers any more."""
+    return trial.state == "failed" and trial.reason.startswith(DIVERGED)
 
 
 def is_choice(distribution: BaseDistribution) -> bool:
@@ -115,15 +124,33 @@ def gains_of(
     if not values:
         return []
     gains, errors = regression(free, accuracy[:, 0])
-    margins = stats.t.ppf(0.975, len(among) - free.shape[1] - 1) * errors
-    nothing = [(against, 0.0, 0.0)]
+    degrees = len(among) - free.shape[1] - 1
+    margins = stats.t.ppf(0.975, degrees) * errors
+    chances = 2 * stats.t.sf(np.abs(gains) / errors, degrees)
+    nothing = [(against, 0.0, 0.0, 1.0)]
     return [
         Effect(
             name=name, value=value, against=against, trials=counts[value], gain=float(gain),
-            low=float(gain - margin), high=float(gain + margin),
+            low=float(gain - margin), high=float(gain + margin), chance=float(chance),
         )
-        for value, gain, margin in [*nothing, *zip(values, gains, margins, strict=True)]
+        for value, gain, margin, chance in [
+            *nothing, *zip(values, gains, margins, chances, strict=True),
+        ]
     ]  # fmt: skip
+
+
+def told_from_chance(found: Sequence[Effect]) -> list[bool]:
+    """Return which effects are there at 95 %, all of them considered together.
+
+    Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    order = sorted(range(len(found)), key=lambda i: found[i].chance)
+    told = [False] * len(found)
+    for place, index in enumerate(order):
+        if found[index].chance * (len(found) - place) > 0.05:
+            break
+        told[index] = True
+    return told
 
 
 def foretold(known: Floats, wanted: Floats) -> Floats:

@@ -9,22 +9,25 @@ from collections.abc import Sequence
 from hwtune.records import TrialRecord
 from hwtune.space import SearchSpace
 
-FEWEST, MOST = 4, 300  # trials; the time that it takes grows faster than their number
+FEWEST, MOST = 2, 300  # trials: for each hyperparameter; in all, since time grows faster than them
 
 
 def importances(space: SearchSpace, trials: Sequence[TrialRecord]) -> dict[str, float]:
     """Return the share of each hyperparameter in the variance of the accuracy, the largest first.
 
     It is Optuna's fANOVA (Hutter, Hoos, Leyton-Brown, An Efficient Approach for Assessing
-    Hyperparameter Importance, 2014), over at most `MOST` trials, with the best accuracy that each
-    had, stopped or not. Too few trials, or all with the same accuracy, give nothing.
+    Hyperparameter Importance, 2014), over at most `MOST` trials. Too few trials for so many
+    hyperparameters, or all with the same accuracy, give nothing.
+
+    Args:
+        trials: with accuracies that compare: after as many epochs, or in full.
     """
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     tried = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
     tried = random.Random(0).sample(tried, min(len(tried), MOST))
-    if len(tried) < FEWEST or len({t.val_accuracy for t in tried}) == 1:
+    if len(tried) < FEWEST * len(space.search) or len({t.val_accuracy for t in tried}) == 1:
         return {}
     study = optuna.create_study(direction="maximize")
     study.add_trials([

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from plotly.graph_objects import Figure
 
 from hwtune.distributions import in_words
+from hwtune.errors import StudyError
+from hwtune.files import counted
 from hwtune.records import once_each, pareto_front, ranked
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import (
@@ -19,9 +23,9 @@ from hwtune.report.content import (
     made_elsewhere,
     other_split,
     read_content,
+    rivals,
     trials_at_once,
 )
-from hwtune.report.effects import effects
 from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
 from hwtune.report.page import write_page
@@ -35,8 +39,9 @@ from hwtune.report.plots import (
     learning_curves,
     tradeoff,
 )
-from hwtune.report.verdicts import verdicts_within
+from hwtune.report.verdicts import images_tested, verdicts_within
 from hwtune.report.words import run_of
+from hwtune.results import studies_in
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 
@@ -64,6 +69,13 @@ def write_report(folder: StudyFolder) -> None:
         about=about,
         run=run_of(about),
         answer=answer(content),
+        rivals=rivals(content),
+        compared_after=content.compared_after,
+        at_length=at_length(content),
+        times=times,
+        has_model=folder.model.is_dir(),
+        untold=untold(content),
+        openings_beside=openings_beside(folder, about),
         gains=gains(content),
         left_out=left_out(content),
         other_split=other_split(content),
@@ -86,6 +98,17 @@ def write_report(folder: StudyFolder) -> None:
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
     )
+
+
+def at_length(content: Content) -> str:
+    """Return in words how long what is compared was trained."""
+    after = content.compared_after
+    return f"after {counted(after, 'epoch')}" if after else "after whole trainings"
+
+
+def times(number: int) -> str:
+    """Return in words how often something happened."""
+    return "once" if number == 1 else f"{number} times"
 
 
 def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
@@ -146,14 +169,13 @@ def plots(content: Content) -> dict[str, Figure]:
                 form="~g",
             ),
         }
-    tried = once_each(trials)
-    if shares := importances(space, tried):
+    shares, best = importances(space, content.comparable), ranked(once_each(trials))[:MOST_POINTS]
+    if shares:
         figures["importance"] = importance_bars(shares, data)
-        figures["coordinates"] = parallel_coordinates(
-            space, ranked(tried)[:MOST_POINTS], shares, data
-        )
-    if worth := effects(space, tried):
-        figures["effects"] = effect_intervals(worth, data)
+    if len(best) > 1 and space.search:
+        figures["coordinates"] = parallel_coordinates(space, best, shares or space.search, data)
+    if content.effects:
+        figures["effects"] = effect_intervals(content.effects, data)
     classes = about["data"]["classes"]
     counts = about["data"].get("per_class", [])
     if len({*counts}) > 1 or 0 < len(counts) <= MOST_BARS:
@@ -161,6 +183,28 @@ def plots(content: Content) -> dict[str, Figure]:
     if winner and is_matrix(winner["confusion"]):
         figures["confusion"] = confusion_map(winner["confusion"], classes, data)
     return figures
+
+
+def untold(content: Content) -> list[str]:
+    """Return, by hyperparameter, the values on a list that were too seldom tried to compare."""
+    told = {(e.name, v) for e in content.effects for v in (e.value, e.against)}
+    missing = {
+        name: [str(value) for value in d.choices if (name, value) not in told]
+        for name, d in content.space.search.items()
+        if isinstance(d, CategoricalDistribution)
+    }
+    return [f"{name} {', '.join(values)}" for name, values in missing.items() if values]
+
+
+def openings_beside(folder: StudyFolder, about: dict[str, Any]) -> int:
+    """Return how often other studies beside this one opened the same test images."""
+    part, times = images_tested(about["data"], about["split"]), 0
+    for other in studies_in(folder.path.parent):
+        with suppress(StudyError):  # a damaged study is not this one's fault
+            known = other.read_study()
+            if other.name != folder.name and part == images_tested(known["data"], known["split"]):
+                times += len(other.read_retrain()["test_openings"])
+    return times
 
 
 def rungs(about: dict[str, Any]) -> list[int]:

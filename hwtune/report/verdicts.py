@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from hwtune.statistics import welch_interval
+import numpy as np
+
+from hwtune.statistics import mean_variance, welch_interval
 
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
-    "training (where three or more are compared, of all pairs together), on the same test images; "
-    "other images, or other writers, may order them otherwise."
+    "training and of which images were tested (by a split by writer: which writers); where three "
+    "or more are compared, of all pairs together."
 )
 
 
@@ -23,6 +26,13 @@ def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
         names = "; ".join(", ".join(each["study"] for each in group) for group in groups)
         words.append(f"Tested on different images, so that they do not compare: {names}.")
     return words
+
+
+def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
+    """Return what two studies share that were tested on the same images."""
+    own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
+    drawn = [split[name] for name in ("kind", "seed", "test")]  # before those to validate with
+    return [data["sha256"], "its own" if own else drawn]
 
 
 def alike_tested(studies: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -49,20 +59,11 @@ def pairs(
 
 def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     """Return why two studies cannot be judged, or ""."""
-    names = f"{best['study']} and {other['study']}"
-    few = [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]
-    if few:
-        return (
-            f"{names} cannot be told apart by a single seed of {' and '.join(few)}: retrain with "
-            "--seeds 5."
-        )
-    if alike := [each["study"] for each in (best, other) if len({*each["per_seed"]}) == 1]:
-        vary = "does not vary over its" if len(alike) == 1 else "do not vary over their"
-        gain = 100 * (best["test_accuracy"] - other["test_accuracy"])
-        return (
-            f"{names} differ by {gain:.2f} points, which cannot be judged: {' and '.join(alike)} "
-            f"{vary} seeds, which therefore tell nothing of chance; retrain with more."
-        )
+    names = f"{best['study']} and {other['study']} cannot be told apart by"
+    if few := [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]:
+        return f"{names} a single seed of {' and '.join(few)}: retrain with --seeds 5."
+    if best["independent_images"] == 1:
+        return f"{names} so few tested writers, who tell as much as a single image."
     return ""
 
 
@@ -74,18 +75,66 @@ def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
     """
     if why := obstacle(best, other):
         return why
-    gain, low, high = welch_interval(best["per_seed"], over=other["per_seed"], chosen_of=of)
+    variance, parts = image_variance(best, other)
+    gain, low, high = welch_interval(
+        best["per_seed"], over=other["per_seed"], chosen_of=of, variance=variance, parts=parts
+    )
     ratio = other["parameters"] / best["parameters"]
     times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
     size = "as many" if times == "1" else f"{times} times the"
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
-        words = (
-            f"{best['study']} reads these test images better than {other['study']}: {difference}"
-        )
+        words = f"{best['study']} reads better than {other['study']}: {difference}"
     else:
         words = f"{best['study']} and {other['study']} cannot be told apart: {difference}"
     return f"{words}; {other['study']} has {size} parameters."
+
+
+def image_variance(best: dict[str, Any], other: dict[str, Any]) -> tuple[float, int]:
+    """Return the variance of a difference by the choice of the test images, and of how many parts.
+
+    A part is an image or, where nobody tested was trained on, a writer. Where both records say what
+    each seed misread, the two are compared image by image, else as if on images of their own, which
+    only widens the interval.
+    """
+    both, images = (best, other), best["test_images"]
+    if best["writers"] and other["writers"]:
+        sizes = np.array([writer["images"] for writer in best["writers"].values()])
+        ours, theirs = (
+            [np.mean(s["writers"][w]["misread"]) for w in best["writers"]] for s in both
+        )
+        off = np.subtract(theirs, ours)
+        return mean_variance(off - sizes * off.sum() / images, images), len(sizes)
+    alone = [each["independent_images"] or images for each in both]
+    if best["misread_by_seed"] and other["misread_by_seed"] and alone == [images, images]:
+        off = np.zeros(images)  # of which image is which the variance does not ask
+        gaps: dict[int, float] = defaultdict(float)
+        for study, sign in zip(both, (-1, 1), strict=True):
+            for seed in study["misread_by_seed"]:
+                for image in seed:
+                    gaps[image] += sign / len(study["misread_by_seed"])
+        off[: len(gaps)] = list(gaps.values())
+        return mean_variance(off - off.mean(), images), images
+    shares = [each["test_accuracy"] for each in both]
+    variance = sum(p * (1 - p) / n for p, n in zip(shares, alone, strict=True))
+    return variance, max(2, round(min(alone)))
+
+
+def compared_of(entry: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is compared of a configuration as `retrain.json` has it, of none that."""
+    entry = entry or {}
+    test = entry.get("test_accuracy", {})
+    return {
+        "parameters": entry.get("parameters"),
+        "test_accuracy": test.get("mean"),
+        "low": test.get("low"),
+        "high": test.get("high"),
+        "per_seed": test.get("per_seed", []),
+        "test_images": entry.get("test_images"),
+        "independent_images": test.get("independent_images"),
+        "misread_by_seed": entry.get("misread_by_seed"),
+        "writers": entry.get("writers"),
+    }
 
 
 def verdicts_within(configurations: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
@@ -94,15 +143,7 @@ def verdicts_within(configurations: Sequence[dict[str, Any]]) -> tuple[list[str]
     Args:
         configurations: as `retrain.json` has them, the winner first.
     """
-    tested = [
-        {
-            "study": each["name"],
-            "parameters": each["parameters"],
-            "test_accuracy": each["test_accuracy"]["mean"],
-            "per_seed": each["test_accuracy"]["per_seed"],
-        }
-        for each in configurations
-    ]
+    tested = [{"study": each["name"], **compared_of(each)} for each in configurations]
     orders = [sorted((tested[0], each), key=lambda t: -t["test_accuracy"]) for each in tested[1:]]
     words = [verdict(best, other, len(tested)) for best, other in orders]
     return words, "" if all(obstacle(best, other) for best, other in orders) else BASIS

@@ -45,6 +45,7 @@ from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace, size_of
 
 MAX_REJECTED_IN_A_ROW = 1000
+SEEDS_APART = 100_003  # those of studies of the next seed; the first ones are left to retraining
 MAX_LOST = 3  # times that a trial goes on in another process after its own was lost
 MAX_REPEATS_IN_A_ROW = 10  # before a point that was not tried yet is drawn at random
 ENUMERABLE = 100_000  # points of a space that are listed to find one that was not tried
@@ -192,7 +193,7 @@ class OptunaSearcher(Searcher):
             "trial": trial.number,
             "baseline": baseline,
             "known": trial.number in self.ledger.known,
-            "seed": self.seed * 100_003 + trial.number,
+            "seed": (self.seed + 1) * SEEDS_APART + trial.number,
             "config": config.to_dict(),
         }
 

@@ -76,13 +76,15 @@ def test_a_network_that_would_be_larger_than_its_weights_is_not_built(folder):
 
 
 def test_no_model_is_refused_with_the_remedy(tmp_path):
-    with pytest.raises(StudyError, match=r"no whole model; copy all of a study's model/"):
+    with pytest.raises(StudyError, match=r"holds no model; copy all of a study's model/"):
         load_classifier(tmp_path / "model")
-    create_study(tmp_path, "s", "s", about={"format": 1})
-    with pytest.raises(
-        StudyError, match=r"python -m hwtune resume .*, or .*python -m hwtune retrain .*\."
+    for status, remedy in (
+        ("interrupted", "finish the study: .*python -m hwtune resume "),
+        ("complete", "opens the test set once more: .*python -m hwtune retrain "),
     ):
-        load_classifier(tmp_path / "s" / "model")
+        create_study(tmp_path, status, "s", about={"format": 1, "status": status})
+        with pytest.raises(StudyError, match=f"holds no model; .*{remedy}"):
+            load_classifier(tmp_path / status / "model")
 
 
 def test_damaged_weights_are_refused(folder):

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from hwtune import cluster
 from hwtune.config import TrialConfig
-from hwtune.data.splits import SplitSpec, search_split
+from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation.parallel import Job, state_name, train_all
 from hwtune.evaluation.retrain import Candidate, candidate, retrain
@@ -115,7 +115,7 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
     writers = np.arange(len(digits.labels)) % 30
     written = replace(digits, writers=writers)
     each = Candidate("a", "", TrialConfig(filters="4", epochs=1, lr=1e-3))
-    seen = {}
+    seen, entries = {}, {}
     with cluster.started(cpus=2):
         for kind in ("writer", "random"):
             spec = SplitSpec(kind=kind)
@@ -124,7 +124,7 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
                 create_study(tmp_path, kind, "s"), seeds=[0, 1], slots=cluster.plan_slots(2),
                 command="test", console=console,
             )  # fmt: skip
-            seen[kind] = entry["test_accuracy"]
+            entries[kind], seen[kind] = entry, entry["test_accuracy"]
             assert 0.1 < seen[kind]["mean"] < 1
     assert "independent_images" not in seen["random"]
     strangers = seen["writer"]
@@ -132,6 +132,18 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
     low, high = wilson_interval(strangers["mean"], strangers["independent_images"])
     assert strangers["low"] == pytest.approx(low, abs=0.01)
     assert strangers["high"] == pytest.approx(high, abs=0.01)
+    # What tells two records apart: who was misread by each seed, or which images.
+    by_writer = entries["writer"]["writers"]
+    tested = split_indices(written, SplitSpec(kind="writer")).test
+    assert by_writer.keys() == set(map(str, writers[tested]))
+    assert sum(each["images"] for each in by_writer.values()) == len(tested)
+    misread = [sum(each["misread"][seed] for each in by_writer.values()) for seed in (0, 1)]
+    assert misread == pytest.approx([len(tested) * (1 - a) for a in strangers["per_seed"]])
+    first, second = entries["random"]["misread_by_seed"]
+    assert first == [each["image"] for each in entries["random"]["misread"]]
+    tested = split_indices(written, SplitSpec()).test
+    assert {*first, *second} <= {*tested.tolist()}
+    assert len(second) == pytest.approx(len(tested) * (1 - seen["random"]["per_seed"][1]))
 
 
 @pytest.mark.slow
@@ -207,6 +219,22 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
         taken = ray.get(trained.weights)
         assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
+
+
+def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console):
+    split = search_split(digits, SplitSpec())
+    config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=500)
+    with cluster.started(cpus=2):
+        data = ray.put(split)
+        short = Job("short", replace(config, epochs=1), 0, data, slice(None))
+        long = [Job(f"long {n}", config, n, data, slice(None)) for n in range(2)]
+        ends = train_all([short, *long], tmp_path, slots=cluster.plan_slots(2), console=console)
+        assert next(ends)[0] is short
+        ends.close()  # as an interruption does
+        until = time.monotonic() + 60
+        while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:
+            time.sleep(0.2)
+        assert ray.available_resources()["CPU"] == 2
 
 
 @pytest.mark.slow

@@ -6,9 +6,20 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from hwtune.files import for_people
-from hwtune.report.compare import describe, described, images_tested, seeds, write_comparison
-from hwtune.report.verdicts import basis, verdict, verdicts, verdicts_within
+from hwtune.report.compare import describe, described, seeds, write_comparison
+from hwtune.report.verdicts import (
+    basis,
+    compared_of,
+    image_variance,
+    images_tested,
+    verdict,
+    verdicts,
+    verdicts_within,
+)
+from hwtune.statistics import welch_interval
 from hwtune.study_folder import StudyFolder
 from tests.conftest import assert_refused
 
@@ -17,26 +28,33 @@ NAMES = ("chinese_cnn-hour", "chinese_cnn-random", "chinese_cnn-writer")
 PART = ["hash", ["random", 0, 0.1]]
 
 
-def winner_of(name, per_seed, parameters=100, part=PART):
-    mean = sum(per_seed) / len(per_seed)
+def entry_of(name, per_seed, images=1500, parameters=100, **more):
+    """What retrain.json says of a configuration."""
+    accuracy = {
+        "mean": sum(per_seed) / len(per_seed),
+        "low": 0.0,
+        "high": 1.0,
+        "per_seed": per_seed,
+    }
     return {
-        "study": name, "test_accuracy": mean, "per_seed": per_seed, "parameters": parameters,
-        "test_part": part,
+        "name": name, "parameters": parameters, "test_accuracy": accuracy, "test_images": images,
+        **more,
     }  # fmt: skip
 
 
-def test_a_winner_is_told_apart_from_what_else_was_tested_of_its_study():
-    def entry(name, *per_seed):
-        accuracy = {"mean": sum(per_seed) / len(per_seed), "per_seed": per_seed}
-        return {"name": name, "parameters": 100, "test_accuracy": accuracy}
+def winner_of(name, per_seed, part=PART, **more):
+    return {"study": name, "test_part": part, **compared_of(entry_of(name, per_seed, **more))}
 
+
+def test_a_winner_is_told_apart_from_what_else_was_tested_of_its_study():
     words, why = verdicts_within([
-        entry("t7", 0.97, 0.98, 0.97), entry("oafarih", 0.90, 0.91, 0.90), entry("t3", 0.99, 0.97),
+        entry_of("t7", [0.97, 0.98, 0.97]), entry_of("oafarih", [0.90, 0.91, 0.90]),
+        entry_of("t3", [0.99, 0.97]),
     ])  # fmt: skip
-    assert "t7 reads these test images better than oafarih: 7.00 points" in words[0]
+    assert "t7 reads better than oafarih: 7.00 points" in words[0]
     assert words[1].startswith("t3 and t7 cannot be told apart: 0.67 points")
     assert "Welch" in why
-    assert verdicts_within([entry("t7", 0.97)]) == verdicts_within([]) == ([], "")
+    assert verdicts_within([entry_of("t7", [0.97])]) == verdicts_within([]) == ([], "")
 
 
 def test_a_clear_winner_is_called_better():
@@ -44,8 +62,7 @@ def test_a_clear_winner_is_called_better():
         winner_of("a", [0.90, 0.91, 0.90], parameters=25), winner_of("b", [0.99, 0.98, 0.99]),
     ])  # fmt: skip
     assert words == [
-        "b reads these test images better than a: 8.33 points (+7.02 to +9.64); a has 0.25 times "
-        "the parameters."
+        "b reads better than a: 8.33 points (+6.45 to +10.22); a has 0.25 times the parameters."
     ]
 
 
@@ -82,10 +99,7 @@ def test_studies_on_the_same_images_are_judged_also_beside_others():
     one, two = winner_of("a", [0.90, 0.91]), winner_of("b", [0.80, 0.81])
     best = winner_of("c", [0.98, 0.99], part=["hash", ["writer", 0, 0.1]])
     first, last = verdicts([one, two, best])
-    assert (
-        first == "a reads these test images better than b: 10.00 points (+6.96 to +13.04); b has "
-        "as many parameters."
-    )
+    assert first.startswith("a reads better than b: 10.00 points (")
     assert last.endswith("a, b; c.")
 
 
@@ -105,19 +119,59 @@ def test_how_many_images_validate_does_not_change_the_test_part():
     assert published["test_part"] == searched["test_part"]
 
 
-def test_seeds_that_do_not_vary_tell_nothing_apart():
-    alike = winner_of("b", [0.98, 0.98])
-    assert "a and b do not vary over their seeds" in verdict(winner_of("a", [0.99, 0.99]), alike)
-    words = verdict(winner_of("a", [0.99, 0.991]), alike)
-    assert words.startswith(
-        "a and b differ by 1.05 points, which cannot be judged: b does not vary"
-    )
+def test_seeds_that_do_not_vary_leave_the_chance_of_the_images():
+    words = verdict(winner_of("a", [0.982, 0.982]), winner_of("b", [0.98, 0.98]))
+    assert words.startswith("a and b cannot be told apart: 0.20 points (-")
 
 
 def test_what_verdicts_rest_on_is_said_where_there_are_any():
-    alike, other = winner_of("a", [0.98, 0.98]), winner_of("b", [0.97, 0.98])
-    assert basis([alike, other]) == basis([other]) == ""
-    assert "the same test images" in basis([alike, other, winner_of("c", [0.99, 0.98])])
+    single, other = winner_of("a", [0.98]), winner_of("b", [0.97, 0.98])
+    assert basis([single, other]) == basis([other]) == ""
+    assert "and of which images" in basis([single, other, winner_of("c", [0.99, 0.98])])
+
+
+def test_the_same_images_misread_by_both_widen_no_interval():
+    hard = [*range(60)]
+    ours = [[*hard, 60], [*hard, 61]]
+    theirs = [[*hard, *range(100, 120)], [*hard, *range(100, 121)]]
+    both = [
+        winner_of(name, [1 - len(seed) / 1500 for seed in seeds], misread_by_seed=seeds)
+        for name, seeds in (("a", ours), ("b", theirs))
+    ]
+    variance, images = image_variance(*both)
+    # 20 images are read by a alone, and one each by one of two seeds: of 1,500.
+    gain = (19.5) / 1500
+    assert images == 1500
+    assert variance == pytest.approx((20 + 3 / 4 - 1500 * gain**2) / 1499 / 1500, rel=1e-9)
+    apart = [{**each, "misread_by_seed": None} for each in both]
+    assert image_variance(*apart)[0] > 3 * variance
+    assert verdict(*both).startswith("a reads better than b: 1.30 points (")
+
+
+def test_three_images_of_1500_are_not_better():
+    ours, theirs = [[1], [1], [1, 2]], [[1, 3, 4, 5], [1, 3, 4, 5, 6], [1, 3, 4, 5]]
+    a, b = (
+        winner_of(name, [1 - len(seed) / 1500 for seed in seeds], misread_by_seed=seeds)
+        for name, seeds in (("a", ours), ("b", theirs))
+    )
+    assert welch_interval(a["per_seed"], over=b["per_seed"])[1] > 0, "by the trainings alone"
+    assert "cannot be told apart" in verdict(a, b)
+
+
+def test_strangers_are_compared_writer_by_writer():
+    def read(name, by_writer):
+        writers = {w: {"images": 100, "misread": seeds} for w, seeds in by_writer.items()}
+        shares = [1 - sum(seeds) / 300 for seeds in zip(*by_writer.values(), strict=True)]
+        return winner_of(name, shares, images=300, writers=writers)
+
+    one = read("a", {"7": [0, 0], "8": [1, 1], "9": [0, 1]})
+    other = read("b", {"7": [30, 30], "8": [1, 1], "9": [0, 1]})
+    variance, parts = image_variance(one, other)
+    assert parts == 3
+    assert variance == pytest.approx(1.5 * (20**2 + 10**2 + 10**2) / 300**2)
+    assert "cannot be told apart" in verdict(one, other), "30 images, but of one writer"
+    few = {**one, "independent_images": 1}
+    assert "so few tested writers" in verdict(few, other)
 
 
 def test_studies_of_one_name_are_called_by_their_paths(tmp_path):
@@ -142,7 +196,7 @@ def test_the_command_speaks_json_and_csv(hwtune):
     shown = json.loads(hwtune(*words, "--json").stdout)
     assert [each["study"] for each in shown["studies"]] == list(NAMES[:2])
     assert len(shown["verdicts"]) == 1
-    assert "may order them otherwise" in shown["basis"]
+    assert "of which images were tested" in shown["basis"]
     lines = list(csv.reader(io.StringIO(hwtune(*words, "--csv").stdout)))
     assert lines[0] == ["", *NAMES[:2]]
     winners = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.report.effects import effects
+from hwtune.report.effects import Effect, effects, told_from_chance
 from hwtune.space import SearchSpace, choice, log_uniform
 
 SPACE = SearchSpace(
@@ -120,6 +120,34 @@ def test_what_was_hardly_tried_is_not_compared():
     trials[0].config["hidden"] = "64"
     assert {each.name for each in effects(SPACE, trials)} == {"pool"}
     assert effects(SPACE, []) == []
+
+
+def test_of_many_effects_by_chance_few_are_coloured():
+    def effect(chance):
+        return Effect(
+            name="a", value=1, against=0, trials=3, gain=0.1, low=0, high=1, chance=chance
+        )
+
+    # Holm: the least by 0.05 / 4, the next by 0.05 / 3, then none more.
+    assert told_from_chance(list(map(effect, (0.04, 0.001, 0.016, 0.03)))) == [
+        False, True, True, False,
+    ]  # fmt: skip
+    found = 0
+    for seed in range(10):
+        rng, trials = np.random.default_rng(seed), searched(60, pool_gain=0.0, seed=seed)
+        values = {
+            "conv_bias": choice(True, False), "hidden_norm": choice(True, False),
+            "padding": choice("same", "none"), "init": choice("torch", "glorot"),
+            "optimizer": choice("adamw", "sgd"), "convs_per_stage": choice(1, 2),
+        }  # fmt: skip
+        space = replace(SPACE, search={**values, "lr": SPACE.search["lr"]})
+        for trial in trials:
+            drawn = {name: str(rng.choice(d.choices)) for name, d in values.items()}
+            trial.config = {"lr": trial.config["lr"], **drawn}
+        rows = [each for each in effects(space, trials) if each.value != each.against]
+        assert len(rows) == 6
+        found += any(told_from_chance(rows))
+    assert found <= 3
 
 
 def test_the_same_trials_give_the_same_effects():

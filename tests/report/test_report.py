@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hwtune.data import add_data, load_data, picture_files
-from hwtune.records import EpochRecord, TrialRecord
+from hwtune.records import EpochRecord, TrialRecord, too_close
 from hwtune.report.choices import axis
 from hwtune.report.content import (
     Content,
@@ -23,6 +23,7 @@ from hwtune.report.content import (
     left_out,
     made_elsewhere,
     other_split,
+    rivals,
     trials_at_once,
 )
 from hwtune.report.gallery import gallery, misread_images
@@ -64,8 +65,9 @@ def page(tmp_path, monkeypatch):
 def test_a_page_is_whole_without_the_data(page):
     shown = set(re.findall(r'<div id="(\w+)" class="plotly', page))
     assert shown >= {
-        "curves", "progress", "size", "time", "importance", "coordinates", "effects", "confusion",
+        "curves", "progress", "size", "time", "coordinates", "effects", "confusion",
     }  # fmt: skip
+    assert "importance" not in shown, "34 trials of 26 hyperparameters tell nothing of it"
     assert "are shown where the data is at hand" in page
     assert "<img" not in page
     assert len(page) < 10_000_000
@@ -196,7 +198,7 @@ def test_gains_are_those_of_the_configuration_that_was_tested():
     assert [(row["name"], row["epochs"]) for row in rows] == [("known", 3), ("other", 1)]
 
 
-def answered(among, trials, space=SPACE, twins=0, **winner):
+def answered(among, trials, space=SPACE, twins=0, writers=None, **winner):
     """Return the answer of a study with so many trials, whose winner was one of the first."""
     order = [
         TrialRecord(number, val_accuracy=0.9, best_epoch=1, config=point)
@@ -208,7 +210,7 @@ def answered(among, trials, space=SPACE, twins=0, **winner):
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
              "parameters": 10, "chosen_among": among, **winner}  # fmt: skip
     about = {"baseline": None, "data": {"name": "digits"}, "space": space.to_json()}
-    tested = {"configurations": [entry], "leaks": {"images": twins, "writers": None}}
+    tested = {"configurations": [entry], "leaks": {"images": twins, "writers": writers}}
     return answer(Content(about, order, [], tested))
 
 
@@ -233,6 +235,55 @@ def test_the_answer_calls_no_image_unseen_that_has_a_twin_in_training():
     assert "98.00% of 100 unseen images of" in answered(3, 3)
     twins = answered(3, 3, twins=7)
     assert "of 100 images of digits, 7 of which have a twin among the others, correctly" in twins
+    assert "unseen images of digits, by writers whom it was trained on, correctly" in answered(
+        3, 3, writers=100
+    )
+
+
+def raced(scheduler):
+    """Return a study of which "avg" began well and was stopped, or "max" in the end read better."""
+    trials, epochs = [], []
+    for number in range(8):
+        pool = ("max", "avg")[number % 2]
+        curve = {"max": [0.5, 0.7, 0.9], "avg": [0.6]}[pool]
+        trial = TrialRecord(number, config={"lr": 0.1**number, "pool": pool})
+        for epoch, accuracy in enumerate(curve, 1):
+            epochs.append(EpochRecord(number, epoch, 0.1, 0.2, accuracy, 0.1, 1.0))
+            trial.add(epochs[-1])
+        trial.state = "complete" if len(curve) == 3 else "stopped"
+        trials.append(trial)
+    diverged = TrialRecord(8, state="failed", reason="diverged at epoch 1: NaN", config={"lr": 1})
+    broken = TrialRecord(9, state="failed", reason="ValueError: a mistake", config={"lr": 2})
+    about = {"scheduler": scheduler, "space": SPACE.to_json()}
+    return Content(about, [*trials, diverged, broken], epochs, {})
+
+
+def test_choices_are_compared_after_as_many_epochs():
+    asha = raced({"name": "asha", "grace_period": 1})
+    assert asha.compared_after == 1
+    seen = {t.trial: (t.val_accuracy, t.epochs) for t in asha.comparable}
+    assert all(seen[n] == ((0.5, 0.6)[n % 2], 1) for n in range(8))
+    assert [*seen] == [*range(9)], "what diverged before, too, but not what broke"
+    assert raced({"name": "median"}).compared_after == 1
+    whole = raced({"name": "none"})
+    assert whole.compared_after == 0
+    assert [t.trial for t in whole.comparable] == [0, 2, 4, 6, 8], "what was stopped is no result"
+
+
+def test_trials_that_validation_cannot_tell_from_the_winner_are_counted():
+    order = [
+        TrialRecord(n, val_accuracy=accuracy, best_epoch=1, config={"lr": n})
+        for n, accuracy in enumerate((1.0, 0.995, 0.994, 0.90))
+    ]
+    assert too_close(order[0], order, images=1000) == 1
+    about = {"baseline": None, "split": {"counts": {"validation": 1000}}}
+    tested = {"configurations": [{"name": "trial 0"}]}
+    assert rivals(Content(about, order, [], tested)) == (
+        "It was chosen by 1,000 validation images; 1 other trial read at most 5 more or fewer of "
+        "them, too close to tell apart."
+    )
+    assert rivals(Content(about, order[:1], [], tested)) == ""
+    assert rivals(Content(about, order, [], {**tested, "finalists": []})) == ""
 
 
 def test_after_many_trials_only_the_baselines_are_drawn():
