@@ -10,7 +10,7 @@ from hwtune.addresses import reach_out
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError
 from hwtune.results import find_study, model_folder
-from hwtune.signals import sigterm_caught
+from hwtune.signals import signals_caught
 from hwtune.space import SearchSpace, space_source
 from hwtune.space import load_space as load_space  # for notebooks, too
 from hwtune.study import Study, called_with
@@ -88,7 +88,7 @@ def run_study(
     from hwtune.search.settings import Settings
 
     space, source = _loaded(space)
-    with sigterm_caught():
+    with signals_caught():
         folder = search.search(
             space,
             source=source,
@@ -163,7 +163,7 @@ def retrain_baseline(
     from hwtune.pipeline.command import command_of, place_of
 
     space, source = _loaded(space)
-    with sigterm_caught():
+    with signals_caught():
         folder = published.retrain_baseline(
             space,
             baseline,

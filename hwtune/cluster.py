@@ -22,7 +22,7 @@ from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError
-from hwtune.signals import catch_sigterm
+from hwtune.signals import catch_signals, check_signals
 
 # What `hwtune/__init__.py` says must hold in the processes of other machines, too.
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -206,11 +206,12 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
     try:
         context = _connect(address) if address else _start_here(cpus or usable_cpus())
     except (KeyboardInterrupt, SystemExit):  # that from Ray's own handler of SIGTERM
-        catch_sigterm()
+        catch_signals()
         ray.shutdown()  # what had started
         raise KeyboardInterrupt from None
-    catch_sigterm()
+    catch_signals()
     try:
+        check_signals()
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()

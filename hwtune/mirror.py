@@ -44,15 +44,15 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
     """
     if (bare := without_secrets(uri)) != uri:
         raise OptionError(
-            f"{bare!r} was given with a key in it; leave that out, and set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS, in the environment."
+            f"{bare!r} has a key in it; leave that out (of an older study.json, too), and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS, in "
+            "the environment."
         )
     try:
         return FileSystem.from_uri(uri)
     except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too
-        place, why = map(without_secrets, (uri, first_line(error)))
         raise OptionError(
-            f"{place!r} is no place to mirror to ({why}); give s3://BUCKET/FOLDER, "
+            f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
             "gs://BUCKET/FOLDER or file:///FOLDER."
         ) from None
 
@@ -78,17 +78,17 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         StudyError: when there is no study at the URI, or its name is taken here.
     """
     system, path = open_uri(uri)
-    path, named = path.rstrip("/"), without_secrets(uri)
+    path = path.rstrip("/")
     target = results / PurePosixPath(path).name
     if target.exists():
         raise StudyError(f"{target} exists already; resume it by its name, or move it away.")
     try:
         files = files_in(system, path)
     except (OSError, ValueError) as error:
-        raise StudyError(f"{named!r} cannot be read ({first_line(error)}).") from None
+        raise StudyError(f"{uri!r} cannot be read ({first_line(error)}).") from None
     if not {STUDY, "epochs.csv"} <= files.keys():
         raise StudyError(
-            f"{named!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
+            f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
             try:
                 about = StudyFolder(copy).read_study()
             except StudyError as error:  # names a folder that will be gone
-                raise StudyError(str(error).replace(str(copy), named)) from None
+                raise StudyError(str(error).replace(str(copy), uri)) from None
             if about.get("mirror") is not None:  # it goes on where the user found it, nowhere else
                 StudyFolder(copy).write_study({**about, "mirror": around(uri)})
             copy.rename(target)

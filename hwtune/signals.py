@@ -7,26 +7,51 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_heard: set[int] = set()  # signals that came inside of `signals_caught`
+_inside = threading.Event()
 
-def catch_sigterm() -> None:
+
+def _interrupt(number: int, frame: object) -> None:
+    if _inside.is_set():
+        _heard.add(number)
+    raise KeyboardInterrupt
+
+
+def catch_signals() -> None:
     """Let SIGTERM end the main thread as Ctrl-C does, through every `finally`."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+        signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell runs behind
+            signal.signal(signal.SIGINT, _interrupt)
+
+
+def check_signals() -> None:
+    """Raise KeyboardInterrupt where a signal came whose own was lost.
+
+    Python passes over what is raised in a callback, as when a process is forked or an object
+    collected. Call it where a command goes on after something that took long.
+    """
+    if _heard:
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def sigterm_caught() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does; afterwards it does what it did before."""
+def signals_caught() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, and remember both until its end.
+
+    Afterwards they do what they did before.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
-    catch_sigterm()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    _inside.set()
+    catch_signals()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _inside.clear()
+        _heard.clear()

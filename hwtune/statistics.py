@@ -79,7 +79,8 @@ def welch_interval(
         chosen_of: among how many means these two were picked; the interval is widened until those
             of all pairs hold together (Bonferroni).
         variance: of the difference by another source of chance: of what images were drawn, beside
-            that of the trainings. It is added, the degrees of freedom by Satterthwaite's rule.
+            that of the trainings. It is added, the degrees of freedom by Satterthwaite's rule. As
+            seen, it holds some of the trainings' chance, too, so that the interval is rather wide.
         parts: from how many images, or writers, that variance was estimated.
     """
     from scipy.special import stdtrit  # a part of a second, in each process

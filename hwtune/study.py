@@ -16,7 +16,7 @@ from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
 from hwtune.errors import OptionError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.report.words import percent
-from hwtune.signals import sigterm_caught
+from hwtune.signals import signals_caught
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
 from hwtune.values import accuracy_of, positive, seconds_of, wished
@@ -170,7 +170,7 @@ class Study:
         )
         place = place_of(parallel, address, gpus_per_trial)
         begun = command_of(command or self._call("resume", given, Study.resume))
-        with sigterm_caught():
+        with signals_caught():
             if "baseline" not in self.about:
                 resume_search(self.folder, more=more, place=place, command=begun)
                 return
@@ -202,7 +202,7 @@ class Study:
         from hwtune.pipeline.command import command_of, place_of
         from hwtune.pipeline.retrain import retrain_study, retraining_of
 
-        with sigterm_caught():
+        with signals_caught():
             retrain_study(
                 self.folder,
                 retraining=retraining_of(

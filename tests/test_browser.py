@@ -223,8 +223,8 @@ def test_a_report_on_paper_is_light_and_cuts_nothing_off(browser, study):
 
 
 def test_the_page_of_a_reference_study_draws_every_curve(browser, tmp_path):
-    shutil.copytree(ROOT / "results" / "chinese_cnn-hour", tmp_path / "chinese_cnn-hour")
-    folder = StudyFolder(tmp_path / "chinese_cnn-hour")
+    shutil.copytree(ROOT / "results" / "chinese_cnn-default", tmp_path / "chinese_cnn-default")
+    folder = StudyFolder(tmp_path / "chinese_cnn-default")
     write_report(folder)
     with opened(browser, folder.report.as_uri()) as page:
         page.set_viewport_size({"width": 1000, "height": 1300})

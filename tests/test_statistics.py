@@ -86,7 +86,7 @@ def test_a_difference_that_images_and_trainings_scatter_is_covered_as_promised()
         ours, theirs = (1 - each.mean(1) for each in (ours, theirs))
         _, low, high = welch_interval(ours, over=theirs, variance=variance, parts=500)
         held += low <= 0.5 * 0.2 / 4.2 <= high
-    assert 0.93 < held / tries <= 1
+    assert 0.93 < held / tries < 0.995
 
 
 def test_splits_that_share_images_tell_less_than_as_many_that_do_not():

@@ -165,7 +165,8 @@ def compare(
             ) from None
     if as_json:
         told = {"verdicts": verdicts(compared), "basis": basis(compared)}
-        print(dump({"studies": compared, **told}), end="")
+        shown = [{key: each[key] for key in each if key != "tested"} for each in compared]
+        print(dump({"studies": shown, **told}), end="")
         return
     titles = ["", *(each["study"] for each in compared)]
     if as_csv:
@@ -196,9 +197,9 @@ def dashboard(
     from hwtune.files import dump
     from hwtune.report.dashboards import dashboards, lacking
     from hwtune.results import find_study
-    from hwtune.signals import catch_sigterm
+    from hwtune.signals import catch_signals
 
-    catch_sigterm()
+    catch_signals()
     folder = find_study(results.absolute(), study)
     with suppress(KeyboardInterrupt), dashboards(folder) as found:
         if as_json:

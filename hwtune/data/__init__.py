@@ -57,7 +57,7 @@ class Source:
     read: Callable[[Path], Dataset]
     find: Callable[[Path], Path | None] | None = None
     download: Callable[[Path], None] | None = None
-    place: Callable[[Path], str] = str
+    place: Callable[[Path], str] | None = None
     page: str = ""
     copy: Callable[[Path, Path], Any] = shutil.copytree
 
@@ -242,7 +242,7 @@ def add_data(name: str, path: Path) -> Path:
         DataError: when the path is absent or no such data set, or the folder cannot be written.
     """
     source = DATASETS.get(name, own_source(name))
-    if source.find is None:
+    if source.find is None or source.place is None:
         raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
     if not path.exists():
         raise DataError(f"{path} does not exist; give the archive or folder of {name}.")

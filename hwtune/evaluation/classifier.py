@@ -151,9 +151,12 @@ def load_classifier(folder: Path) -> Classifier:
 def no_model(folder: Path, wrong: str) -> StudyError:
     """Return what to say of a folder with no whole model, by the study that it lies in."""
     study = StudyFolder(folder.parent)
-    if not (study.path / "study.json").is_file():
+    about = study.read_study() if (study.path / "study.json").is_file() else None
+    if about is None:
         remedy = "copy all of a study's model/"
-    elif study.read_study().get("status") == "complete":
+    elif about.get("status") == "complete" and "baseline" in about:
+        remedy = f"train it anew, under another --name: {about['command']}"
+    elif about.get("status") == "complete":
         retrain = study.command("retrain")
         remedy = f"retrain the study's best, which opens the test set once more: {retrain}"
     else:

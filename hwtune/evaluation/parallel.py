@@ -24,6 +24,7 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.view import shown
 from hwtune.files import first_line
 from hwtune.imports import lasting_imports
+from hwtune.signals import check_signals
 from hwtune.states import start_store, state_file
 from hwtune.statistics import scores
 
@@ -122,6 +123,7 @@ def train_all(
             start(job)
         while running:
             done, _ = ray.wait(list(running), timeout=LOOK)
+            check_signals()
             with suppress(ray.exceptions.RayError):  # it only looks; the trainings go on
                 look({**ray.get(watch.look.remote()), **over})
             for reference in done:
@@ -176,7 +178,7 @@ def read_all(
 
 
 def read_out(waiting: Any) -> Any:
-    """Return what tasks that read the test images came to.
+    """Return what tasks of a test came to.
 
     Raises:
         HwtuneFailure: when a process was lost again.
@@ -184,7 +186,10 @@ def read_out(waiting: Any) -> Any:
     try:
         return ray.get(waiting)
     except LOST as error:
-        raise HwtuneFailure(f"The test images were not read: {first_line(error)}") from None
+        raise HwtuneFailure(
+            f"The test was not finished ({first_line(error)}); what was trained is kept: give the "
+            "command again."
+        ) from None
 
 
 def score(

@@ -178,7 +178,7 @@ def run(session: Session) -> None:
             seeds=list(range(wanted["seeds"])), slots=slots, join_validation=wanted["honest"],
             command=command.text, console=command.console,
         )  # fmt: skip
-        say_tested(entries, command.console)
+        say_tested(entries, session.split.kind, command.console)
     if wanted["headline"] is not None:
         session.say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from hwtune import cluster
-from hwtune.addresses import without_secrets
 from hwtune.files import printable
 from hwtune.mirror import Mirror
 from hwtune.pipeline.command import Command
@@ -28,7 +27,7 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     mirror = Mirror(session.folder, uri, tell=session.say)
-    session.say(f"Mirror: {printable(without_secrets(uri))}")
+    session.say(f"Mirror: {printable(uri)}")
     with suppress(OSError):  # the mirror itself says so, and tries again
         cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)
     with mirror.running():
@@ -50,5 +49,5 @@ def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command
             return False
     with mirror.running():
         mirror.request()
-    command.console.print(f"The mirror is complete: {printable(without_secrets(uri))}")
+    command.console.print(f"The mirror is complete: {printable(uri)}")
     return True

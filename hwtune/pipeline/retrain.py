@@ -146,7 +146,7 @@ def retrain_best(
     record = folder.read_retrain()
     record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more
     folder.write_retrain(record)
-    say_tested(entries, command.console)
+    say_tested(entries, session.split.kind, command.console)
 
 
 def judged_first(
@@ -179,8 +179,12 @@ def judged_first(
     return [*judged, *order[len(finalists) :]]
 
 
-def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
-    """Say how each configuration did on the test set, and whether the first is told apart."""
+def say_tested(entries: Sequence[dict[str, Any]], kind: str, console: Console) -> None:
+    """Say how each configuration did on the test set, and whether the first is told apart.
+
+    Args:
+        kind: of the split.
+    """
     for entry in entries:
         accuracy = entry["test_accuracy"]
         spread = f", spread {accuracy['spread']:.2%}" if accuracy["spread"] is not None else ""
@@ -190,7 +194,7 @@ def say_tested(entries: Sequence[dict[str, Any]], console: Console) -> None:
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
             f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
-    words, basis = verdicts_within(entries)
+    words, basis = verdicts_within(entries, kind)
     for each in (*words, basis):
         if each:
             console.print(each)

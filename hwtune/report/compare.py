@@ -75,7 +75,7 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "minutes": about["seconds"] and about["seconds"] / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
         "winner": tested[0]["name"] if tested else None,
-        **compared_of(tested[0] if tested else None),
+        **compared_of(tested[0] if tested else None, about["split"]["kind"]),
         "test_part": images_tested(about["data"], about["split"]),
     }
 

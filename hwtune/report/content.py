@@ -143,10 +143,11 @@ def answer(content: Content) -> str:
     trainings = counted(len(winner["seeds"]), "training")
     shared = content.tested.get("leaks", {"images": 0, "writers": None})
     images = f"{'' if shared['images'] else 'unseen '}images of {about['data']['name']}"
-    if shared["images"]:
-        images += f", {shared['images']:,} of which have a twin among the others,"
-    elif shared["writers"]:
+    if shared["writers"]:
         images += ", by writers whom it was trained on,"
+    if shared["images"]:
+        comma = "" if shared["writers"] else ","
+        images += f"{comma} {shared['images']:,} of which have a twin among the others,"
     return (
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
         f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
@@ -169,8 +170,8 @@ def rivals(content: Content) -> str:
         return ""
     near = too_close(chosen, order, images)
     return (
-        f"It was chosen by {images:,} validation images; {counted(near, 'other trial')} read at "
-        f"most {CLOSE} more or fewer of them, too close to tell apart."
+        f"{chosen.name} was chosen by {images:,} validation images; {counted(near, 'other trial')} "
+        f"read at most {CLOSE} more or fewer of them, too close to tell apart."
         if near
         else ""
     )

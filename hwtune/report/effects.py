@@ -17,6 +17,7 @@ from scipy import stats
 from hwtune.config import Hyperparameters
 from hwtune.records import TrialRecord
 from hwtune.space import SearchSpace
+from hwtune.statistics import CONFIDENCE, QUANTILE
 
 FEWEST, MOST = 3, 2000  # trials: that a value needs to be compared; that are looked at
 TREES, LEAF = 100, 3  # of a forest
@@ -56,7 +57,7 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
     (Robinson, Root-N-consistent semiparametric regression, 1988; Chernozhukov and others,
     Double/debiased machine learning, arXiv 1608.00060; by the trees that have not seen a trial:
     Athey and others, Generalized random forests, arXiv 1610.01271). Trials count most where others
-    like them tried another value. One that diverged counts with 0.
+    like them tried another value. One that diverged before counts with 0.
 
     Args:
         trials: with accuracies that compare: after as many epochs, or in full.
@@ -113,6 +114,8 @@ def gains_of(
     among = [i for i, point in enumerate(points) if point[name] in counts]
     others = {other: distribution for other, distribution in search.items() if other != name}
     known = as_numbers(others, [points[i] for i in among])
+    if np.ptp(accuracies[among]) == 0:  # nothing did anything, and nothing scatters
+        return []
     chosen = [[float(points[i][name] == value) for value in values] for i in among]
     both = np.column_stack([accuracies[among], chosen])
     accuracy, free = np.split(both - foretold(known, both), [1], axis=1)
@@ -125,7 +128,7 @@ def gains_of(
         return []
     gains, errors = regression(free, accuracy[:, 0])
     degrees = len(among) - free.shape[1] - 1
-    margins = stats.t.ppf(0.975, degrees) * errors
+    margins = stats.t.ppf(QUANTILE, degrees) * errors
     chances = 2 * stats.t.sf(np.abs(gains) / errors, degrees)
     nothing = [(against, 0.0, 0.0, 1.0)]
     return [
@@ -147,7 +150,7 @@ def told_from_chance(found: Sequence[Effect]) -> list[bool]:
     order = sorted(range(len(found)), key=lambda i: found[i].chance)
     told = [False] * len(found)
     for place, index in enumerate(order):
-        if found[index].chance * (len(found) - place) > 0.05:
+        if not found[index].chance * (len(found) - place) <= 1 - CONFIDENCE:
             break
         told[index] = True
     return told

@@ -61,7 +61,7 @@ def write_report(folder: StudyFolder) -> None:
     # Before the plots: the images of a data set and they need not lie in memory together.
     misread = misread_images(about, winner["misread"]) if winner else []
     figures = plots(content)
-    verdicts, basis = verdicts_within(tested["configurations"])
+    verdicts, basis = verdicts_within(tested["configurations"], about["split"]["kind"])
     write_page(
         folder.report,
         "template.html",
@@ -75,7 +75,7 @@ def write_report(folder: StudyFolder) -> None:
         times=times,
         has_model=folder.model.is_dir(),
         untold=untold(content),
-        openings_beside=openings_beside(folder, about),
+        openings_beside=openings_beside(folder, content),
         gains=gains(content),
         left_out=left_out(content),
         other_split=other_split(content),
@@ -191,20 +191,27 @@ def untold(content: Content) -> list[str]:
     missing = {
         name: [str(value) for value in d.choices if (name, value) not in told]
         for name, d in content.space.search.items()
-        if isinstance(d, CategoricalDistribution)
+        if isinstance(d, CategoricalDistribution) and len(d.choices) > 1
     }
     return [f"{name} {', '.join(values)}" for name, values in missing.items() if values]
 
 
-def openings_beside(folder: StudyFolder, about: dict[str, Any]) -> int:
+def openings_beside(folder: StudyFolder, content: Content) -> int:
     """Return how often other studies beside this one opened the same test images."""
-    part, times = images_tested(about["data"], about["split"]), 0
+    about, others = content.about, set[tuple[str, str]]()
+    part = images_tested(about["data"], about["split"])
     for other in studies_in(folder.path.parent):
         with suppress(StudyError):  # a damaged study is not this one's fault
+            other.check()
             known = other.read_study()
-            if other.name != folder.name and part == images_tested(known["data"], known["split"]):
-                times += len(other.read_retrain()["test_openings"])
-    return times
+            if part == images_tested(known["data"], known["split"]):
+                others |= opened(other.read_retrain())
+    return len(others - opened(content.tested))
+
+
+def opened(tested: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return when the test set was opened, and for what; a copy of a study has the same."""
+    return {(each["time"], each["configuration"]) for each in tested["test_openings"]}
 
 
 def rungs(about: dict[str, Any]) -> list[int]:

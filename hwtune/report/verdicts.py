@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from hwtune.statistics import mean_variance, welch_interval
 
+Record = dict[str, Any]  # of a configuration, in `retrain.json`
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
     "training and of which images were tested (by a split by writer: which writers); where three "
@@ -30,7 +32,11 @@ def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
 
 def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
     """Return what two studies share that were tested on the same images."""
-    own = data.get("test_from") is not None and split["kind"] in ("random", "ordered")
+    own = data.get("test_from") is not None
+    if "test_from" not in data:  # an older record: what is no share of the images is a part itself
+        off = split["counts"]["test"] - split["test"] * data["images"]
+        own = abs(off) > len(data["classes"])
+    own = own and split["kind"] in ("random", "ordered")
     drawn = [split[name] for name in ("kind", "seed", "test")]  # before those to validate with
     return [data["sha256"], "its own" if own else drawn]
 
@@ -62,8 +68,11 @@ def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     names = f"{best['study']} and {other['study']} cannot be told apart by"
     if few := [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]:
         return f"{names} a single seed of {' and '.join(few)}: retrain with --seeds 5."
-    if best["independent_images"] == 1:
-        return f"{names} so few tested writers, who tell as much as a single image."
+    for each in (best, other):
+        if each["by_writer"] and "writers" not in each["tested"]:
+            return f"{names} writer: the record of {each['study']} is older; retrain it."
+        if each["tested"]["test_accuracy"].get("independent_images") == 1:
+            return f"{names} so few tested writers, who tell as much as a single image."
     return ""
 
 
@@ -75,7 +84,7 @@ def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
     """
     if why := obstacle(best, other):
         return why
-    variance, parts = image_variance(best, other)
+    variance, parts = image_variance(best["tested"], other["tested"])
     gain, low, high = welch_interval(
         best["per_seed"], over=other["per_seed"], chosen_of=of, variance=variance, parts=parts
     )
@@ -90,60 +99,61 @@ def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
     return f"{words}; {other['study']} has {size} parameters."
 
 
-def image_variance(best: dict[str, Any], other: dict[str, Any]) -> tuple[float, int]:
+def image_variance(best: Record, other: Record) -> tuple[float, int]:
     """Return the variance of a difference by the choice of the test images, and of how many parts.
 
-    A part is an image or, where nobody tested was trained on, a writer. Where both records say what
-    each seed misread, the two are compared image by image, else as if on images of their own, which
-    only widens the interval.
+    Two records are compared part by part: a part is an image or, where nothing by the tested
+    writers was trained on, a writer. Those that both read alike tell nothing of how the others
+    scatter, so that they are not counted. Of an older record, the images that its first seed
+    misread stand for those of all.
+
+    Args:
+        best, other: as `retrain.json` has them.
     """
     both, images = (best, other), best["test_images"]
-    if best["writers"] and other["writers"]:
-        sizes = np.array([writer["images"] for writer in best["writers"].values()])
-        ours, theirs = (
-            [np.mean(s["writers"][w]["misread"]) for w in best["writers"]] for s in both
-        )
+    if "writers" in best:
+        writers = best["writers"]
+        ours, theirs = ([np.mean(each["writers"][w]["misread"]) for w in writers] for each in both)
         off = np.subtract(theirs, ours)
-        return mean_variance(off - sizes * off.sum() / images, images), len(sizes)
-    alone = [each["independent_images"] or images for each in both]
-    if best["misread_by_seed"] and other["misread_by_seed"] and alone == [images, images]:
-        off = np.zeros(images)  # of which image is which the variance does not ask
-        gaps: dict[int, float] = defaultdict(float)
-        for study, sign in zip(both, (-1, 1), strict=True):
-            for seed in study["misread_by_seed"]:
-                for image in seed:
-                    gaps[image] += sign / len(study["misread_by_seed"])
-        off[: len(gaps)] = list(gaps.values())
-        return mean_variance(off - off.mean(), images), images
-    shares = [each["test_accuracy"] for each in both]
-    variance = sum(p * (1 - p) / n for p, n in zip(shares, alone, strict=True))
-    return variance, max(2, round(min(alone)))
+        sizes = np.array([writer["images"] for writer in writers.values()])
+        between = mean_variance(off - sizes * off.sum() / images, images)
+        return max(between, float(np.abs(off).sum()) / images**2), len(writers)
+    gaps: dict[int, float] = defaultdict(float)  # by image
+    for each, sign in zip(both, (-1, 1), strict=True):
+        seeds = each.get("misread_by_seed") or [[m["image"] for m in each["misread"]]]
+        for image in itertools.chain(*seeds):
+            gaps[image] += sign / len(seeds)
+    off = np.zeros(images)  # which image is which does not matter
+    off[: len(gaps)] = list(gaps.values())
+    return mean_variance(off - off.mean(), images), max(2, int(np.count_nonzero(off)))
 
 
-def compared_of(entry: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what is compared of a configuration as `retrain.json` has it, of none that."""
-    entry = entry or {}
-    test = entry.get("test_accuracy", {})
+def compared_of(entry: Record | None, kind: str) -> dict[str, Any]:
+    """Return what is compared of a configuration as `retrain.json` has it, of none that.
+
+    Args:
+        kind: of the split.
+    """
+    test = entry["test_accuracy"] if entry else {}
     return {
-        "parameters": entry.get("parameters"),
+        "parameters": entry and entry["parameters"],
         "test_accuracy": test.get("mean"),
         "low": test.get("low"),
         "high": test.get("high"),
         "per_seed": test.get("per_seed", []),
-        "test_images": entry.get("test_images"),
-        "independent_images": test.get("independent_images"),
-        "misread_by_seed": entry.get("misread_by_seed"),
-        "writers": entry.get("writers"),
+        "by_writer": kind == "writer",
+        "tested": entry,
     }
 
 
-def verdicts_within(configurations: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
+def verdicts_within(configurations: Sequence[Record], kind: str) -> tuple[list[str], str]:
     """Return in words how the winner of a study differs from what else was tested, and the basis.
 
     Args:
         configurations: as `retrain.json` has them, the winner first.
+        kind: of the split.
     """
-    tested = [{"study": each["name"], **compared_of(each)} for each in configurations]
+    tested = [{"study": each["name"], **compared_of(each, kind)} for each in configurations]
     orders = [sorted((tested[0], each), key=lambda t: -t["test_accuracy"]) for each in tested[1:]]
     words = [verdict(best, other, len(tested)) for best, other in orders]
     return words, "" if all(obstacle(best, other) for best, other in orders) else BASIS

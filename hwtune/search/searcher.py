@@ -45,7 +45,7 @@ from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace, size_of
 
 MAX_REJECTED_IN_A_ROW = 1000
-SEEDS_APART = 100_003  # those of studies of the next seed; the first ones are left to retraining
+SEEDS_APART = 100_003  # trials of study seed 0 train with seeds from here; 0, 1, ... retrain
 MAX_LOST = 3  # times that a trial goes on in another process after its own was lost
 MAX_REPEATS_IN_A_ROW = 10  # before a point that was not tried yet is drawn at random
 ENUMERABLE = 100_000  # points of a space that are listed to find one that was not tried

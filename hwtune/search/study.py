@@ -46,6 +46,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
+from hwtune.signals import check_signals
 from hwtune.space import SearchSpace, size_of
 from hwtune.study_folder import StudyFolder
 
@@ -157,6 +158,7 @@ def run_search(
     for epoch in recorded:
         view.recall(epoch)
     log = folder.logs / "study.log"
+    check_signals()
     with interruptible() as interrupts, shown(view, console, log) as live:
         callback = StudyCallback(
             searcher,

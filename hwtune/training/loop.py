@@ -24,7 +24,7 @@ from hwtune.training.step import training_step
 class EpochResult:
     """One epoch, counted from 1. Losses are means over images; accuracy is in [0, 1].
 
-    `val_loss` is the plain cross-entropy, so that it compares across label smoothing; it and
+    `val_loss` is the plain cross-entropy, also where training smooths labels; it and
     `val_accuracy` are NaN without validation images. `lr` is the rate of the epoch's last step.
     """
 

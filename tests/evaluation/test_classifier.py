@@ -85,6 +85,10 @@ def test_no_model_is_refused_with_the_remedy(tmp_path):
         create_study(tmp_path, status, "s", about={"format": 1, "status": status})
         with pytest.raises(StudyError, match=f"holds no model; .*{remedy}"):
             load_classifier(tmp_path / status / "model")
+    about = {"format": 1, "status": "complete", "baseline": {}, "command": "hwtune retrain x"}
+    create_study(tmp_path, "published", "s", about=about)
+    with pytest.raises(StudyError, match="under another --name: hwtune retrain x"):
+        load_classifier(tmp_path / "published" / "model")
 
 
 def test_damaged_weights_are_refused(folder):

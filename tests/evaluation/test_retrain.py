@@ -223,7 +223,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
 
 def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console):
     split = search_split(digits, SplitSpec())
-    config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=500)
+    config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=100_000)
     with cluster.started(cpus=2):
         data = ray.put(split)
         short = Job("short", replace(config, epochs=1), 0, data, slice(None))

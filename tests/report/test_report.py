@@ -23,6 +23,7 @@ from hwtune.report.content import (
     left_out,
     made_elsewhere,
     other_split,
+    read_content,
     rivals,
     trials_at_once,
 )
@@ -36,7 +37,16 @@ from hwtune.report.plots import (
     lowest_errors,
     tradeoff,
 )
-from hwtune.report.report import images_by_class, most_confused, rungs, worst_classes, write_report
+from hwtune.report.report import (
+    images_by_class,
+    most_confused,
+    openings_beside,
+    rungs,
+    untold,
+    worst_classes,
+    write_report,
+)
+from hwtune.report.verdicts import images_tested
 from hwtune.report.words import short
 from hwtune.results import create_study
 from hwtune.space import SearchSpace, choice, load_space, log_uniform
@@ -238,6 +248,8 @@ def test_the_answer_calls_no_image_unseen_that_has_a_twin_in_training():
     assert "unseen images of digits, by writers whom it was trained on, correctly" in answered(
         3, 3, writers=100
     )
+    both = "images of digits, by writers whom it was trained on, 7 of which have a twin among the"
+    assert both in answered(3, 3, twins=7, writers=100)
 
 
 def raced(scheduler):
@@ -252,8 +264,9 @@ def raced(scheduler):
             trial.add(epochs[-1])
         trial.state = "complete" if len(curve) == 3 else "stopped"
         trials.append(trial)
-    diverged = TrialRecord(8, state="failed", reason="diverged at epoch 1: NaN", config={"lr": 1})
-    broken = TrialRecord(9, state="failed", reason="ValueError: a mistake", config={"lr": 2})
+    lost = {"state": "failed", "config": {"lr": 0.1, "pool": "max"}}
+    diverged = TrialRecord(8, reason="diverged at epoch 1: NaN", **lost)
+    broken = TrialRecord(9, reason="ValueError: a mistake", **lost)
     about = {"scheduler": scheduler, "space": SPACE.to_json()}
     return Content(about, [*trials, diverged, broken], epochs, {})
 
@@ -270,6 +283,34 @@ def test_choices_are_compared_after_as_many_epochs():
     assert [t.trial for t in whole.comparable] == [0, 2, 4, 6, 8], "what was stopped is no result"
 
 
+def test_values_that_were_hardly_tried_are_named():
+    assert untold(raced({"name": "none"})) == ["pool max, avg"], "of avg no trial ended"
+    assert untold(raced({"name": "asha"})) == []
+
+
+def test_openings_by_other_studies_beside_are_counted(tmp_path):
+    for name in ("a", "copy", "other", "elsewhere", "damaged"):
+        folder = StudyFolder(tmp_path / name)
+        shutil.copytree(REFERENCE, folder.path)
+        about, tested = folder.read_study(), folder.read_retrain()
+        if name == "other":
+            tested["test_openings"] = [{"time": "now", "configuration": "trial 1"}]
+        elif name == "elsewhere":
+            about["split"]["seed"] = 1
+        folder.write_study({} if name == "damaged" else about)
+        folder.write_retrain(tested)
+    folder = StudyFolder(tmp_path / "a")
+    assert openings_beside(folder, read_content(folder)) == 1
+
+
+def test_an_older_record_tells_a_test_part_by_its_size():
+    about = StudyFolder(REFERENCE.with_name("mnist_cnn-hour")).read_study()
+    assert "test_from" not in about["data"]
+    assert images_tested(about["data"], about["split"])[1] == "its own"
+    about = StudyFolder(REFERENCE).read_study()
+    assert images_tested(about["data"], about["split"])[1] == ["random", 0, 0.1]
+
+
 def test_trials_that_validation_cannot_tell_from_the_winner_are_counted():
     order = [
         TrialRecord(n, val_accuracy=accuracy, best_epoch=1, config={"lr": n})
@@ -279,8 +320,8 @@ def test_trials_that_validation_cannot_tell_from_the_winner_are_counted():
     about = {"baseline": None, "split": {"counts": {"validation": 1000}}}
     tested = {"configurations": [{"name": "trial 0"}]}
     assert rivals(Content(about, order, [], tested)) == (
-        "It was chosen by 1,000 validation images; 1 other trial read at most 5 more or fewer of "
-        "them, too close to tell apart."
+        "trial 0 was chosen by 1,000 validation images; 1 other trial read at most 5 more or "
+        "fewer of them, too close to tell apart."
     )
     assert rivals(Content(about, order[:1], [], tested)) == ""
     assert rivals(Content(about, order, [], {**tested, "finalists": []})) == ""
