@@ -53,8 +53,10 @@ def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("there", ["command", "dashboard"])
+@pytest.mark.parametrize(
+    ("there", "number"),
+    [("command", signal.SIGINT), ("command", signal.SIGTERM), ("dashboard", signal.SIGINT)],
+)
 def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path, number, there):
     """While Ray starts, and, from when the dashboard is there, while the machine is measured."""
     study = faults.Study(tmp_path / "results", "--epochs", 2, trials=2)

@@ -409,10 +409,10 @@ def over(system, trials):
 def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_path, hwtune):
     uri, query = place
     first = Study(
-        tmp_path / "a", "--mirror", uri + query, "--epochs", 60, "--scheduler", "none", trials=4
+        tmp_path / "a", "--mirror", uri + query, "--epochs", 30, "--scheduler", "none", trials=4
     )
     process = first.start()
-    first.wait(process, 60)
+    first.wait(process, 30)
     system, path = open_uri(uri + query)
     until = time.monotonic() + PATIENCE
     while not over(system, f"{path}/s/trials.csv"):
@@ -431,9 +431,9 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     outcome = second.outcome("", "")
     assert outcome.trials == 4
     assert outcome.repeated == 0
-    assert len(second.epochs()) == 240
+    assert len(second.epochs()) == 120
     now = {(e.trial, e.epoch): e for e in StudyFolder(tmp_path / "b" / "s").read_epochs()}
-    assert len(mirrored) >= 60
+    assert len(mirrored) >= 30
     assert {key: now[key] for key in mirrored} == mirrored, "seconds included: not trained anew"
     assert_refused(hwtune("search", "digits_cnn", "--mirror", "nowhere://x"), "nowhere://x")
 
