@@ -92,7 +92,7 @@ def test_keys_in_a_uri_are_told_to_nobody(monkeypatch):
     monkeypatch.setattr("sys.argv", ["hwtune", "search", "--mirror=s3://key:secret@bucket/x"])
     assert command_line() == "hwtune search --mirror=s3://bucket/x"
     for uri in ("s3x://key:secret@bucket/x", "s3://key:secret@bucket/x"):
-        with pytest.raises(OptionError, match="with a key in it; .* in the environment") as refused:
+        with pytest.raises(OptionError, match="has a key in it; .* in the environment") as refused:
             open_uri(uri)
         assert "secret" not in str(refused.value)
     with pytest.raises(OptionError, match="no place to mirror to"):
