@@ -170,8 +170,9 @@ def rivals(content: Content) -> str:
         return ""
     near = too_close(chosen, order, images)
     return (
-        f"{chosen.name} was chosen by {images:,} validation images; {counted(near, 'other trial')} "
-        f"read at most {CLOSE} more or fewer of them, too close to tell apart."
+        f"The choice of {chosen.name} rests on {images:,} validation images, of which "
+        f"{counted(near, 'other trial')} read at most {CLOSE} more or fewer: too close to tell "
+        "apart."
         if near
         else ""
     )

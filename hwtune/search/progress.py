@@ -105,7 +105,7 @@ class StudyCallback(TrialProgressCallback):
     ) -> None:
         """Tell that a trial goes on in another process; what Ray says of it is in the log."""
         record = self.searcher.ledger.trials[trial.config["trial"]]
-        raised = self.searcher.reasons.get(record.trial)  # the scheduler heard of it before
+        raised = self.searcher.endings.reasons.get(record.trial)  # the scheduler heard of it before
         why = f" ({raised})" if raised else ""
         self.console.print(
             f"{name_of(record)} lost its process{why} and goes on in another after "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -14,6 +15,21 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import NO_MEMORY, raised_last
 
 Scores = Callable[[int, dict[str, Any]], Sequence[float]]  # of a trial's result, by its number
+
+
+@dataclass
+class Endings:
+    """Why trials end, by number: the scheduler notes it before the searcher tells Optuna.
+
+    Attributes:
+        reasons: why each stopped trial was stopped, or what one raised that broke.
+        broke: how often each trial broke.
+        cut: trials that the end of the search stopped.
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    broke: Counter[int] = field(default_factory=Counter)
+    cut: set[int] = field(default_factory=set)
 
 
 class EarlyStopping(FIFOScheduler):
@@ -31,9 +47,7 @@ class EarlyStopping(FIFOScheduler):
         first: returns under which number the rule knows a trial, which may go on with another.
 
     Attributes:
-        reasons: why each stopped trial was stopped, or broke for good, by trial.
-        cut: trials that the end of the search stopped.
-        broke: how often each trial broke.
+        endings: of the trials that it stopped, or that broke.
     """
 
     def __init__(
@@ -49,9 +63,7 @@ class EarlyStopping(FIFOScheduler):
         self.rule, self.scores, self.over = rule, scores, over
         self.reported, self.first = reported, first
         self.decided = decided or {}
-        self.reasons: dict[int, str] = {}
-        self.cut: set[int] = set()
-        self.broke: Counter[int] = Counter()
+        self.endings = Endings()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its scheduler; what this one holds stays in this process."""
@@ -66,11 +78,11 @@ class EarlyStopping(FIFOScheduler):
             reason = ""
         if new and (over := self.over(result.get("val_accuracy", math.nan))):
             if not reason:
-                self.cut.add(number)
+                self.endings.cut.add(number)
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE
-        self.reasons[number] = reason
+        self.endings.reasons[number] = reason
         return TrialScheduler.STOP
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -82,8 +94,8 @@ class EarlyStopping(FIFOScheduler):
         if waiting and (over := self.over(math.nan)):
             for trial in waiting:
                 number = trial.config["trial"]
-                self.cut.add(number)
-                self.reasons[number] = over
+                self.endings.cut.add(number)
+                self.endings.reasons[number] = over
                 trial.init_local_path()  # which Ray reads of at the end, and makes when one begins
                 tune_controller.stop_trial(trial)
             return None
@@ -96,12 +108,12 @@ class EarlyStopping(FIFOScheduler):
         """
         forget_ended(tune_controller, but=trial)
         number = trial.config["trial"]
-        self.reasons.pop(number, None)
+        self.endings.reasons.pop(number, None)
         if raised := raised_last(trial):
-            self.reasons[number] = raised
+            self.endings.reasons[number] = raised
         own = raised not in ("", NO_MEMORY)
         # Of a process that was dead before the trial began in it Ray tells twice, then as pending.
-        self.broke[number] += trial.status != Trial.PENDING or own
+        self.endings.broke[number] += trial.status != Trial.PENDING or own
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last result of a trial that ran its full length."""

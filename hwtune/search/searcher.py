@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from hwtune.search.ledger import (
     unfinished,
 )
 from hwtune.search.objectives import Objectives
+from hwtune.search.scheduler import Endings
 from hwtune.space import SearchSpace, size_of
 
 MAX_REJECTED_IN_A_ROW = 1000
@@ -64,10 +65,7 @@ class OptunaSearcher(Searcher):
             however large they are, what is known to work however slow.
         finished: returns whether no further trial should start.
         seen: returns on how many images a trial has trained after so many epochs.
-        reasons: why each stopped trial was stopped, or what a broken one raised, filled by the
-            scheduler.
-        broke: how often each trial broke, filled by the scheduler.
-        cut: which trials the end of the search stopped, filled by the scheduler and here.
+        endings: what the scheduler notes of trials that end.
         gpu_slots: how many trials may ask for a GPU at once.
 
     Attributes:
@@ -91,9 +89,7 @@ class OptunaSearcher(Searcher):
         too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         seen: Callable[[int, int], int],
-        reasons: dict[int, str],
-        broke: Mapping[int, int],
-        cut: set[int],
+        endings: Endings,
         gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
@@ -101,7 +97,7 @@ class OptunaSearcher(Searcher):
         self.seed, self.sampler = seed, sampler
         self.measure, self.finished, self.seen_images = measure, finished, seen
         self.too_large, self.too_slow = too_large, too_slow
-        self.reasons, self.broke, self.cut, self.gpu_slots = reasons, broke, cut, gpu_slots
+        self.endings, self.gpu_slots = endings, gpu_slots
         self.check: Callable[[], None] = lambda: None
         self.barren = self.exhausted = self.ended = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
@@ -268,13 +264,15 @@ class OptunaSearcher(Searcher):
         self.on_gpu.discard(trial_id)
         if trial is None:
             return
-        if error and self.broke[trial.number] <= MAX_LOST:
+        if error and self.endings.broke[trial.number] <= MAX_LOST:
             if not self.ended:
                 self.left_running.append(self.study._storage.get_trial(trial._trial_id))
                 return
             error = False  # an extension goes on with it
-            self.cut.add(trial.number)
-            self.reasons[trial.number] = "its process was lost after the last trial had begun"
+            self.endings.cut.add(trial.number)
+            self.endings.reasons[trial.number] = (
+                "its process was lost after the last trial had begun"
+            )
         result, record = result or {}, self.ledger.trials[trial.number]
         if result.get("diverged"):
             self._tell(
@@ -291,7 +289,7 @@ class OptunaSearcher(Searcher):
             )
             self._tell(trial, TrialState.COMPLETE, "complete", values=values)
         else:
-            reason = self.reasons.get(trial.number, "interrupted")
+            reason = self.endings.reasons.get(trial.number, "interrupted")
             if not record.epochs:
                 self._tell(trial, TrialState.FAIL, "stopped", reason)
             elif self.objectives.several:
@@ -302,8 +300,8 @@ class OptunaSearcher(Searcher):
 
     def _why_broken(self, number: int) -> str:
         """Return why a trial is not tried again."""
-        times = counted(self.broke[number], "time")
-        if raised := self.reasons.get(number):
+        times = counted(self.endings.broke[number], "time")
+        if raised := self.endings.reasons.get(number):
             return f"it broke {times}, at last with {raised}"
         return f"the trial's process was lost {times}"
 
@@ -320,7 +318,7 @@ class OptunaSearcher(Searcher):
         """End a trial: first in its attributes, so that a killed process's trial ends the same."""
         ended = {
             "state": state, "reason": reason, "told": told.name, "values": values,
-            "over": trial.number in self.cut,
+            "over": trial.number in self.endings.cut,
         }  # fmt: skip
         with together(self.study):
             if violates:

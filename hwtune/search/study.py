@@ -136,9 +136,7 @@ def run_search(
         too_slow=pace.too_slow,
         finished=pace.finished,
         seen=seen,
-        reasons=stopping.reasons,
-        broke=stopping.broke,
-        cut=stopping.cut,
+        endings=stopping.endings,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
     retention = retained(folder, ledger, limit=settings.disk_limit)

@@ -170,9 +170,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
             too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
             seen=lambda trial, epochs: epochs,
-            reasons=stopping.reasons,
-            cut=stopping.cut,
-            broke=stopping.broke,
+            endings=stopping.endings,
         )  # fmt: skip
         best, improvements = 0.0, []
         for seconds, accuracy in events(searcher, stopping, world, until):

@@ -320,8 +320,8 @@ def test_trials_that_validation_cannot_tell_from_the_winner_are_counted():
     about = {"baseline": None, "split": {"counts": {"validation": 1000}}}
     tested = {"configurations": [{"name": "trial 0"}]}
     assert rivals(Content(about, order, [], tested)) == (
-        "trial 0 was chosen by 1,000 validation images; 1 other trial read at most 5 more or "
-        "fewer of them, too close to tell apart."
+        "The choice of trial 0 rests on 1,000 validation images, of which 1 other trial read at "
+        "most 5 more or fewer: too close to tell apart."
     )
     assert rivals(Content(about, order[:1], [], tested)) == ""
     assert rivals(Content(about, order, [], {**tested, "finalists": []})) == ""

@@ -70,7 +70,7 @@ def test_who_reaches_a_rung_is_judged_as_by_rays_own_scheduler(seed, grace, fact
     assert decided == play(theirs, trials, table, epochs, seed)
     stopped = {number for number, _, decision in decided if decision == TrialScheduler.STOP}
     assert 5 < len(stopped) < 40
-    assert stopped == ours.reasons.keys()
+    assert stopped == ours.endings.reasons.keys()
 
 
 def test_a_baseline_is_never_stopped_but_counts():
@@ -80,8 +80,8 @@ def test_a_baseline_is_never_stopped_but_counts():
     known = {"epoch": 1, "val_accuracy": 0.1}
     assert scheduler.on_trial_result(None, baseline, known) == "CONTINUE"
     assert scheduler.on_trial_result(None, bad, {"epoch": 1, "val_accuracy": 0.2}) == "STOP"
-    assert "rank 2" in scheduler.reasons[2]
-    assert "of 3)" in scheduler.reasons[2]
+    assert "rank 2" in scheduler.endings.reasons[2]
+    assert "of 3)" in scheduler.endings.reasons[2]
 
 
 def test_the_search_may_be_over_with_the_epoch_that_is_judged():
@@ -91,14 +91,14 @@ def test_the_search_may_be_over_with_the_epoch_that_is_judged():
         for epoch, value in enumerate((0.8, 0.9), 1)
     ]
     assert heard == ["CONTINUE", "STOP"]
-    assert scheduler.reasons[0] == "epoch 2: enough"
+    assert scheduler.endings.reasons[0] == "epoch 2: enough"
 
 
 def test_everything_stops_when_the_search_is_over():
     scheduler = EarlyStopping(None, accuracy, lambda _: "the time for the search was over")
     trial = ray_trial(0, known=True)
     assert scheduler.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
-    assert scheduler.reasons[0] == "epoch 4: the time for the search was over"
+    assert scheduler.endings.reasons[0] == "epoch 4: the time for the search was over"
 
 
 def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
@@ -108,7 +108,7 @@ def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
         for epoch in range(1, 6)
     ]
     assert heard == ["CONTINUE"] * 4 + ["STOP"]
-    assert scheduler.reasons[0] == "epoch 5: enough"
+    assert scheduler.endings.reasons[0] == "epoch 5: enough"
 
 
 def test_a_trial_that_goes_on_with_another_does_not_compete_with_it():
@@ -132,7 +132,7 @@ def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
     scheduler = EarlyStopping(rungs, accuracy, lambda _: "the time for the search was over")
     for number, value in enumerate((0.9, 0.1, 0.95)):
         scheduler.on_trial_result(None, ray_trial(number), {"epoch": 1, "val_accuracy": value})
-    assert scheduler.cut == {0, 2}
+    assert scheduler.endings.cut == {0, 2}
 
 
 def test_what_was_decided_before_a_resume_stands():
@@ -140,7 +140,7 @@ def test_what_was_decided_before_a_resume_stands():
     again = EarlyStopping(rungs, accuracy, lambda _: "", {(0, 1): "it was the worst"})
     first = {"epoch": 1, "val_accuracy": 0.5}
     assert again.on_trial_result(None, ray_trial(0), first) == "STOP"
-    assert again.reasons == {0: "it was the worst"}
+    assert again.endings.reasons == {0: "it was the worst"}
 
 
 def test_without_a_rule_nothing_stops():

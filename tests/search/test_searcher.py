@@ -1,5 +1,4 @@
 import math
-from collections import Counter
 from dataclasses import replace
 
 import optuna
@@ -24,6 +23,7 @@ from hwtune.search.ledger import Ledger, cut_off, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.search.samplers import SAMPLERS, make_sampler
+from hwtune.search.scheduler import Endings
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
@@ -63,7 +63,7 @@ class Bridge:
             for t in self.study.trials
             if "continues" in t.user_attrs
         }
-        self.reasons, self.broke, self.cut = {}, Counter(), set()
+        self.endings = Endings()
         self.searcher = OptunaSearcher(
             self.study, space, self.ledger, self.objectives, seed=seed,
             sampler=lambda trial, hidden: make_sampler(
@@ -74,9 +74,7 @@ class Bridge:
             too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
             seen=lambda trial, epochs: 100 * epochs,
-            reasons=self.reasons,
-            broke=self.broke,
-            cut=self.cut,
+            endings=self.endings,
         )  # fmt: skip
 
     def begin(self, trial_id="t"):
@@ -88,7 +86,7 @@ class Bridge:
         self.searcher.record("t", EpochRecord(self.number, number, 0.1, 0.2, accuracy, 0.1, 1.0))
 
     def end(self, error=False, broke=4, **result):
-        self.broke[self.number] = broke * error
+        self.endings.broke[self.number] = broke * error
         self.searcher.on_trial_complete("t", result, error)
         return self.study.trials[self.number]
 
@@ -123,7 +121,7 @@ def test_a_stopped_trial_is_pruned_with_every_intermediate_value(bridge):
     bridge.begin()
     bridge.epoch(1, 0.5)
     bridge.epoch(2, 0.6)
-    bridge.reasons[bridge.number] = "because"
+    bridge.endings.reasons[bridge.number] = "because"
     told = bridge.end(full_length=False)
     assert told.state == TrialState.PRUNED
     assert told.intermediate_values == {1: 0.5, 2: 0.6}
@@ -137,7 +135,7 @@ def test_a_lost_process_is_a_failure(bridge):
     assert bridge.end(error=True).state == TrialState.FAIL
     assert bridge.ledger.trials[bridge.number].reason == "the trial's process was lost 4 times"
     bridge.begin()
-    bridge.reasons[bridge.number] = "RuntimeError: out of memory"
+    bridge.endings.reasons[bridge.number] = "RuntimeError: out of memory"
     bridge.end(error=True)
     reason = bridge.ledger.trials[bridge.number].reason
     assert reason == "it broke 4 times, at last with RuntimeError: out of memory"
@@ -176,7 +174,7 @@ def test_of_several_objectives_what_was_stopped_later_violates_less(tmp_path):
     bridge.begin()
     bridge.epoch(1, 0.5)
     bridge.epoch(2, 0.6)
-    bridge.reasons[bridge.number] = "because"
+    bridge.endings.reasons[bridge.number] = "because"
     assert bridge.end().constraints == {"stopped": 0.5}
 
 
@@ -390,7 +388,7 @@ def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_wa
         first.begin()
         first.epoch(1, 0.5)
         if number > 1:
-            first.cut.add(number)  # 1 was stopped by a rule
+            first.endings.cut.add(number)  # 1 was stopped by a rule
         first.end(full_length=number == 0)
     again = Bridge(tmp_path, again=True, too_slow=lambda cost, config: "for the time of now")
     points = [trial.params for trial in again.study.trials]
