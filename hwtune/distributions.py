@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -50,6 +51,22 @@ def _ranged(kind: Any, low: float, high: float, **options: bool) -> Any:
         raise SpaceError(f"A range from {low} to {high} is not possible: {error}") from None
 
 
+def bounds(distribution: BaseDistribution) -> Sequence[Any]:
+    """Return the choices of a distribution, or both ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return distribution.low, distribution.high  # type: ignore[attr-defined]
+
+
+def every_value(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Return all values of a distribution in their order, None of a range of floats."""
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return bounds(distribution)[:1] if distribution.single() else None
+
+
 def contains(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether `value` is a point of `distribution`, False for a wrong type."""
     if isinstance(distribution, CategoricalDistribution):
@@ -68,7 +85,7 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         numbers = [each for each in distribution.choices if is_number(each)]
         return min(numbers, key=lambda each: abs(each - value), default=None)
-    low, high, step = distribution.low, distribution.high, distribution.step  # type: ignore[attr-defined]
+    (low, high), step = bounds(distribution), distribution.step  # type: ignore[attr-defined]
     within = min(max(value, low), high)
     if step:
         within = low + round((within - low) / step) * step

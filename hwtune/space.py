@@ -17,14 +17,13 @@ import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    IntDistribution,
     distribution_to_json,
     json_to_distribution,
 )
 
 from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
+from hwtune.distributions import bounds, contains, every_value, in_words, parse_value
 from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
-from hwtune.distributions import contains, in_words, parse_value
 from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
@@ -151,11 +150,7 @@ class SearchSpace:
         corner = self.corner(largest=False)
         self.config(corner)
         for key, distribution in self.search.items():
-            if isinstance(distribution, CategoricalDistribution):
-                ends = distribution.choices
-            else:
-                ends = (distribution.low, distribution.high)  # type: ignore[attr-defined]
-            for value in ends:
+            for value in bounds(distribution):
                 self.config({**corner, key: value})
 
     def _check_point(self, title: str, values: Hyperparameters) -> None:
@@ -191,12 +186,7 @@ class SearchSpace:
     def corner(self, *, largest: bool) -> Hyperparameters:
         """Return the point of all first (or last) choices and all low (or high) ends."""
         index = -1 if largest else 0
-        return {
-            key: d.choices[index]
-            if isinstance(d, CategoricalDistribution)
-            else (d.low, d.high)[index]  # type: ignore[attr-defined]
-            for key, d in self.search.items()
-        }
+        return {key: bounds(d)[index] for key, d in self.search.items()}
 
     def parse(self, texts: Mapping[str, Any]) -> Hyperparameters:
         """Return the point whose values a record holds: as they are, or as texts from its file.
@@ -273,15 +263,8 @@ class SearchSpace:
 
 def size_of(space: SearchSpace) -> float:
     """Return how many points a space has, infinite with a range of floats."""
-    size = 1.0
-    for each in space.search.values():
-        if isinstance(each, CategoricalDistribution):
-            size *= len(each.choices)
-        elif isinstance(each, IntDistribution):
-            size *= len(range(each.low, each.high + 1, each.step))
-        elif not each.single():
-            return math.inf
-    return size
+    values = [every_value(each) for each in space.search.values()]
+    return math.prod(math.inf if each is None else len(each) for each in values)
 
 
 def found_elsewhere(

@@ -6,9 +6,9 @@ from dataclasses import replace
 from statistics import fmean
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 
 from hwtune.config import Hyperparameters
+from hwtune.distributions import bounds
 from hwtune.errors import MisfitError, NoPixelError, SpaceError
 from hwtune.models import idle, measure_cost
 from hwtune.models.layers import Cost
@@ -135,11 +135,9 @@ def images_an_epoch(space: SearchSpace, *, images: int) -> int:
 def longest(space: SearchSpace, *, images: int) -> int:
     """Return the most epochs that a trial of the space may have with so many training images."""
     config = space.config(space.corner(largest=True))
-    epochs, searched = config.epochs, space.search.get("epochs")
-    if isinstance(searched, CategoricalDistribution):
-        epochs = max(each for each in searched.choices if isinstance(each, int))
-    elif searched is not None:
-        epochs = int(searched.high)  # type: ignore[attr-defined]
+    epochs = config.epochs
+    if "epochs" in space.search:
+        epochs = max(bounds(space.search["epochs"]))
     if {"max_steps", "batch_size"} & space.search.keys():
         return epochs
     return replace(config, epochs=epochs).longest(images)

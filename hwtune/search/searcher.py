@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from hwtune.config import Hyperparameters, TrialConfig
+from hwtune.distributions import every_value
 from hwtune.errors import SpaceError
 from hwtune.files import counted
 from hwtune.models.layers import Cost
@@ -335,10 +336,7 @@ def point(values: Hyperparameters) -> bytes:
 
 
 def points(space: SearchSpace) -> Iterator[Hyperparameters]:
-    """Yield every point of a finite space."""
-    values = [
-        getattr(d, "choices", None) or ([d.low] if d.single() else range(d.low, d.high + 1, d.step))  # type: ignore[attr-defined]
-        for d in space.search.values()
-    ]
+    """Yield every point of a space; of one with a range of floats there is none."""
+    values = (every_value(each) or () for each in space.search.values())
     for each in itertools.product(*values):
         yield dict(zip(space.search, each, strict=True))
