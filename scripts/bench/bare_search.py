@@ -64,13 +64,17 @@ def bare_search(
         ray.put(search_split(dataset, SplitSpec())),
         start_store(folder.checkpoints, at_once=STATES_AT_ONCE),
     )
-    ledger = run_search(
-        space, data, store, folder, Settings(**settings),
-        costs=[], cost=cost or CostModel(), budget=Budget(trials=trials, target=target),
-        clock=Clock(
-            parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
-            retrain_growth=1.0, retrain_epochs=lambda _: 1,
-        ),
-        slots=slots, changed=changed, console=console or Console(file=io.StringIO()), runner=runner,
-    )  # fmt: skip
+    try:
+        ledger = run_search(
+            space, data, store, folder, Settings(**settings),
+            costs=[], cost=cost or CostModel(), budget=Budget(trials=trials, target=target),
+            clock=Clock(
+                parallel=slots.total, retrainings=slots.parallel, retraining=Retraining(seeds=1),
+                retrain_growth=1.0, retrain_epochs=lambda _: 1,
+            ),
+            slots=slots, changed=changed, console=console or Console(file=io.StringIO()),
+            runner=runner,
+        )  # fmt: skip
+    finally:
+        ray.kill(store)  # a process that the cluster would keep
     return folder, ledger
