@@ -110,6 +110,15 @@ def keep_picture(name: str, take: Callable[[], bytes]) -> None:
         picture.save(Path(folder) / f"{name}.png", optimize=True)
 
 
+def whole(outcome):
+    """Return whether nothing was lost or repeated and the study met its budget."""
+    return (
+        outcome.recorded > 0
+        and outcome.lost == outcome.repeated == 0
+        and outcome.trials == outcome.wanted
+    )
+
+
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """Check that a command ended with one line that holds `words`, and exit code 2."""
     assert done.returncode == 2, done.stderr
