@@ -17,7 +17,7 @@ from hwtune.cluster import usable_cpus
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "mungekey", "ip", "nsenter", "unshare")
 HOSTS = {"hwtune1": "10.77.0.1", "hwtune2": "10.77.0.2"}
 FIRST = next(iter(HOSTS))
-PATIENCE = 240.0  # seconds
+PATIENCE = 600.0  # seconds
 CONFIG = """
 ClusterName=hwtune
 SlurmctldHost={first}({address})
