@@ -8,29 +8,15 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import ray
-from rich.console import Console
 
-from hwtune.cluster import Slots
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import OptionError
+from hwtune.evaluation.candidates import Candidate, Ground, is_of
 from hwtune.evaluation.parallel import Job, train_all
-from hwtune.evaluation.retrain import Candidate, is_of
-from hwtune.study_folder import StudyFolder
 
 
-def judge(
-    candidates: Sequence[Candidate],
-    dataset: Dataset,
-    spec: SplitSpec,
-    data: ray.ObjectRef,
-    folder: StudyFolder,
-    *,
-    folds: int,
-    slots: Slots,
-    console: Console,
-) -> list[Candidate]:
+def judge(candidates: Sequence[Candidate], ground: Ground, *, folds: int) -> list[Candidate]:
     """Return the candidates in the order of their cross-validation, and write it to `retrain.json`.
 
     Each is trained `folds` times on train and validation images but for one fold, and judged on
@@ -40,19 +26,22 @@ def judge(
 
     A configuration that watches validation images (early stopping, a plateau) watches those that
     then judge it, which favours it a little, as it does in the search.
-
-    Args:
-        data: the `SearchSplit` of data set and spec, in Ray's object store.
     """
-    pool = split_indices(dataset, spec).outside_test
-    parts = list(fold_positions(dataset, spec, pool, folds=folds))
+    folder, console = ground.folder, ground.console
+    pool = split_indices(ground.dataset, ground.split).outside_test
+    parts = list(fold_positions(ground.dataset, ground.split, pool, folds=folds))
     jobs = {
-        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, data, *part): (each, number)
+        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, ground.data, *part): (
+            each,
+            number,
+        )
         for number, part in enumerate(parts, 1)
         for each in candidates
     }
     scores = {each.name: [math.nan] * folds for each in candidates}
-    for job, outcome in train_all(list(jobs), folder.retraining, slots=slots, console=console):
+    for job, outcome in train_all(
+        list(jobs), folder.retraining, slots=ground.slots, console=console
+    ):
         each, number = jobs[job]
         if isinstance(outcome, str):
             console.print(f"Training {job.title} failed: {outcome}")

@@ -33,6 +33,7 @@ Which = slice | Integers  # of the images of a SearchSplit
 
 MAX_LOST = 2  # times that a training goes on in another process after its own was lost
 LOOK = 1.0  # seconds between two looks at how far the trainings are
+CANCELS = 3  # tries: of 300 trainings that had just begun Ray did not end five at the first
 
 
 class Watch:
@@ -146,8 +147,12 @@ def given_up(running: dict[ray.ObjectRef, tuple[Job, ray.ObjectRef]]) -> Iterato
     try:
         yield
     finally:
-        for reference in running if ray.is_initialized() else ():
-            ray.cancel(reference, force=True)
+        left, tries = list(running) if ray.is_initialized() else [], CANCELS
+        while left and tries:
+            for reference in left:
+                ray.cancel(reference, force=True)
+            _, left = ray.wait(left, num_returns=len(left), timeout=LOOK)
+            tries -= 1
 
 
 def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:

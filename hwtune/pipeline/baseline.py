@@ -14,7 +14,8 @@ from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
 from hwtune.distributions import is_number
 from hwtune.errors import DataError, OptionError, SpaceError, StudyError
-from hwtune.evaluation.retrain import Candidate, retrain
+from hwtune.evaluation.candidates import Candidate
+from hwtune.evaluation.retrain import retrain
 from hwtune.files import counted
 from hwtune.models import measure_cost
 from hwtune.pipeline.command import Command, Place, once_more
@@ -164,7 +165,7 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
 def run(session: Session) -> None:
     """Train and test what the study says, with the folder's lock held."""
     about, command, space = session.about, session.command, session.space
-    dataset, wanted = session.dataset, about["baseline"]
+    wanted = about["baseline"]
     published = published_run(space, wanted["name"], honest=wanted["honest"])
     config = trained_config(space, wanted["name"], published, epochs=wanted["epochs"])
     each = Candidate(wanted["name"], wanted["name"], config)
@@ -172,11 +173,10 @@ def run(session: Session) -> None:
         slots = session.slots()
         about["hardware"]["parallel"] = slots.total
         session.say(introduction(about, each.config))
-        data = ray.put(visible_split(dataset, session.split))
+        data = ray.put(visible_split(session.dataset, session.split))
         entries = retrain(
-            [each], dataset, session.split, data, session.folder,
-            seeds=list(range(wanted["seeds"])), slots=slots, join_validation=wanted["honest"],
-            command=command.text, console=command.console,
+            [each], session.ground(data, slots), seeds=range(wanted["seeds"]),
+            join_validation=wanted["honest"], command=command.text,
         )  # fmt: skip
         say_tested(entries, session.split.kind, command.console)
     if wanted["headline"] is not None:

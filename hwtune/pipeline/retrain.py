@@ -12,8 +12,9 @@ from rich.console import Console
 from hwtune import cluster
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
+from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
-from hwtune.evaluation.retrain import Candidate, candidate, retrain
+from hwtune.evaluation.retrain import retrain
 from hwtune.files import counted
 from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.mirroring import mirrored
@@ -118,7 +119,8 @@ def retrain_best(
         candidate(trial, space.config(space.parse(trial.config))): trial
         for trial in once_each(ranked(folder.read_trials()))
     }
-    order = judged_first(session, data, list(tried), retraining, again=again)
+    ground = session.ground(data, session.slots())
+    order = judged_first(list(tried), ground, retraining, again=again)
     if retraining.top > len(order):
         say(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     chosen = retraining.chosen(order)
@@ -139,9 +141,8 @@ def retrain_best(
             f"validation images, too close to tell apart. Cross-validation tells more: {more}"
         )
     entries = retrain(
-        chosen, session.dataset, session.split, data, folder,
-        seeds=list(range(retraining.seeds)), slots=session.slots(), again=again, opened=changed,
-        command=command.text, console=command.console,
+        chosen, ground, seeds=range(retraining.seeds), again=again, opened=changed,
+        command=command.text,
     )  # fmt: skip
     record = folder.read_retrain()
     record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more
@@ -150,12 +151,7 @@ def retrain_best(
 
 
 def judged_first(
-    session: Session,
-    data: ray.ObjectRef,
-    order: list[Candidate],
-    retraining: Retraining,
-    *,
-    again: bool,
+    order: list[Candidate], ground: Ground, retraining: Retraining, *, again: bool
 ) -> list[Candidate]:
     """Return the candidates, the finalists among them in the order of their cross-validation.
 
@@ -164,18 +160,15 @@ def judged_first(
         again: whether an earlier judgment of the same finalists does not count.
     """
     finalists, folds = order[: retraining.finalists], retraining.folds
-    record = session.folder.read_retrain()
+    record = ground.folder.read_retrain()
     judged = None if again else as_judged(finalists, record.get("finalists", []), folds)
     if judged is None and record.pop("finalists", None):
-        session.folder.write_retrain(record)  # of an earlier choice
+        ground.folder.write_retrain(record)  # of an earlier choice
     if len(finalists) < 2:
         return order
     if judged is None:
-        session.say(f"Judging the {len(finalists)} best by {folds}-fold cross-validation.")
-        judged = judge(
-            finalists, session.dataset, session.split, data, session.folder, folds=folds,
-            slots=session.slots(), console=session.command.console,
-        )  # fmt: skip
+        ground.console.print(f"Judging the {len(finalists)} best by {folds}-fold cross-validation.")
+        judged = judge(finalists, ground, folds=folds)
     return [*judged, *order[len(finalists) :]]
 
 

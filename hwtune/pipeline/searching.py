@@ -12,7 +12,7 @@ from hwtune.cluster import Slots
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
-from hwtune.evaluation.retrain import retrain_epochs
+from hwtune.evaluation.candidates import retrain_epochs
 from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Session

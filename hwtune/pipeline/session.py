@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from hwtune import cluster
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
+from hwtune.evaluation.candidates import Ground
 from hwtune.files import FULL_OR_BROKEN, moment, now
 from hwtune.hardware import git_commit, hardware, made_by, versions
 from hwtune.pipeline.command import Command, Place
@@ -69,6 +72,10 @@ class Session:
         same = seen.get("gpus") == gpu_types()
         need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
         return plan_slots(self.place.parallel, gpu_share=self.place.gpu_share, need=need)
+
+    def ground(self, data: ray.ObjectRef, slots: Slots) -> Ground:
+        """Return where candidates are judged, retrained and tested; data: see there."""
+        return Ground(self.folder, self.dataset, self.split, data, slots, self.command.console)
 
 
 def new_session(

@@ -12,8 +12,8 @@ from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
+from hwtune.evaluation.candidates import Candidate, Ground
 from hwtune.evaluation.finalists import _described, as_judged, check_folds, fold_positions, judge
-from hwtune.evaluation.retrain import Candidate
 from hwtune.evaluation.tasks import train_one
 from hwtune.results import create_study
 
@@ -85,11 +85,9 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits,
     )
     folder = create_study(tmp_path, None, "s")
     with cluster.started(cpus=2):
-        order = judge(
-            [poor, broken, good], digits, SplitSpec(),
-            ray.put(search_split(digits, SplitSpec())), folder, folds=2,
-            slots=cluster.plan_slots(2), console=console,
-        )  # fmt: skip
+        data = ray.put(search_split(digits, SplitSpec()))
+        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+        order = judge([poor, broken, good], ground, folds=2)
     assert order == [good, poor, broken]
     first, second, last = folder.read_retrain()["finalists"]
     assert [first["name"], second["name"], last["name"]] == ["good", "poor", "broken"]
@@ -113,9 +111,7 @@ def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, co
     assert learnt > 0.5
     folder = create_study(tmp_path, None, "s")
     with cluster.started(cpus=2):
-        judge(
-            [Candidate("a", "", config)], drawn, SplitSpec(), ray.put(split), folder, folds=2,
-            slots=cluster.plan_slots(2), console=console,
-        )  # fmt: skip
+        ground = Ground(folder, drawn, SplitSpec(), ray.put(split), cluster.plan_slots(2), console)
+        judge([Candidate("a", "", config)], ground, folds=2)
     (judged,) = folder.read_retrain()["finalists"]
     assert max(judged["per_fold"]) < 0.2

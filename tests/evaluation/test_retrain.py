@@ -21,8 +21,9 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.evaluation import parallel, view
+from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.parallel import Job, state_name, train_all
-from hwtune.evaluation.retrain import Candidate, candidate, retrain
+from hwtune.evaluation.retrain import retrain
 from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
 from hwtune.results import create_study
@@ -69,11 +70,11 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     told = []
     with cluster.started(cpus=2):
         data = ray.put(search_split(digits, SplitSpec()))
+        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
 
         def opened(candidates, seeds=(0,), **more):
             entries = retrain(
-                candidates, digits, SplitSpec(), data, folder, seeds=list(seeds),
-                slots=cluster.plan_slots(2), command="test", console=console,
+                candidates, ground, seeds=seeds, command="test",
                 opened=lambda: told.append(len(folder.read_retrain()["test_openings"])), **more,
             )  # fmt: skip
             assert [each["name"] for each in entries] == [each.name for each in candidates]
@@ -119,11 +120,9 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
     with cluster.started(cpus=2):
         for kind in ("writer", "random"):
             spec = SplitSpec(kind=kind)
-            (entry,) = retrain(
-                [each], written, spec, ray.put(search_split(written, spec)),
-                create_study(tmp_path, kind, "s"), seeds=[0, 1], slots=cluster.plan_slots(2),
-                command="test", console=console,
-            )  # fmt: skip
+            folder, data = create_study(tmp_path, kind, "s"), ray.put(search_split(written, spec))
+            ground = Ground(folder, written, spec, data, cluster.plan_slots(2), console)
+            (entry,) = retrain([each], ground, seeds=[0, 1], command="test")
             entries[kind], seen[kind] = entry, entry["test_accuracy"]
             assert 0.1 < seen[kind]["mean"] < 1
     assert "independent_images" not in seen["random"]
@@ -154,12 +153,13 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
     monkeypatch.setattr(parallel, "LOOK", 0.2)
     config = TrialConfig(filters="8", epochs=40, lr=3e-3)
     with cluster.started(cpus=2):
+        data = ray.put(search_split(digits, SplitSpec()))
         for join in (True, False):
+            folder = create_study(tmp_path, None, "s")
+            ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
             entries = retrain(
-                [Candidate("small", "", config)], digits, SplitSpec(),
-                ray.put(search_split(digits, SplitSpec())), create_study(tmp_path, None, "s"),
-                seeds=[0, 1, 2], slots=cluster.plan_slots(2), join_validation=join, command="test",
-                console=console,
+                [Candidate("small", "", config)], ground, seeds=[0, 1, 2], join_validation=join,
+                command="test",
             )  # fmt: skip
             assert entries[0]["test_accuracy"]["mean"] > 0.9
     said = console.file.getvalue().splitlines()
