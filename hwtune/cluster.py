@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError
 from hwtune.signals import catch_signals, check_signals
+from hwtune.words import in_a_line
 
 # What `hwtune/__init__.py` says must hold in the processes of other machines, too.
 WORKER_VARIABLES = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -201,6 +202,12 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         HwtuneError: when there is no cluster at `address`, or none can be started here.
     """
     if ray.is_initialized():
+        here = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", here):
+            raise ClusterError(
+                f"--address {address!r}: this process is in the Ray cluster at {here} already; "
+                "leave it out, or call ray.shutdown() first."
+            )
         yield ""
         return
     try:
@@ -239,11 +246,6 @@ def _connect(address: str) -> Any:
             f"--address {address!r}: no Ray cluster answers ({in_a_line(error)}); start one with "
             "'ray start --head', or leave the option out."
         ) from None
-
-
-def in_a_line(error: Exception) -> str:
-    """Return what an error says, its beginning where that is long."""
-    return " ".join(str(error).split())[:200]
 
 
 def answered(connect: Callable[[], Any], *, seconds: float = INIT_SECONDS) -> Any:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from hwtune.files import for_people
+from hwtune.words import for_people
 
 
 def hwtune_command(arguments: str) -> str:

@@ -7,10 +7,11 @@ HwtuneError                 a user's mistake: one line with the value and the re
 ├── DataError               a data set that is unknown, absent, damaged or unfit for what was asked
 ├── OptionError             what was asked for cannot be, or not together, or lacks a package
 ├── StudyError              a study folder that is absent, taken, locked or not writable
-├── MirrorError             a place to mirror to that holds another study of the name
-└── ClusterError            a Ray cluster that does not answer
+├── MirrorError             a place to mirror to that holds something else, or does not read
+└── ClusterError            a Ray cluster that does not answer, or is not the one asked for
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
+Halt                        the files cannot be written: ends a search (hwtune.search.interrupts)
 """
 
 FAILED, MISTAKEN, INTERRUPTED = 1, 2, 130  # exit codes
@@ -45,11 +46,11 @@ class StudyError(HwtuneError):
 
 
 class MirrorError(HwtuneError):
-    """A place to mirror to holds another study of the same name."""
+    """A place to mirror to holds something else, or does not read."""
 
 
 class ClusterError(HwtuneError):
-    """A Ray cluster does not answer."""
+    """A Ray cluster does not answer, or is not the one that was asked for."""
 
 
 class HwtuneFailure(Exception):

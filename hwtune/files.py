@@ -1,4 +1,4 @@
-"""How files are written, whole under a temporary name first or line by line; words in them."""
+"""How files are written, whole under a temporary name first or line by line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +21,9 @@ from typing import Any, BinaryIO
 from hwtune.errors import OptionError
 
 FULL_OR_BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)  # a disk
-COMMANDS = re.compile(  # control characters, lines, what turns the direction, half characters
-    r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
+
+STAGED, ABANDONED = "staged", 86400.0  # how such folders are called; seconds
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -67,6 +67,25 @@ def beside(path: Path) -> Path:
 def left_over(folder: Path, name: str = "*") -> list[Path]:
     """Return what killed processes left under temporary names of a file or folder, or of all."""
     return [path for path in folder.glob(f".*-{name}") if TEMPORARY.match(path.name)]
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Give an empty folder inside one that is made if need be, for what is then put in place.
+
+    What killed processes left in such folders goes a day later.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new = beside(folder / STAGED)
+    for old in left_over(folder, STAGED):
+        with suppress(OSError):  # another process removes it, too
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                shutil.rmtree(old)
+    new.mkdir()
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def named_folder(variable: str) -> Path | None:
@@ -156,24 +175,3 @@ def moment(stamp: str) -> float:
         ValueError: when it is no such text.
     """
     return float(calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")))
-
-
-def for_people(path: Path) -> str:
-    """Return a path as people write it: from the working folder, where it lies in that."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def printable(text: object) -> str:
-    """Return a text without a character that a terminal would take for a command."""
-    return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
-
-
-def counted(number: int, thing: str) -> str:
-    """Return a number of things for people."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error in a line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

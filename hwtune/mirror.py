@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,12 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.addresses import around, without_secrets
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
-from hwtune.files import dump, first_line
+from hwtune.files import dump, staging
 from hwtune.study_folder import StudyFolder, not_writable
+from hwtune.words import first_line
 
 STUDY, RETRAIN, CHECKPOINTS = "study.json", "retrain.json", "checkpoints"
+GIVEN_UP = (CHECKPOINTS, "retraining", "model.onnx")  # what a study that runs may delete
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
@@ -91,9 +92,8 @@ def fetch(uri: str, results: Path) -> StudyFolder:
             f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=results, prefix=".fetching-") as staging:
-            copy = Path(staging) / target.name
+        with staging(results) as folder:
+            copy = folder / target.name
             for name in sorted(files, key=_rank, reverse=True):
                 if not name.endswith(PART):
                     _fetch_file(system, files[name], copy, PurePosixPath(name))
@@ -119,8 +119,8 @@ def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPat
         with system.open_input_stream(entry.path) as stream:
             local.write_bytes(stream.read())
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and inside.parts[0] == CHECKPOINTS:
-            return  # its driver lives, and has given the state up
+        if isinstance(error, FileNotFoundError) and {*inside.parts} & {*GIVEN_UP}:
+            return  # its driver lives
         raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
     if entry.mtime_ns is not None:
         os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))

@@ -17,9 +17,9 @@ from hwtune.data.images import Dataset, image_digests
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError
-from hwtune.files import counted
 from hwtune.search.feasible import check_idle, cost_of, survey, too_large
 from hwtune.space import SearchSpace, load_space, space_files
+from hwtune.words import counted
 
 SHOWN = 20  # names in a line
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hwtune.config import Hyperparameters
 
 CLOSE = 5  # images, by which two trials are too close to tell apart
+DIVERGED = "diverged"  # begins the reason of a trial whose losses are no numbers any more
 TrialState = Literal["running", "complete", "stopped", "failed"]
 
 
@@ -56,6 +57,11 @@ class TrialRecord:
     def name(self) -> str:
         """Return what the records of a test and the plots call the trial."""
         return self.baseline or f"trial {self.trial}"
+
+    @property
+    def diverged(self) -> bool:
+        """Return whether the trial ended because its losses were no numbers any more."""
+        return self.state == "failed" and self.reason.startswith(DIVERGED)
 
     @property
     def point(self) -> frozenset[tuple[str, Any]]:
@@ -108,6 +114,19 @@ def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:
             longest.get(trial.point, trial), trial, key=lambda each: each.epochs
         )
     return [t for t in trials if longest[t.point] is t]
+
+
+def rung_epochs(*, grace_period: int, reduction_factor: int, longest: int) -> list[int]:
+    """Return the epochs after which ASHA compares trials of `longest` epochs at most.
+
+    Args:
+        grace_period: before a trial can be stopped: the first of them.
+        reduction_factor: between two of them, above 1.
+    """
+    epochs = [grace_period]
+    while epochs[-1] * reduction_factor <= longest:
+        epochs.append(epochs[-1] * reduction_factor)
+    return epochs
 
 
 def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> dict[int, int]:

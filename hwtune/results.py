@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from hwtune.columns import epochs_csv
 from hwtune.errors import OptionError, StudyError
-from hwtune.files import flush_names
+from hwtune.files import flush_names, staging
 from hwtune.study_folder import StudyFolder, not_writable
 
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
@@ -40,13 +39,10 @@ def create_study(
             "without slash, and with no dot or dash in front."
         )
     try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=results, prefix=".creating-", ignore_cleanup_errors=True
-        ) as staging:
+        with staging(results) as staged:
             for number in itertools.count(1):
                 name = wanted or (usual if number == 1 else f"{usual}-{number}")
-                new = StudyFolder(Path(staging) / name)
+                new = StudyFolder(staged / name)
                 for path in (new.path, new.logs, new.tensorboard, new.checkpoints):
                     path.mkdir()
                 new.epochs.write_text(epochs_csv([]), encoding="utf-8")

@@ -28,7 +28,7 @@ from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
 from hwtune.errors import SpaceError
-from hwtune.files import printable
+from hwtune.words import printable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
 

@@ -67,7 +67,7 @@ class Study:
     @property
     def about(self) -> dict[str, Any]:
         """Return `study.json`: space, data, split, budget, hardware, how it ended."""
-        return self.folder.read_study()
+        return self.folder.read_study_now()
 
     @property
     def space(self) -> SearchSpace:

@@ -1,7 +1,8 @@
 """The folder of a study: the one place that knows its files.
 
-`epochs.csv` grows by whole lines and is cut to its last newline when it is opened again; the
-other files are written under a temporary name and renamed.
+`epochs.csv`, the journal and the logs grow by whole lines and are cut to their last newline when
+they are opened again; TensorBoard's files grow, too. All others are written under a temporary name
+and renamed.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class StudyFolder:
             lock.release()
 
     def repair(self) -> None:
-        """Cut what a killed process left half-written; call it with the lock held.
+        """Remove what a killed process left half-written; call it with the lock held.
 
         Raises:
             StudyError: when the folder cannot be written, or would lead a writer elsewhere.

@@ -144,7 +144,7 @@ SPACE = SearchSpace(
         **{
             f"ahed9x_{size}": Published(
                 headline=test,
-                really="one run on the 10,000 test images (the headline, 99.18 %, is validation)"
+                really="one run on the 10,000 test images (the author's 99.18 % is validation)"
                 if size == 16
                 else "one run on the 10,000 test images",
                 values=AHED9X_RUN,

@@ -16,6 +16,7 @@ from hypothesis import settings
 from PIL import Image
 from rich.console import Console
 
+from hwtune import cluster
 from hwtune.cli import main
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
@@ -26,12 +27,21 @@ if os.environ.get("CI"):  # the same draws each time
 REAL_DATA = Path(os.environ["HWTUNE_DATA"]) if os.environ.get("HWTUNE_DATA") else None
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of a terminal, and its bold and plain
 Run = Callable[..., subprocess.CompletedProcess[str]]
+LONGEST = (  # files of tests that start many processes
+    "test_faults.py", "test_end_to_end.py", "test_study.py", "test_slurm.py", "test_mirror.py",
+    "test_browser.py", "test_bench.py", "test_retrain.py", "test_cluster.py", "test_baseline.py",
+)  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let no test but those of a GPU find one, which would train by other arithmetic."""
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.name) in LONGEST else 99)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +76,13 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
 def digits(own_folders: None) -> Dataset:
     """Return scikit-learn's digits."""
     return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Hold a Ray cluster of two cores in this process while the tests of a module run."""
+    with cluster.started(cpus=2):
+        yield
 
 
 @pytest.fixture

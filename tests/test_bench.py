@@ -159,19 +159,20 @@ def test_a_model_of_the_wide_table_gives_its_points_their_own_curves():
     ids=lambda each: getattr(each, "name", each),
 )
 def test_a_replay_improves_and_repeats(name, method):
+    """That it repeats is seen by the first and the last method of each world."""
     until, world = math.inf if method == REFERENCE else 60.0, COMPARISONS[name].world()
     improvements = replay(method, world, 3, until)
     times, accuracies = zip(*improvements, strict=True)
     assert list(times) == sorted(times)
     assert list(accuracies) == sorted(set(accuracies))
     assert max(times) <= until
-    assert replay(method, world, 3, until) == improvements
+    if method in (COMPARISONS[name].methods[0], COMPARISONS[name].methods[-1]):
+        assert replay(method, world, 3, until) == improvements
 
 
 @pytest.mark.cluster
 def test_the_cost_of_a_trial_is_measured_on_three_nodes(monkeypatch):
-    for name, value in (("SLOTS", 4), ("SECONDS", 0.1)):
-        monkeypatch.setattr(scale, name, value)
+    monkeypatch.setattr(scale, "SLOTS", 4)
     *lines, end = scale.quarters(scale.run(24, "tpe"), "tpe")
     assert [line["trials"] for line in lines] == ["0 to 6", "6 to 12", "12 to 18", "18 to 24"]
     assert all(line["overhead_ms"] > 0 and line["sampler_ms"] > 0 for line in lines)

@@ -20,6 +20,7 @@ from playwright.sync_api import sync_playwright
 from hwtune.report.compare import described, write_comparison
 from hwtune.report.report import write_report
 from hwtune.study_folder import StudyFolder
+from scripts.bench.faults import PATIENCE
 from tests.conftest import keep_picture
 
 pytestmark = pytest.mark.browser
@@ -68,7 +69,7 @@ def watched(study):
         yield json.loads("".join(lines))
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(PATIENCE) == 0
         server.stdout.close()
 
 
@@ -144,7 +145,7 @@ def searched(tmp_path_factory):
         yield folder
     finally:
         search.send_signal(signal.SIGINT)
-        assert search.wait(60) == 130
+        assert search.wait(PATIENCE) == 130
 
 
 def trials_of(folder):
@@ -202,9 +203,8 @@ def test_the_report_is_whole_offline_on_any_screen(browser, study, width, scheme
     page.on("request", lambda request: requests.append(request.url))
     page.goto(study.report.as_uri())
     page.wait_for_function("document.querySelectorAll('.plotly-graph-div').length >= 7")
-    drawn = page.locator(".plotly-graph-div .main-svg")
-    assert drawn.count() >= 7
     for plot in page.locator(".plotly-graph-div").all():
+        assert plot.locator(".main-svg").count() >= 1
         assert plot.bounding_box()["height"] > 100
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert problems == []

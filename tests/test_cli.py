@@ -336,11 +336,6 @@ def test_the_installed_command_is_there():
     assert os.access(Path(sys.executable).parent / "hwtune", os.X_OK)
 
 
-def test_a_picture_of_the_wrong_kind_is_refused(hwtune, tmp_path):
-    Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    assert_refused(hwtune("predict", tmp_path, tmp_path / "a.png"), "Unknown study")
-
-
 def test_baselines_for_which_other_images_are_too_small_are_left_out(hwtune):
     done = hwtune("search", "mnist_cnn", "--data", "digits", "--mirror", "nowhere:there")
     assert "Left out, for images of 8x8 pixels are too small for: ahed9x" in done.stdout

@@ -31,6 +31,7 @@ from hwtune.search.trial import TrialRunner
 from hwtune.search.worker import Worker
 from hwtune.space import load_space
 from scripts.bench.bare_search import bare_search
+from scripts.bench.faults import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def machine(python, log, environment, *words):
             start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while "Ray runtime started" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -237,6 +238,19 @@ def test_a_machine_that_is_too_slow_for_ray_is_named(monkeypatch):
         cluster.started(),
     ):
         pass
+
+
+def test_another_cluster_than_that_of_this_process_is_refused():
+    with cluster.started(cpus=1):
+        own = ray.get_runtime_context().gcs_address
+        for address in (None, "auto", own):
+            with cluster.started(address):
+                pass
+        with (
+            pytest.raises(ClusterError, match=f"is in the Ray cluster at {own} already; leave it"),
+            cluster.started("10.0.0.5:6379"),
+        ):
+            pass
 
 
 def test_a_connection_that_hangs_is_given_up():

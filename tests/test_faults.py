@@ -18,37 +18,42 @@ from tests.conftest import assert_refused, whole
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_ends_soon_and_goes_on(tmp_path, number):
-    outcome, seconds = faults.interrupted(tmp_path / "results", number)
+def test_a_study_that_is_asked_to_end_does_soon_and_goes_on(tmp_path):
+    """By SIGTERM; Ctrl-C ends a larger one below."""
+    outcome, seconds = faults.interrupted(tmp_path / "results", signal.SIGTERM)
+    interrupted_once(tmp_path / "results", outcome, seconds)
+
+
+def interrupted_once(results, outcome, seconds):
+    """Check that a study ended soon, lost nothing and went on."""
     assert whole(outcome), outcome
     assert seconds < 10
-    about = json.loads((tmp_path / "results" / "s" / "study.json").read_text())
+    about = json.loads((results / "s" / "study.json").read_text())
     assert [run["status"] for run in about["runs"]] == ["interrupted", "complete"]
     assert about["status"] == "complete"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("there", "number"),
-    [("command", signal.SIGINT), ("command", signal.SIGTERM), ("dashboard", signal.SIGINT)],
-)
-def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path, number, there):
+def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path):
     """While Ray starts, and, from when the dashboard is there, while the machine is measured."""
     study = faults.Study(tmp_path / "results", "--epochs", 2, trials=2)
-    process = study.start()
-    folder, until = StudyFolder(tmp_path / "results" / "s"), time.monotonic() + faults.PATIENCE
+    folder = StudyFolder(tmp_path / "results" / "s")
 
     def runs():
         return folder.read_study()["runs"] if (folder.path / "study.json").exists() else []
 
-    while not any(there in run for run in runs()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    output = study.kill(process, number)
-    assert process.returncode == 130, output
-    assert "Nothing was tested. Go on: " in output
-    assert folder.read_study()["status"] == "interrupted"
+    for there, number in (
+        ("command", signal.SIGINT), ("command", signal.SIGTERM), ("dashboard", signal.SIGINT),
+    ):  # fmt: skip
+        before, until = len(runs()), time.monotonic() + faults.PATIENCE
+        process = study.start()
+        while not any(there in run for run in runs()[before:]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        output = study.kill(process, number)
+        assert process.returncode == 130, output
+        assert "Nothing was tested. Go on: " in output
+        assert folder.read_study()["status"] == "interrupted"
     study.finish()
     assert whole(study.outcome("", ""))
 
@@ -97,15 +102,14 @@ def test_a_driver_killed_at_twenty_random_moments_leaves_an_undisturbed_study(tm
 @pytest.mark.alone
 def test_a_large_mirrored_study_is_interrupted_and_goes_on(tmp_path):
     outcome, seconds = faults.large_interrupted(tmp_path / "results", trials=150)
-    assert whole(outcome), outcome
-    assert seconds < 10
+    interrupted_once(tmp_path / "results", outcome, seconds)
 
 
 @pytest.mark.cluster
 def test_a_driver_killed_while_it_retrains_goes_on_and_tests_once(tmp_path):
     outcome = faults.retraining_killed(tmp_path / "results")
     assert whole(outcome), outcome
-    assert outcome.recorded == 200  # no epoch was searched again
+    assert outcome.recorded == 120  # no epoch was searched again
     runs = StudyFolder(tmp_path / "results" / "s").read_study()["runs"]
     assert ["forecast" in run for run in runs] == [True] + [False] * (len(runs) - 1)
     study = StudyFolder(tmp_path / "results" / "s")

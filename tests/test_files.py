@@ -1,8 +1,9 @@
 import math
 import os
+import time
 from pathlib import Path
 
-from hwtune.files import dump, write_atomic
+from hwtune.files import ABANDONED, dump, staging, write_atomic
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 
@@ -37,3 +38,23 @@ def test_an_epoch_is_on_the_disk_when_it_is_recorded(tmp_path, monkeypatch):
     )
     folder.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.9, 0.1, 1.0))
     assert lengths == [folder.epochs.stat().st_size]
+
+
+def test_what_a_killed_process_had_staged_goes_a_day_later(tmp_path):
+    with staging(tmp_path / "new") as own:
+        (own / "a").write_text("whole")
+        (own / "a").rename(tmp_path / "new" / "a")
+        (own / "b").write_text("left")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+    for name in ("old", "young"):  # as a process that is killed leaves them
+        with staging(tmp_path) as left:
+            (left / name).mkdir()
+            left.rename(tmp_path / name)
+        (tmp_path / name).rename(left)
+        if name == "old":
+            long_ago = time.time() - ABANDONED - 1
+            os.utime(left, (long_ago, long_ago))
+    with staging(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.rglob("*")} >= {"young"}
+    assert "old" not in {path.name for path in tmp_path.rglob("*")}

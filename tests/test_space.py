@@ -270,6 +270,12 @@ def test_a_value_that_should_be_a_text_is_shown_as_one(value, text):
         ({"strides": choice("1-2", "2-2")}, {}, "model 'cnn' has none"),
         ({"momentum": uniform(0.5, 0.9)}, {}, "optimizer 'adam' has none"),
         ({"lr_decay": uniform(0.9, 0.99)}, {}, "lr_schedule 'constant' has none"),
+        ({"dropout": choice("0", "0.5")}, {}, "hidden 'none' has none"),
+        (
+            {"strides": choice("1", "2")},
+            {"model": "resnet", "fixed": {"filters": "resnet18"}},
+            "filters 'resnet18' has none",
+        ),
     ],
 )
 def test_a_search_among_what_changes_nothing_is_refused(search, changes, why):

@@ -42,8 +42,8 @@ from hwtune.cli.options import (
     Trials,
 )
 from hwtune.errors import OptionError
-from hwtune.files import for_people
 from hwtune.study_folder import DEFAULT_RESULTS, StudyFolder
+from hwtune.words import for_people
 
 
 def search(

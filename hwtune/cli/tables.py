@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hwtune.files import printable
+from hwtune.words import printable
 
 
 def say(line: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import sys
 from contextlib import suppress
 from itertools import chain
@@ -90,9 +92,10 @@ def trials(
     Example: `python -m hwtune trials chinese_cnn`
     """
     from hwtune.columns import trials_csv
-    from hwtune.files import counted, dump
+    from hwtune.files import dump
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
+    from hwtune.words import counted
 
     one_format(as_json, as_csv)
     folder = find_study(results.absolute(), study)
@@ -157,11 +160,12 @@ def compare(
     compared = described(folders)
     if page:
         try:
+            if page.is_dir():  # also ".", which has no name to write to
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             write_comparison(page, folders, compared)
-        except (OSError, ValueError) as error:  # "." has no name to write to
-            why = getattr(error, "strerror", None) or error
+        except OSError as error:
             raise OptionError(
-                f"--page {page} cannot be written ({why}); give another file."
+                f"--page {page} cannot be written ({error.strerror}); give another file."
             ) from None
     if as_json:
         told = {"verdicts": verdicts(compared), "basis": basis(compared)}
@@ -233,9 +237,10 @@ def predict(
     from hwtune.data.folder import asked_of
     from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
     from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import counted, dump, for_people
+    from hwtune.files import dump
     from hwtune.imports import lasting_imports
     from hwtune.results import model_folder
+    from hwtune.words import counted, for_people
 
     one_format(as_json, as_csv)
     model = model_folder(results.absolute(), study)

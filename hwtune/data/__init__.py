@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +28,7 @@ from hwtune.data.torchvision_sets import (
     read_torchvision,
 )
 from hwtune.errors import DataError
+from hwtune.files import staging
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
 KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
@@ -284,9 +284,8 @@ def check_own(name: str, path: Path) -> None:
 def _copy_whole(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
     """Copy into a temporary folder beside `target`, then put it in place."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adding-") as staging:
-            whole = Path(staging) / target.name
+        with staging(target.parent) as staged:
+            whole = staged / target.name
             copy(source, whole)
             whole.rename(target)
     except OSError as error:

@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from hwtune.errors import DataError
+from hwtune.files import staging
 
 
 def kaggle_command() -> str:
@@ -44,30 +45,30 @@ def download_kaggle(
     Raises:
         DataError: when nothing arrives; nothing is left behind then.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-")
-    except OSError as error:
-        raise DataError(
-            f"The data folder {target.parent} cannot be written ({error.strerror}); "
-            "set HWTUNE_DATA."
-        ) from None
-    with folder as name:
-        words = [command or kaggle_command(), "datasets", "download", handle, "-p", name, "--quiet"]
-        log = Path(name) / "kaggle.log"
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(staging(target.parent))
+        except OSError as error:
+            raise DataError(
+                f"The data folder {target.parent} cannot be written ({error.strerror}); "
+                "set HWTUNE_DATA."
+            ) from None
+        log = folder / "kaggle.log"
+        words = [command or kaggle_command(), "datasets", "download", handle]
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-                )
+                    [*words, "-p", str(folder), "--quiet"], stdin=subprocess.DEVNULL,
+                    stdout=output, stderr=subprocess.STDOUT,
+                )  # fmt: skip
         except OSError as error:
             raise DataError(f"The kaggle command does not start ({error.strerror}).") from None
         try:
-            _watch(process, Path(name), handle, total, silence)
+            _watch(process, folder, handle, total, silence)
         finally:
             process.kill()
             process.wait()
-        zips = list(Path(name).glob("*.zip"))
+        zips = list(folder.glob("*.zip"))
         if process.returncode or not zips:
             raise DataError(f"Kaggle did not send {handle}: {last_words(log)}.")
         check(zips[0])

@@ -14,7 +14,8 @@ import numpy as np
 from hwtune.data.images import Bytes, Dataset, Integers, cache_folder, progress
 from hwtune.data.photos import ENDINGS, OTHER_PICTURES, longer_side, read_image
 from hwtune.errors import DataError
-from hwtune.files import counted, for_people, printable, write_atomic
+from hwtune.files import write_atomic
+from hwtune.words import counted, for_people, printable
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one

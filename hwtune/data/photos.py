@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from hwtune.data.images import Bytes
 from hwtune.errors import DataError
-from hwtune.files import for_people
+from hwtune.words import for_people
 
 MAX_PIXELS = 100_000_000
 FEW, SHARE = 4, 200  # pixels that tell what is ink: so many, or one in so many

@@ -14,6 +14,8 @@ import numpy as np
 
 from hwtune.data.images import Dataset
 from hwtune.errors import DataError
+from hwtune.files import staging
+from hwtune.words import in_a_line
 
 CLASSES = {
     "MNIST": tuple("0123456789"),
@@ -112,16 +114,15 @@ def download_torchvision(kind: str, folder: Path) -> None:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging:
-            getattr(sets, kind)(staging, download=True)
+        with staging(folder) as staged:
+            getattr(sets, kind)(str(staged), download=True)
             raw.mkdir(parents=True, exist_ok=True)
-            for file in (Path(staging) / kind / "raw").iterdir():
+            for file in (staged / kind / "raw").iterdir():
                 os.replace(file, raw / file.name)
     except Exception as error:  # the network may fail in any way
         raise DataError(
-            f"{kind} could not be downloaded ({' '.join(str(error).split())[:200]}); check the "
-            f"network, or put its four .gz files into {raw}."
+            f"{kind} could not be downloaded ({in_a_line(error)}); check the network, or put its "
+            f"four .gz files into {raw}."
         ) from None
     finally:
         socket.setdefaulttimeout(patience)

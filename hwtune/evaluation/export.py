@@ -23,6 +23,7 @@ from hwtune.files import write_atomic
 from hwtune.training.device import Fast
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
+from hwtune.words import first_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # what `hwtune[onnx]` installs
 CHECKED = 16  # images that the file has to read as the model does
@@ -78,8 +79,7 @@ def export_onnx(classifier: Classifier, folder: Path) -> Path:
         content = onnx_of(reader.eval(), images, classifier.classes)
         read = run_onnx(content, images)
     except Exception as error:  # exporter and runtime have errors of many kinds
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HwtuneFailure(f"The model cannot be exported ({why}).") from None
+        raise HwtuneFailure(f"The model cannot be exported ({first_line(error)}).") from None
     part = Part(images, np.zeros(len(images), np.int64))
     fast = Fast("cpu", bf16=False)
     batches = plain_batches(part, config, fast=fast)

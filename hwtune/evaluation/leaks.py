@@ -1,10 +1,12 @@
-"""Whether the test part holds what was trained on."""
+"""Whether the test part holds what was trained on, here or elsewhere."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hwtune.data.images import Dataset, Integers, image_digests
+from hwtune.data.sealed import open_test
+from hwtune.data.splits import SplitSpec, split_indices
 
 
 def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
@@ -18,3 +20,17 @@ def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
     writers = dataset.writers
     shared = None if writers is None else len(np.intersect1d(writers[others], writers[test]))
     return {"images": twins, "writers": shared}
+
+
+def known_elsewhere(dataset: Dataset, split: SplitSpec, searched: Dataset, drawn: SplitSpec) -> int:
+    """Return how many images of a test part lie outside of that of another search, pixel by pixel.
+
+    Args:
+        searched, drawn: the data and the split of that search; `dataset` itself is known by place.
+    """
+    _, tested = open_test(dataset, split)
+    seen = split_indices(searched, drawn).outside_test
+    if searched is dataset:
+        return len(np.intersect1d(tested, seen))
+    own = {*image_digests(dataset.images, tested)}
+    return len(own & {*image_digests(searched.images, seen)})

@@ -22,11 +22,11 @@ from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.view import shown
-from hwtune.files import first_line
 from hwtune.imports import lasting_imports
 from hwtune.signals import check_signals
 from hwtune.states import start_store, state_file
 from hwtune.statistics import scores
+from hwtune.words import first_line
 
 Weights = dict[str, NDArray[Any]]
 Which = slice | Integers  # of the images of a SearchSplit

@@ -21,15 +21,16 @@ from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
 from hwtune.evaluation.saved import save_model, saved_config
 from hwtune.evaluation.tested import record_of_test
-from hwtune.files import beside, counted, now, write_atomic
+from hwtune.files import beside, now, write_atomic
 from hwtune.hardware import made_by
 from hwtune.pictures import confusion_picture
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
+from hwtune.words import counted
 
 Record = dict[str, Any]  # of a configuration in retrain.json
 
-BEGAN = "began.json"  # beside the states of a retraining: its command, and the openings before it
+BEGAN = "began.json"  # beside the states of a retraining: what it is, and the openings before it
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def retrain(
     folder, say = ground.folder, ground.console.print
     kept = tested_already(candidates, folder, seeds)
     if again:
-        began = began_at(command, folder)
+        began = began_at(candidates, folder, seeds)
         kept = {i: record for i, record in kept.items() if record.get("opening", -1) >= began}
     for record in kept.values():
         say(f"{record['name']} is retrained and tested already; its record stands.")
@@ -196,19 +197,21 @@ def tested_already(
     }
 
 
-def began_at(command: str, folder: StudyFolder) -> int:
+def began_at(candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequence[int]) -> int:
     """Return how many openings there were when a retraining began, and note it beside its states.
 
-    One that was cut off and left its states began where the same command noted it first.
+    One that was cut off and left its states began where the same configurations and seeds noted it
+    first, whatever else the command says.
     """
     noted = folder.retraining / BEGAN
+    asked = {"configurations": [each.config.to_dict() for each in candidates], "seeds": [*seeds]}
     with suppress(FileNotFoundError):
         before = json.loads(noted.read_text(encoding="utf-8"))
-        if before["command"] == command:
+        if before.get("asked") == asked:
             return int(before["openings"])
     folder.retraining.mkdir(exist_ok=True)
     openings = len(folder.read_retrain()["test_openings"])
-    write_atomic(noted, json.dumps({"command": command, "openings": openings}))
+    write_atomic(noted, json.dumps({"asked": asked, "openings": openings}))
     return openings
 
 

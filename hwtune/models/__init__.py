@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, Callable[..., list[Layer]]] = {"cnn": cnn_layers, "resnet": resnet_layers}
-# What has a use only with some choices of another hyperparameter.
-BELONGS_TO = {
-    "momentum": ("optimizer", ("sgd",)),
-    "eps": ("optimizer", ("adam", "adamw")),
-    "lr_decay": ("lr_schedule", ("exponential", "plateau")),
-    "lr_patience": ("lr_schedule", ("plateau",)),
+# What has a use only with some choices of another hyperparameter: which that is, and with which.
+BELONGS_TO: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "momentum": ("optimizer", lambda own: own == "sgd"),
+    "eps": ("optimizer", lambda own: own in ("adam", "adamw")),
+    "lr_decay": ("lr_schedule", lambda own: own in ("exponential", "plateau")),
+    "lr_patience": ("lr_schedule", lambda own: own == "plateau"),
+    "dropout": ("hidden", lambda own: own != "none"),
+    "hidden_norm": ("hidden", lambda own: own != "none"),
+    "strides": ("filters", lambda own: own != RESNET18),
+    "stem_kernel": ("filters", lambda own: own != RESNET18),
+    "stem_stride": ("filters", lambda own: own != RESNET18),
+    "conv_bias": ("filters", lambda own: own != RESNET18),
 }
 SHRINKING = ("filters", "kernel", "padding", "pool", "strides", "stem_kernel", "stem_stride")
 
@@ -32,8 +38,8 @@ def idle(name: str, config: TrialConfig) -> str:
     if name not in takes[config.model] and any(name in each for each in takes.values()):
         return f"model {config.model!r} has none"
     if name in BELONGS_TO:
-        other, values = BELONGS_TO[name]
-        if (own := getattr(config, other)) not in values:
+        other, has_one = BELONGS_TO[name]
+        if not has_one(own := getattr(config, other)):
             return f"{other} {own!r} has none"
     return ""
 

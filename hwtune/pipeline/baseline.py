@@ -16,7 +16,6 @@ from hwtune.distributions import is_number
 from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.candidates import Candidate
 from hwtune.evaluation.retrain import retrain
-from hwtune.files import counted
 from hwtune.models import measure_cost
 from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.reporting import page_completed
@@ -25,6 +24,7 @@ from hwtune.pipeline.session import Session, begun, new_session, session_again, 
 from hwtune.pipeline.stand_in import choose_data
 from hwtune.space import Published, SearchSpace
 from hwtune.study_folder import StudyFolder
+from hwtune.words import counted
 
 
 def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) -> Published:

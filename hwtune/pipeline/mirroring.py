@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from hwtune import cluster
-from hwtune.files import printable
 from hwtune.mirror import Mirror
 from hwtune.pipeline.command import Command
 from hwtune.pipeline.session import Session
 from hwtune.study_folder import StudyFolder
+from hwtune.words import printable
 
 ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
 

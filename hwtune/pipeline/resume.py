@@ -57,13 +57,14 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
                 )
             return
         best = max((trial.val_accuracy for trial in ranked(folder.read_trials())), default=0.0)
-        if ended:
+        searched = ended or "search_seconds" in about
+        if searched and more != Budget():
             check_extension(more, done=done, best=best)
         session = session_again(folder, about, place, command)
         budget = extended_budget(
             Budget(**about["budget"]),
             more,
-            ended=ended or "search_seconds" in about,
+            ended=searched,
             done=done,
             spent=seconds_of_all(about["runs"]),
             best=best,

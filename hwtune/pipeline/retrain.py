@@ -15,7 +15,6 @@ from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import retrain
-from hwtune.files import counted
 from hwtune.pipeline.command import Command, Place, once_more
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
@@ -25,6 +24,7 @@ from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
 from hwtune.values import checked, folds_of, positive
+from hwtune.words import counted
 
 MOST_FINALISTS = 8  # that are recommended; each is trained once a fold
 

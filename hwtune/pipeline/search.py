@@ -14,7 +14,6 @@ from hwtune.commands import tool
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import check_folds
-from hwtune.files import for_people
 from hwtune.mirror import open_uri
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mirroring import mirrored
@@ -35,6 +34,7 @@ from hwtune.search.journal import NO_RUNS, Earlier
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
+from hwtune.words import for_people
 
 
 def search(

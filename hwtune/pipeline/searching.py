@@ -13,7 +13,6 @@ from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.candidates import retrain_epochs
-from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Session
 from hwtune.records import TrialRecord, front_in_words, pareto_front
@@ -25,6 +24,7 @@ from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
 from hwtune.states import STATES_AT_ONCE, start_store
+from hwtune.words import counted
 
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
 

@@ -74,7 +74,7 @@ class Session:
         return plan_slots(self.place.parallel, gpu_share=self.place.gpu_share, need=need)
 
     def ground(self, data: ray.ObjectRef, slots: Slots) -> Ground:
-        """Return where candidates are judged, retrained and tested; data: see there."""
+        """Return where candidates are judged, retrained and tested; `data` lies in Ray's store."""
         return Ground(self.folder, self.dataset, self.split, data, slots, self.command.console)
 
 

@@ -7,14 +7,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from hwtune.config import Hyperparameters
 from hwtune.data import find_again
-from hwtune.data.images import Dataset, image_digests
-from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.data.images import Dataset
+from hwtune.data.splits import SplitSpec
 from hwtune.distributions import contains, in_words, nearest
 from hwtune.errors import OptionError, SpaceError
+from hwtune.evaluation.leaks import known_elsewhere
 from hwtune.records import ranked
 from hwtune.search.feasible import cost_of, too_large
 from hwtune.space import SearchSpace, found_elsewhere, space_from_json
@@ -153,19 +152,16 @@ def leak(
             "here; leave it out."
         )
     if searched is not None:
-        tested = split_indices(dataset, split).test
-        seen = split_indices(searched, SplitSpec(**drawn)).outside_test
-        if searched is not dataset:
-            own = {*image_digests(dataset.images, tested)}
-            if both := own & {*image_digests(searched.images, seen)}:
-                return (
-                    f"searched {searched.name}, which shares {len(both)} of the images that are "
-                    "tested here; leave it out."
-                )
-        elif np.isin(tested, seen).any():
+        known = known_elsewhere(dataset, split, searched, SplitSpec(**drawn))
+        if known and searched is dataset:
             return (
                 f"searched another split of {name}, with images that are tested here; take its "
                 f"split (--split {drawn['kind']} --split-seed {drawn['seed']}), or leave it out."
+            )
+        if known:
+            return (
+                f"searched {searched.name}, which shares {known} of the images that are tested "
+                "here; leave it out."
             )
     if names := found_elsewhere(tried, dataset.describe(), split.to_dict()):
         return (

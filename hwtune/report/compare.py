@@ -10,7 +10,6 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
-from hwtune.files import for_people
 from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
@@ -18,6 +17,7 @@ from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
 from hwtune.report.verdicts import basis, compared_of, images_tested, verdicts
 from hwtune.report.words import literal, percent
 from hwtune.study_folder import StudyFolder
+from hwtune.words import for_people
 
 LINES = (  # of the table: title, key and form of what is compared
     ("space", "space", ""),

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from hwtune.files import counted
 from hwtune.records import (
     CLOSE,
     EpochRecord,
@@ -17,10 +16,11 @@ from hwtune.records import (
     ranked,
     too_close,
 )
-from hwtune.report.effects import Effect, diverged, effects
+from hwtune.report.effects import Effect, effects
 from hwtune.report.words import percent
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
+from hwtune.words import counted
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Content:
         """Return the trials whose choices are compared, with the accuracy that they count with."""
         tried = once_each(self.trials)
         if not (after := self.compared_after):
-            return [t for t in tried if t.state == "complete" or diverged(t)]
+            return [t for t in tried if t.state == "complete" or t.diverged]
         then = {e.trial: e for e in self.epochs if e.epoch == after}
         return [
             replace(
@@ -94,7 +94,7 @@ class Content:
             if t.trial in then
             else t
             for t in tried
-            if t.trial in then or diverged(t)
+            if t.trial in then or t.diverged
         ]  # fmt: skip
 
     @cached_property

@@ -21,7 +21,6 @@ from hwtune.statistics import CONFIDENCE, QUANTILE
 
 FEWEST, MOST = 3, 2000  # trials: that a value needs to be compared; that are looked at
 TREES, LEAF = 100, 3  # of a forest
-DIVERGED = "diverged"  # begins the reason of a trial that did
 LEAST_FREE = 0.5  # of a value: the sum of squares that no other hyperparameter foretells
 
 Floats = NDArray[np.float64]
@@ -77,14 +76,9 @@ def effects(space: SearchSpace, trials: Iterable[TrialRecord]) -> list[Effect]:
 
 def outcome(trial: TrialRecord) -> float:
     """Return the accuracy that a trial stands for, NaN where that is unknown."""
-    if diverged(trial):
+    if trial.diverged:
         return 0.0
     return trial.val_accuracy if trial.best_epoch else math.nan
-
-
-def diverged(trial: TrialRecord) -> bool:
-    """Return whether a trial ended because its losses were no numbers any more."""
-    return trial.state == "failed" and trial.reason.startswith(DIVERGED)
 
 
 def is_choice(distribution: BaseDistribution) -> bool:

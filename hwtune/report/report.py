@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -12,8 +11,7 @@ from plotly.graph_objects import Figure
 
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
-from hwtune.files import counted
-from hwtune.records import once_each, pareto_front, ranked
+from hwtune.records import once_each, pareto_front, ranked, rung_epochs
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import (
     Content,
@@ -44,6 +42,7 @@ from hwtune.report.words import run_of
 from hwtune.results import studies_in
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
+from hwtune.words import counted
 
 Scores = dict[str, dict[str, Any]]  # by class, then by name
 MOST_ROWS = 500  # trials in a table, beside the baselines
@@ -169,7 +168,7 @@ def plots(content: Content) -> dict[str, Figure]:
                 form="~g",
             ),
         }
-    shares, best = importances(space, content.comparable), ranked(once_each(trials))[:MOST_POINTS]
+    shares, best = importances(space, content.comparable), once_each(ranked(trials))[:MOST_POINTS]
     if shares:
         figures["importance"] = importance_bars(shares, data)
     if len(best) > 1 and space.search:
@@ -216,9 +215,11 @@ def opened(tested: dict[str, Any]) -> set[tuple[str, str]]:
 
 def rungs(about: dict[str, Any]) -> list[int]:
     """Return the epochs after which a study's ASHA compared trials."""
-    scheduler, longest = about.get("scheduler", {}), about["budget"]["epochs"]
+    scheduler = about.get("scheduler", {})
     if scheduler.get("name") != "asha":
         return []
-    grace, factor = scheduler["grace_period"], max(2, scheduler["reduction_factor"])
-    powers = range(int(math.log(max(1, longest / max(1, grace)), factor) + 1e-9) + 1)
-    return [grace * factor**power for power in powers]  # those of more brackets are among these
+    return rung_epochs(  # those of more brackets are among these
+        grace_period=max(1, scheduler["grace_period"]),
+        reduction_factor=max(2, scheduler["reduction_factor"]),
+        longest=about["budget"]["epochs"],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -12,7 +13,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from hwtune.models.layers import Cost
-from hwtune.records import TrialRecord, once_each, ranked
+from hwtune.records import TrialRecord, once_each, ranked, rung_epochs
 
 DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
@@ -118,15 +119,12 @@ def expected_epochs(epochs: int, *, grace: int, factor: int) -> float:
     lets more pass, so the square root of the factor is taken: about what studies here showed,
     whose factor was 3.
     """
-    total, survival, reached = 0.0, 1.0, 0
-    rung = grace
-    while reached < epochs:
-        step = min(rung, epochs) - reached
-        total += survival * step
-        reached += step
-        survival /= math.sqrt(factor)
-        rung *= factor
-    return total
+    rungs = rung_epochs(grace_period=grace, reduction_factor=factor, longest=epochs)
+    ends = [*(rung for rung in rungs if rung < epochs), epochs]
+    return sum(
+        (end - begin) / math.sqrt(factor) ** passed
+        for passed, (begin, end) in enumerate(itertools.pairwise([0, *ends]))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
 from hwtune.board import TensorBoard
-from hwtune.files import counted
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of, name_of
+from hwtune.words import counted
 
 SILENCE = 30.0  # seconds after which a line says what is running
 

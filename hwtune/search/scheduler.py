@@ -76,9 +76,8 @@ class EarlyStopping(FIFOScheduler):
         new = result["epoch"] >= self.reported(number)  # one that goes on first tells of older ones
         if trial.config["known"] or not new:
             reason = ""
-        if new and (over := self.over(result.get("val_accuracy", math.nan))):
-            if not reason:
-                self.endings.cut.add(number)
+        if new and (over := self.over(result.get("val_accuracy", math.nan))) and not reason:
+            self.endings.cut.add(number)
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:
             return TrialScheduler.CONTINUE

@@ -25,7 +25,6 @@ from ray.tune.search import Searcher
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.distributions import every_value
 from hwtune.errors import SpaceError
-from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
 from hwtune.search.interrupts import halting
@@ -45,6 +44,7 @@ from hwtune.search.ledger import (
 from hwtune.search.objectives import Objectives
 from hwtune.search.scheduler import Endings
 from hwtune.space import SearchSpace, size_of
+from hwtune.words import counted
 
 MAX_REJECTED_IN_A_ROW = 1000
 SEEDS_APART = 100_003  # trials of study seed 0 train with seeds from here; 0, 1, ... retrain

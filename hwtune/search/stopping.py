@@ -6,7 +6,6 @@ they were recorded. Scores are what the study optimises, larger is better, one a
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+from hwtune.records import rung_epochs
 
 SHARES = {2: "half", 3: "third", 4: "quarter"}
 MEDIAN_AFTER = 3  # other trials, as in Ray's MedianStoppingRule
@@ -94,8 +95,9 @@ class Rungs:
 
     def __init__(self, *, grace_period: int, reduction_factor: int, max_epochs: int) -> None:
         self.factor = reduction_factor
-        count = int(math.log(max_epochs / grace_period) / math.log(reduction_factor) + 1e-9)
-        epochs = [grace_period * reduction_factor**k for k in range(count + 1)]
+        epochs = rung_epochs(
+            grace_period=grace_period, reduction_factor=reduction_factor, longest=max_epochs
+        )
         self.descending = [Rung(epoch) for epoch in reversed(epochs)]
         self.heard: dict[int, int] = {}  # the last epoch of each trial
 

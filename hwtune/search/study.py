@@ -26,7 +26,6 @@ from rich.console import Console
 from hwtune.board import TensorBoard
 from hwtune.cluster import LOST, Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
-from hwtune.files import counted
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import RECENT_EPOCHS, Budget, Clock, CostModel
@@ -49,6 +48,7 @@ from hwtune.search.view import View, shown
 from hwtune.signals import check_signals
 from hwtune.space import SearchSpace, size_of
 from hwtune.study_folder import StudyFolder
+from hwtune.words import counted
 
 
 def run_search(

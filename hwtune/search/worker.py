@@ -15,6 +15,7 @@ import torch
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import TrainingDiverged
+from hwtune.records import DIVERGED
 from hwtune.search.trial import Report
 from hwtune.training.device import free_gpu_memory, prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
@@ -52,7 +53,7 @@ class Worker:
                 self.begin()
             return self.known.pop(0) if self.known else self.train_epoch()
         except TrainingDiverged as error:
-            return self.failed(f"diverged at {error}", diverged=True)
+            return self.failed(f"{DIVERGED} at {error}", diverged=True)
         except MemoryError:
             return self.failed("out of memory")
         except ray.exceptions.RayError:

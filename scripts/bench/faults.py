@@ -23,7 +23,6 @@ from typing import Any
 
 import psutil
 import torch
-from ray._private.utils import get_system_memory, get_used_memory
 
 from hwtune import cluster
 from hwtune.data import load_data
@@ -93,12 +92,16 @@ class Study:
             )  # fmt: skip
 
     def ended(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for a process, return what it printed; one that does not end is killed with all."""
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            kill_family(process.pid)
-            raise
+        """Wait for a process, return what it printed; one that is stuck is killed with all."""
+        seen, deadline = -1, 0.0
+        while process.poll() is None:
+            now = self.said.stat().st_size + len(self.rows("epochs.csv"))
+            if now != seen:
+                seen, deadline = now, time.monotonic() + PATIENCE
+            if time.monotonic() > deadline:
+                kill_family(process.pid)
+                raise RuntimeError(f"no progress in {PATIENCE} s: {self.said.read_text()}")
+            time.sleep(0.1)
         return self.said.read_text(encoding="utf-8")
 
     def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> str:
@@ -231,7 +234,7 @@ def trial_processes(driver: int) -> list[int]:
 
 def trial_killed(results: Path, *, times: int = 3) -> Outcome:
     """Kill a trial's process, several times."""
-    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+    study = Study(results, "--epochs", 20, "--scheduler", "none", trials=4)
     process = study.start()
     killed = 0
     for _ in range(times):
@@ -241,16 +244,19 @@ def trial_killed(results: Path, *, times: int = 3) -> Outcome:
             os.kill(pid, signal.SIGKILL)
             killed += 1
     output = study.ended(process)
-    if process.returncode or killed < times:
+    if process.returncode or killed < times or " lost its process" not in output:
         raise RuntimeError(f"{killed} killed, exit code {process.returncode}: {output}")
     return study.outcome("SIGKILL of a trial's process", f"{killed} times, the study ran on")
 
 
 def retraining_killed(results: Path) -> Outcome:
     """Kill the driver while it retrains the best, before the test."""
-    study = Study(results, "--epochs", 100, "--scheduler", "none", trials=2)
+    study = Study(results, "--epochs", 60, "--scheduler", "none", trials=2)
     process = study.start()
+    until = time.monotonic() + PATIENCE
     while not list((results / "s" / "retraining").glob("*.pt")) and process.poll() is None:
+        if time.monotonic() > until:
+            raise RuntimeError(f"no retraining in {PATIENCE} s: {study.kill(process)}")
         time.sleep(0.02)
     study.kill(process)
     study.look()
@@ -260,7 +266,7 @@ def retraining_killed(results: Path) -> Outcome:
 
 def all_killed(results: Path) -> Outcome:
     """Kill a search with all that it started, as a reboot does."""
-    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+    study = Study(results, "--epochs", 12, "--scheduler", "none", trials=4)
     process = study.start()
     study.wait(process, 6)
     kill_family(process.pid)
@@ -279,14 +285,14 @@ def node_lost(results: Path) -> Outcome:
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         victim, _ = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
-        options = ("--epochs", 40, "--scheduler", "none", "--address", nodes.address)
+        options = ("--epochs", 20, "--scheduler", "none", "--address", nodes.address)
         study = Study(results, *options, trials=6)
         process = study.start()
         study.wait(process, 20)
         study.look()
         nodes.remove_node(victim, allow_graceful=False)
         output = study.ended(process)
-        if process.returncode:
+        if process.returncode or " lost its process" not in output:
             raise RuntimeError(f"exit code {process.returncode}: {output}")
     finally:
         nodes.shutdown()
@@ -295,8 +301,8 @@ def node_lost(results: Path) -> Outcome:
 
 def memory_short(results: Path) -> Outcome:
     """Fill the memory of the machine until Ray itself ends a trial's process, then free it."""
-    with memory_limit(room=6e9):
-        study = Study(results, "--epochs", 300, "--scheduler", "none", trials=2)
+    with memory_limit(room=6e9) as room:
+        study = Study(results, "--epochs", 150, "--scheduler", "none", trials=2)
         process = study.start()
         study.wait(process, 20)
         study.look()
@@ -304,6 +310,8 @@ def memory_short(results: Path) -> Outcome:
         until = time.monotonic() + PATIENCE
         while before <= set(trial_processes(process.pid)) and time.monotonic() < until:
             filler.append(bytearray(b"x") * 10**8)
+            if len(filler) * 1e8 > room + 2e9:
+                raise RuntimeError(f"Ray ended nothing: {study.kill(process)}")
             time.sleep(0.1)
         filled = process.poll() is None  # else the trials had ended before
         del filler
@@ -314,14 +322,20 @@ def memory_short(results: Path) -> Outcome:
 
 
 @contextmanager
-def memory_limit(*, room: float) -> Iterator[None]:
-    """Let clusters that start in the block end processes once so many more bytes are in use."""
+def memory_limit(*, room: float) -> Iterator[float]:
+    """Let clusters that start in the block end processes once so many more bytes are in use.
+
+    Yields how many that are: fewer than asked for where the machine has no more.
+    """
+    # Not before hwtune, which keeps Ray's own clusters on loopback.
+    from ray._private.utils import get_system_memory, get_used_memory
+
     used, memory = get_used_memory(), get_system_memory()
     room = min(room, 0.95 * memory - used)
     names = ("RAY_memory_usage_threshold", "RAY_memory_monitor_refresh_ms")
     os.environ |= dict(zip(names, (f"{(used + room) / memory:.3f}", "100"), strict=True))
     try:
-        yield
+        yield room
     finally:
         for name in names:
             del os.environ[name]
@@ -343,7 +357,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 def disk_full(folder: Path) -> Outcome:
     """Fill the disk while a study records, free it, and go on."""
     with small_disk(folder, 40) as results:
-        study = Study(results, "--epochs", 30, "--scheduler", "none", trials=4)
+        study = Study(results, "--epochs", 16, "--scheduler", "none", trials=4)
         process = study.start()
         study.wait(process, 6)
         filler = results / "filler"
@@ -364,7 +378,7 @@ def disk_full(folder: Path) -> Outcome:
 
 def interrupted(results: Path, number: int) -> tuple[Outcome, float]:
     """Interrupt a study with a signal, then go on; return the seconds until it had ended, too."""
-    study = Study(results, "--epochs", 30, "--scheduler", "none", trials=3)
+    study = Study(results, "--epochs", 12, "--scheduler", "none", trials=3)
     return interrupt(study, number, "once", after=6)
 
 

@@ -77,17 +77,16 @@ def test_a_fold_counts_with_its_images():
 
 
 @pytest.mark.slow
-def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits, console):
+def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits, console, ray_here):
     good = Candidate("good", "", TrialConfig(filters="8-16", epochs=8, lr=3e-3))
     poor = Candidate("poor", "", TrialConfig(filters="1", head="max", epochs=1, lr=1e-5))
     broken = Candidate(
         "broken", "", TrialConfig(optimizer="sgd", lr=1e9, epochs=2, pixel_scale="raw")
     )
     folder = create_study(tmp_path, None, "s")
-    with cluster.started(cpus=2):
-        data = ray.put(search_split(digits, SplitSpec()))
-        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
-        order = judge([poor, broken, good], ground, folds=2)
+    data = ray.put(search_split(digits, SplitSpec()))
+    ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+    order = judge([poor, broken, good], ground, folds=2)
     assert order == [good, poor, broken]
     first, second, last = folder.read_retrain()["finalists"]
     assert [first["name"], second["name"], last["name"]] == ["good", "poor", "broken"]
@@ -99,7 +98,7 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits,
 
 
 @pytest.mark.slow
-def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, console):
+def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, console, ray_here):
     """What learns drawn labels by heart reads no others."""
     drawn = replace(digits, labels=np.random.default_rng(0).permutation(digits.labels))
     config = TrialConfig(filters="32-64", epochs=40, lr=3e-3, lr_schedule="onecycle")
@@ -110,8 +109,7 @@ def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, co
     )[1]  # fmt: skip
     assert learnt > 0.5
     folder = create_study(tmp_path, None, "s")
-    with cluster.started(cpus=2):
-        ground = Ground(folder, drawn, SplitSpec(), ray.put(split), cluster.plan_slots(2), console)
-        judge([Candidate("a", "", config)], ground, folds=2)
+    ground = Ground(folder, drawn, SplitSpec(), ray.put(split), cluster.plan_slots(2), console)
+    judge([Candidate("a", "", config)], ground, folds=2)
     (judged,) = folder.read_retrain()["finalists"]
     assert max(judged["per_fold"]) < 0.2

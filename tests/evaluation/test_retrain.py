@@ -64,67 +64,66 @@ def test_bars_in_a_terminal_and_lines_elsewhere_say_how_far_trainings_are(monkey
     assert seen[False] == "training: b at epoch 4\n"
 
 
-def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, console):
+def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, console, ray_here):
     folder, config = create_study(tmp_path, None, "s"), TrialConfig(filters="4", epochs=1)
     two = [Candidate(name, "", replace(config, lr=lr)) for name, lr in (("a", 1e-3), ("b", 1e-4))]
     told = []
-    with cluster.started(cpus=2):
-        data = ray.put(search_split(digits, SplitSpec()))
-        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+    data = ray.put(search_split(digits, SplitSpec()))
+    ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
 
-        def opened(candidates, seeds=(0,), **more):
-            entries = retrain(
-                candidates, ground, seeds=seeds, command="test",
-                opened=lambda: told.append(len(folder.read_retrain()["test_openings"])), **more,
-            )  # fmt: skip
-            assert [each["name"] for each in entries] == [each.name for each in candidates]
-            record = folder.read_retrain()
-            assert record["configurations"][0] == entries[0], "whose network model/ is"
-            return [each["configuration"] for each in record["test_openings"]]
-
-        assert opened(two[:1]) == ["a"]
-        assert opened(two) == ["a", "b"]
-        folder.retraining.mkdir()  # of a process that was killed after its last record
-        assert opened(two) == ["a", "b"]
-        assert not folder.retraining.exists()
-        assert "b is retrained and tested already" in console.file.getvalue()
-        assert opened(two, again=True) == ["a", "b", "a", "b"]
-
-        def cut_off(openings):
-            folder.retraining.mkdir()
-            began = {"command": "test", "openings": openings}
-            (folder.retraining / "began.json").write_text(json.dumps(began))
-
-        cut_off(3)  # after it had tested b
-        assert opened(two, again=True)[4:] == ["a"], "b was tested by the same command"
-        assert opened(two[::-1])[5:] == ["b"], "the first, since model/ is another's"
-        longer = [replace(two[0], config=replace(config, epochs=2))]
-        assert opened(longer)[6:] == ["a"]
-        (folder.model / "model.json").unlink()
-        assert opened(longer)[7:] == ["a"], "its model is gone"
-        assert opened(longer, seeds=(0, 1))[8:] == ["a"]
-        assert opened(longer)[9:] == [], "two seeds tell more than the one that is asked for"
+    def opened(candidates, seeds=(0,), **more):
+        entries = retrain(
+            candidates, ground, seeds=seeds, command=f"test {len(told)}",
+            opened=lambda: told.append(len(folder.read_retrain()["test_openings"])), **more,
+        )  # fmt: skip
+        assert [each["name"] for each in entries] == [each.name for each in candidates]
         record = folder.read_retrain()
-        record["test_openings"].append({"configuration": "a"})
-        folder.write_retrain(record)
-        cut_off(9)  # before a test pixel was read
-        assert opened(longer, again=True)[10:] == ["a"], "what it read before is no test of its own"
+        assert record["configurations"][0] == entries[0], "whose network model/ is"
+        return [each["configuration"] for each in record["test_openings"]]
+
+    assert opened(two[:1]) == ["a"]
+    assert opened(two) == ["a", "b"]
+    folder.retraining.mkdir()  # of a process that was killed after its last record
+    assert opened(two) == ["a", "b"]
+    assert not folder.retraining.exists()
+    assert "b is retrained and tested already" in console.file.getvalue()
+    assert opened(two, again=True) == ["a", "b", "a", "b"]
+
+    def cut_off(candidates, openings):
+        folder.retraining.mkdir()
+        asked = {"configurations": [e.config.to_dict() for e in candidates], "seeds": [0]}
+        began = {"asked": asked, "openings": openings}
+        (folder.retraining / "began.json").write_text(json.dumps(began))
+
+    cut_off(two, 3)  # after it had tested b
+    assert opened(two, again=True)[4:] == ["a"], "b was tested by the same retraining"
+    assert opened(two[::-1])[5:] == ["b"], "the first, since model/ is another's"
+    longer = [replace(two[0], config=replace(config, epochs=2))]
+    assert opened(longer)[6:] == ["a"]
+    (folder.model / "model.json").unlink()
+    assert opened(longer)[7:] == ["a"], "its model is gone"
+    assert opened(longer, seeds=(0, 1))[8:] == ["a"]
+    assert opened(longer)[9:] == [], "two seeds tell more than the one that is asked for"
+    record = folder.read_retrain()
+    record["test_openings"].append({"configuration": "a"})
+    folder.write_retrain(record)
+    cut_off(longer, 9)  # before a test pixel was read
+    assert opened(longer, again=True)[10:] == ["a"], "what it read before is no test of its own"
     assert told == [*range(1, 10), 11], "each opening, once it is on disk"
 
 
-def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
+def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, ray_here):
     writers = np.arange(len(digits.labels)) % 30
     written = replace(digits, writers=writers)
     each = Candidate("a", "", TrialConfig(filters="4", epochs=1, lr=1e-3))
     seen, entries = {}, {}
-    with cluster.started(cpus=2):
-        for kind in ("writer", "random"):
-            spec = SplitSpec(kind=kind)
-            folder, data = create_study(tmp_path, kind, "s"), ray.put(search_split(written, spec))
-            ground = Ground(folder, written, spec, data, cluster.plan_slots(2), console)
-            (entry,) = retrain([each], ground, seeds=[0, 1], command="test")
-            entries[kind], seen[kind] = entry, entry["test_accuracy"]
-            assert 0.1 < seen[kind]["mean"] < 1
+    for kind in ("writer", "random"):
+        spec = SplitSpec(kind=kind)
+        folder, data = create_study(tmp_path, kind, "s"), ray.put(search_split(written, spec))
+        ground = Ground(folder, written, spec, data, cluster.plan_slots(2), console)
+        (entry,) = retrain([each], ground, seeds=[0, 1], command="test")
+        entries[kind], seen[kind] = entry, entry["test_accuracy"]
+        assert 0.1 < seen[kind]["mean"] < 1
     assert "independent_images" not in seen["random"]
     strangers = seen["writer"]
     assert 1 <= strangers["independent_images"] <= 180  # three writers, whose t is 4.3
@@ -147,21 +146,20 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console):
 
 @pytest.mark.slow
 def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
-    tmp_path, digits, monkeypatch, console
+    tmp_path, digits, monkeypatch, console, ray_here
 ):
     monkeypatch.setattr(view, "SILENCE", 0.3)
     monkeypatch.setattr(parallel, "LOOK", 0.2)
     config = TrialConfig(filters="8", epochs=40, lr=3e-3)
-    with cluster.started(cpus=2):
-        data = ray.put(search_split(digits, SplitSpec()))
-        for join in (True, False):
-            folder = create_study(tmp_path, None, "s")
-            ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
-            entries = retrain(
-                [Candidate("small", "", config)], ground, seeds=[0, 1, 2], join_validation=join,
-                command="test",
-            )  # fmt: skip
-            assert entries[0]["test_accuracy"]["mean"] > 0.9
+    data = ray.put(search_split(digits, SplitSpec()))
+    for join in (True, False):
+        folder = create_study(tmp_path, None, "s")
+        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+        entries = retrain(
+            [Candidate("small", "", config)], ground, seeds=[0, 1, 2], join_validation=join,
+            command="test",
+        )  # fmt: skip
+        assert entries[0]["test_accuracy"]["mean"] > 0.9
     said = console.file.getvalue().splitlines()
     assert any("small, seed 0 at epoch" in line for line in said)
     assert sum(line.startswith("retrained small") for line in said) == 6
@@ -174,7 +172,9 @@ WATCHING = replace(CUT_OFF, early_stop=2, dropout="0.2", hidden="16")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [CUT_OFF, WATCHING])
-def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits, console, config):
+def test_a_training_goes_on_from_the_state_of_a_killed_process(
+    tmp_path, digits, console, config, ray_here
+):
     split = search_split(digits, SplitSpec())
     state, batches, watched = start_training(
         config, split.train, split.validation, classes=10, seed=0, fast=prepare_process(gpu=False)
@@ -211,34 +211,34 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(tmp_path, digits,
         assert np.array_equal(weights, ended[name])
     assert any(not np.array_equal(weights, other[name]) for name, weights in undisturbed.items())
 
-    with cluster.started(cpus=2):
-        # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
-        count = split.train_images
-        job = Job("a", config, 1, ray.put(split), slice(count), slice(count, None))
-        tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
-        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
-        taken = ray.get(trained.weights)
-        assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
+    # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
+    count = split.train_images
+    job = Job("a", config, 1, ray.put(split), slice(count), slice(count, None))
+    tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
+    ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
+    taken = ray.get(trained.weights)
+    assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
 
 
-def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console):
+def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console, ray_here):
     split = search_split(digits, SplitSpec())
     config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=100_000)
-    with cluster.started(cpus=2):
-        data = ray.put(split)
-        short = Job("short", replace(config, epochs=1), 0, data, slice(None))
-        long = [Job(f"long {n}", config, n, data, slice(None)) for n in range(2)]
-        ends = train_all([short, *long], tmp_path, slots=cluster.plan_slots(2), console=console)
-        assert next(ends)[0] is short
-        ends.close()  # as an interruption does
-        until = time.monotonic() + 60
-        while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:
-            time.sleep(0.2)
-        assert ray.available_resources()["CPU"] == 2
+    data = ray.put(split)
+    short = Job("short", replace(config, epochs=1), 0, data, slice(None))
+    long = [Job(f"long {n}", config, n, data, slice(None)) for n in range(2)]
+    ends = train_all([short, *long], tmp_path, slots=cluster.plan_slots(2), console=console)
+    assert next(ends)[0] is short
+    ends.close()  # as an interruption does
+    until = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
 
 
 @pytest.mark.slow
-def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, digits, console):
+def test_a_training_whose_process_is_killed_goes_on_from_its_state(
+    tmp_path, digits, console, ray_here
+):
     split = search_split(digits, SplitSpec())
     config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=60, lr=3e-3, ema=0.9)
 
@@ -253,13 +253,12 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(tmp_path, dig
                     killed.append(process)
 
     killed = []
-    with cluster.started(cpus=1):
-        killer = threading.Thread(target=kill_it, daemon=True)
-        killer.start()
-        job = Job("a", config, 0, ray.put(split), slice(None))
-        ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)
-        killer.join()
-        weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
+    killer = threading.Thread(target=kill_it, daemon=True)
+    killer.start()
+    job = Job("a", config, 0, ray.put(split), slice(None))
+    ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)
+    killer.join()
+    weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
     assert len(killed) == 1
     undisturbed, *_ = train_one(
         config.to_dict(),

@@ -22,6 +22,7 @@ from hwtune.space import Published, SearchSpace, choice, load_space
 from hwtune.training.device import Fast, cpu_has_bf16
 from hwtune.training.loop import train_config
 from hwtune.training.state import start_training
+from scripts.bench.faults import PATIENCE
 from tests.conftest import assert_refused
 
 # Parameters; train, validation and test images; epochs; what the authors report.
@@ -246,12 +247,12 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     file.write_text(SPACE)
     hwtune = [sys.executable, "-m", "hwtune"]
     process = subprocess.Popen(
-        [*hwtune, "retrain", file, "--baseline", "small", "--epochs", "300", "--seeds", "2",
+        [*hwtune, "retrain", file, "--baseline", "small", "--epochs", "150", "--seeds", "2",
          "--parallel", "3"],
         env=environment, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     folder = tmp_path / "mine-small"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while len(list(folder.glob("retraining/*.pt"))) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hwtune.files import for_people
 from hwtune.report.compare import describe, described, seeds, write_comparison
 from hwtune.report.verdicts import (
     basis,
@@ -21,6 +20,7 @@ from hwtune.report.verdicts import (
 )
 from hwtune.statistics import welch_interval
 from hwtune.study_folder import StudyFolder
+from hwtune.words import for_people
 from tests.conftest import assert_refused
 
 RESULTS = Path(__file__).parents[2] / "results"

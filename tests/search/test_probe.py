@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import ray
 
-from hwtune import cluster
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.search.budget import CostModel
 from hwtune.search.probe import RANDOM_POINTS, Probed, answer, measure, probe, probed_points
@@ -21,14 +20,13 @@ SPACE = SearchSpace(
 )
 
 
-def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits, monkeypatch):
+def test_the_machine_at_hand_is_measured_and_nothing_diverges(digits, monkeypatch, ray_here):
     monkeypatch.setattr("hwtune.search.probe.PATIENCE", 600.0)  # after which it says that it waits
     cost, said = CostModel(), []
-    with cluster.started(cpus=2):
-        data = ray.put(search_split(digits, SplitSpec()))
-        assert probe(SPACE, data, cost, tell=said.append) is None  # no GPU's memory
-        jobs = [(config.to_dict(), each.macs) for config, each in probed_points(SPACE, **SHAPE)]
-        found = ray.get(ray.remote(measure).remote(jobs, data, seconds=600.0))
+    data = ray.put(search_split(digits, SplitSpec()))
+    assert probe(SPACE, data, cost, tell=said.append) is None  # no GPU's memory
+    jobs = [(config.to_dict(), each.macs) for config, each in probed_points(SPACE, **SHAPE)]
+    found = ray.get(ray.remote(measure).remote(jobs, data, seconds=600.0))
     assert len(found.epochs) == len(jobs) >= len(cost.ratios) >= 2  # at least one a process
     assert said == []
     assert all(seconds > 0 for _, _, seconds in found.epochs)
@@ -42,16 +40,15 @@ def kills_itself_over_a_hundred(jobs, data):
     return Probed([(macs, 1, 1.0) for _, macs in jobs], None)
 
 
-def test_a_process_that_was_lost_is_followed_by_one_without_the_costliest_configuration():
-    with cluster.started(cpus=2):
-        task, data = ray.remote(max_retries=0)(kills_itself_over_a_hundred), ray.put(None)
+def test_a_process_that_was_lost_is_followed_by_one_without_the_costliest_configuration(ray_here):
+    task, data = ray.remote(max_retries=0)(kills_itself_over_a_hundred), ray.put(None)
 
-        def measured(*costs):
-            jobs = [({}, macs) for macs in costs]
-            return [macs for macs, _, _ in answer(task, jobs, data, task.remote(jobs, data)).epochs]
+    def measured(*costs):
+        jobs = [({}, macs) for macs in costs]
+        return [macs for macs, _, _ in answer(task, jobs, data, task.remote(jobs, data)).epochs]
 
-        assert measured(50, 500, 10, 200) == [10, 50]
-        assert measured(500) == []
+    assert measured(50, 500, 10, 200) == [10, 50]
+    assert measured(500) == []
 
 
 def test_known_points_are_measured_first_and_too_large_ones_only_where_published():

@@ -133,6 +133,8 @@ def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
     for number, value in enumerate((0.9, 0.1, 0.95)):
         scheduler.on_trial_result(None, ray_trial(number), {"epoch": 1, "val_accuracy": value})
     assert scheduler.endings.cut == {0, 2}
+    assert scheduler.endings.reasons[0] == "epoch 1: the time for the search was over"
+    assert "0.1000, needed 0.9000" in scheduler.endings.reasons[1], "whatever the time"
 
 
 def test_what_was_decided_before_a_resume_stands():
