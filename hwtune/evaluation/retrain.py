@@ -61,7 +61,7 @@ def retrain(
             them, too.
         again: whether what is recorded with the same configuration and these seeds, or more, is
             trained and tested once more; otherwise its record stands, and its test images stay
-            closed. What the same command had tested before it was cut off stays so, too.
+            closed. What the same retraining had tested before it was cut off stays so, too.
         opened: called when an opening of the test set is on disk.
 
     Raises:
