@@ -202,12 +202,13 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         HwtuneError: when there is no cluster at `address`, or none can be started here.
     """
     if ray.is_initialized():
-        here = ray.get_runtime_context().gcs_address
-        if address not in (None, "auto", here):
-            raise ClusterError(
-                f"--address {address!r}: this process is in the Ray cluster at {here} already; "
-                "leave it out, or call ray.shutdown() first."
-            )
+        if address not in (None, "auto"):
+            here = ray.get_runtime_context().gcs_address
+            if address != here:
+                raise ClusterError(
+                    f"--address {address!r}: this process is in the Ray cluster at {here} already; "
+                    "give that, leave it out, or call ray.shutdown() first."
+                )
         yield ""
         return
     try:

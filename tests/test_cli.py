@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -219,12 +218,10 @@ def test_homes_in_the_environment_are_found(hwtune, tmp_path, monkeypatch):
         assert_refused(hwtune(*words), "'~nobody-of-that-name/x' names no folder")
 
 
-def test_a_study_without_trials_is_refused(tmp_path):
-    """Ray is started before the trials are read, so this runs in a process of its own."""
-    folder = create_study(tmp_path, "mine", "digits_cnn")
+def test_a_study_without_trials_is_refused(hwtune, tmp_path):
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
     folder.write_study(study_of("digits_cnn"))
-    command = [sys.executable, "-m", "hwtune", "retrain", "mine", "--results", str(tmp_path)]
-    assert_refused(subprocess.run(command, capture_output=True, text=True), "no trained trial")
+    assert_refused(hwtune("retrain", "mine"), "no trained trial")
 
 
 def test_a_study_without_a_model_is_refused(hwtune, tmp_path):

@@ -247,7 +247,7 @@ def test_another_cluster_than_that_of_this_process_is_refused():
             with cluster.started(address):
                 pass
         with (
-            pytest.raises(ClusterError, match=f"is in the Ray cluster at {own} already; leave it"),
+            pytest.raises(ClusterError, match=f"is in the Ray cluster at {own} already; give that"),
             cluster.started("10.0.0.5:6379"),
         ):
             pass

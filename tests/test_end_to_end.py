@@ -67,9 +67,14 @@ def study(tmp_path_factory):
             [sys.executable, "-m", "hwtune", *map(str, words)], stdout=told, stderr=complained,
             env={**os.environ, "HWTUNE_RESULTS": str(results), "COLUMNS": "120"},
         )  # fmt: skip
-        while process.poll() is None:
-            seen |= listening(process.pid)
-            time.sleep(1)
+        try:
+            until = time.monotonic() + 500
+            while process.poll() is None and time.monotonic() < until:
+                seen |= listening(process.pid)
+                time.sleep(1)
+        finally:
+            process.kill()  # one that hangs
+            process.wait()
     assert process.returncode == 0, complaint.read_text()
     done = subprocess.CompletedProcess(words, 0, output.read_text(), complaint.read_text())
     return results / "s", done, seen
@@ -144,7 +149,7 @@ def by_accuracy(study):
     )
 
 
-def test_a_search_starts_from_the_best_of_an_earlier_one(study, hwtune):
+def test_a_search_starts_from_the_best_of_an_earlier_one(study, tmp_path, hwtune):
     results = study[0].parent
     done = run(
         ("search", "digits_cnn", "--starts-from", "s", "--trials", 4, "--epochs", 1, "--seeds", 1,
@@ -172,7 +177,7 @@ def test_a_search_starts_from_the_best_of_an_earlier_one(study, hwtune):
     assert_refused(refused, "another split of digits", "--split-seed 0")
     refused = hwtune("search", "digits_cnn", "--starts-from", "nothing")
     assert_refused(refused, "Unknown study 'nothing'")
-    assert not (results / "other").exists()
+    assert not (tmp_path / "results" / "other").exists()
 
 
 def test_every_epoch_is_recorded_once(study):

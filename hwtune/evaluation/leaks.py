@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwtune.data.images import Dataset, Integers, image_digests
-from hwtune.data.sealed import open_test
+from hwtune.data.sealed import tested_images
 from hwtune.data.splits import SplitSpec, split_indices
 
 
@@ -22,13 +22,15 @@ def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
     return {"images": twins, "writers": shared}
 
 
-def known_elsewhere(dataset: Dataset, split: SplitSpec, searched: Dataset, drawn: SplitSpec) -> int:
+def known_elsewhere(
+    dataset: Dataset, split: SplitSpec, *, searched: Dataset, drawn: SplitSpec
+) -> int:
     """Return how many images of a test part lie outside of that of another search, pixel by pixel.
 
     Args:
         searched, drawn: the data and the split of that search; `dataset` itself is known by place.
     """
-    _, tested = open_test(dataset, split)
+    tested = tested_images(dataset, split)
     seen = split_indices(searched, drawn).outside_test
     if searched is dataset:
         return len(np.intersect1d(tested, seen))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -141,8 +142,8 @@ def retrain_best(
             f"validation images, too close to tell apart. Cross-validation tells more: {more}"
         )
     entries = retrain(
-        chosen, ground, seeds=range(retraining.seeds), again=again, opened=changed,
-        command=command.text,
+        chosen, replace(ground, slots=session.slots()), seeds=range(retraining.seeds), again=again,
+        opened=changed, command=command.text,
     )  # fmt: skip
     record = folder.read_retrain()
     record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more

@@ -152,7 +152,7 @@ def leak(
             "here; leave it out."
         )
     if searched is not None:
-        known = known_elsewhere(dataset, split, searched, SplitSpec(**drawn))
+        known = known_elsewhere(dataset, split, searched=searched, drawn=SplitSpec(**drawn))
         if known and searched is dataset:
             return (
                 f"searched another split of {name}, with images that are tested here; take its "

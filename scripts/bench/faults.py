@@ -302,7 +302,7 @@ def node_lost(results: Path) -> Outcome:
 def memory_short(results: Path) -> Outcome:
     """Fill the memory of the machine until Ray itself ends a trial's process, then free it."""
     with memory_limit(room=6e9) as room:
-        study = Study(results, "--epochs", 150, "--scheduler", "none", trials=2)
+        study = Study(results, "--epochs", 300, "--scheduler", "none", trials=2)
         process = study.start()
         study.wait(process, 20)
         study.look()
@@ -313,10 +313,11 @@ def memory_short(results: Path) -> Outcome:
             if len(filler) * 1e8 > room + 2e9:
                 raise RuntimeError(f"Ray ended nothing: {study.kill(process)}")
             time.sleep(0.1)
-        filled = process.poll() is None  # else the trials had ended before
         del filler
         output = study.ended(process)
-    if process.returncode or not filled:
+    if (
+        process.returncode or "short of memory" not in output
+    ):  # as where the trials had ended before
         raise RuntimeError(f"exit code {process.returncode}: {output}")
     return study.outcome("memory short", "a trial's process ended by Ray, the study ran on")
 

@@ -270,7 +270,7 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     assert about["runs"][0]["seconds"] > 0
     assert about["hardware"]["parallel"] == 3  # as the first command said
     tested = json.loads((folder / "retrain.json").read_text())["configurations"][0]
-    assert (tested["seeds"], tested["config"]["epochs"]) == ([0, 1], 300)
+    assert (tested["seeds"], tested["config"]["epochs"]) == ([0, 1], 150)
     assert not (folder / "retraining").exists()
 
 
