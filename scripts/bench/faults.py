@@ -315,9 +315,7 @@ def memory_short(results: Path) -> Outcome:
             time.sleep(0.1)
         del filler
         output = study.ended(process)
-    if (
-        process.returncode or "short of memory" not in output
-    ):  # as where the trials had ended before
+    if process.returncode or "short of memory" not in output:  # the trials may have ended before
         raise RuntimeError(f"exit code {process.returncode}: {output}")
     return study.outcome("memory short", "a trial's process ended by Ray, the study ran on")
 
