@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,11 +34,10 @@ Which = slice | Integers  # of the images of a SearchSplit
 
 MAX_LOST = 2  # times that a training goes on in another process after its own was lost
 LOOK = 1.0  # seconds between two looks at how far the trainings are
-CANCELS = 3  # tries: of 300 trainings that had just begun Ray did not end five at the first
 
 
 class Watch:
-    """Knows how far each training is; runs as an actor."""
+    """Knows how far each training is; runs as an actor. Trainings end where it was killed."""
 
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
@@ -119,7 +119,7 @@ def train_all(
 
     lost: Counter[Job] = Counter()
     lengths, over = {job.title: job.config.epochs for job in jobs}, dict[str, int]()
-    with given_up(running), shown(lengths, console) as look:
+    with listening(watch), shown(lengths, console) as look:
         for job in jobs:
             start(job)
         while running:
@@ -142,17 +142,17 @@ def train_all(
 
 
 @contextmanager
-def given_up(running: dict[ray.ObjectRef, tuple[Job, ray.ObjectRef]]) -> Iterator[None]:
-    """End what still runs when the block is left; a cluster that others started outlives us."""
+def listening(watch: Any) -> Iterator[None]:
+    """Kill the watch when the block is left, so that no training goes on for nobody.
+
+    They end after two epochs, in a cluster that others started, which outlives us. Ray's `cancel`
+    now and then ends nothing, or this process, by a failed check ("not pending").
+    """
     try:
         yield
     finally:
-        left, tries = list(running) if ray.is_initialized() else [], CANCELS
-        while left and tries:
-            for reference in left:
-                ray.cancel(reference, force=True)
-            _, left = ray.wait(left, num_returns=len(left), timeout=LOOK)
-            tries -= 1
+        if ray.is_initialized():
+            ray.kill(watch)
 
 
 def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:
@@ -236,10 +236,19 @@ def _train(
     with lasting_imports():
         from hwtune.evaluation.tasks import train_one  # torch, which the driver can do without
 
+    heard: list[Future[None]] = []  # of what was told last
+
+    def note(epoch: int) -> None:
+        """Tell how far it is; end where the watch was killed, since nobody waits then."""
+        answer = heard[0].exception() if heard and heard[0].done() else None
+        if isinstance(answer, ray.exceptions.ActorDiedError):
+            raise answer
+        heard[:] = [watch.note.remote(title, epoch).future()]
+
     weights, *measured = train_one(
         config, data.part(train), None if validation is None else data.part(validation),
         classes=data.classes, seed=seed, gpu=bool(ray.get_gpu_ids()), saved=saved,
-        note=partial(watch.note.remote, title), keep=partial(store.save.remote, name),
+        note=note, keep=partial(store.save.remote, name),
     )  # fmt: skip
     return weights, measured
 
