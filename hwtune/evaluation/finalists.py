@@ -30,24 +30,23 @@ def judge(candidates: Sequence[Candidate], ground: Ground, *, folds: int) -> lis
     folder, console = ground.folder, ground.console
     pool = split_indices(ground.dataset, ground.split).outside_test
     parts = list(fold_positions(ground.dataset, ground.split, pool, folds=folds))
-    jobs = {
-        Job(f"{each.name}, fold {number} of {folds}", each.config, 0, ground.data, *part): (
-            each,
-            number,
-        )
-        for number, part in enumerate(parts, 1)
-        for each in candidates
-    }
+
+    def job(each: Candidate, number: int) -> Job:
+        title = f"{each.name}, fold {number} of {folds}"
+        return Job(title, each.config, 0, ground.data, *parts[number - 1])
+
+    numbers = range(1, folds + 1)
+    jobs = {job(each, number): (each, number) for number in numbers for each in candidates}
     scores = {each.name: [math.nan] * folds for each in candidates}
-    for job, outcome in train_all(
+    for done, outcome in train_all(
         list(jobs), folder.retraining, slots=ground.slots, console=console
     ):
-        each, number = jobs[job]
+        each, number = jobs[done]
         if isinstance(outcome, str):
-            console.print(f"Training {job.title} failed: {outcome}")
+            console.print(f"Training {done.title} failed: {outcome}")
             continue
         scores[each.name][number - 1] = outcome.val_accuracy
-        console.print(f"{job.title}: {outcome.val_accuracy:.2%}")
+        console.print(f"{done.title}: {outcome.val_accuracy:.2%}")
     weights = [len(judged) for _, judged in parts]
     means = {name: fmean(values, weights) for name, values in scores.items()}
     order = sorted(

@@ -141,8 +141,9 @@ def retrain_best(
             f"{counted(near, 'other trial')} read at most {CLOSE} more or fewer of the {images:,} "
             f"validation images, too close to tell apart. Cross-validation tells more: {more}"
         )
+    ground = replace(ground, slots=session.slots())  # machines may have come or gone meanwhile
     entries = retrain(
-        chosen, replace(ground, slots=session.slots()), seeds=range(retraining.seeds), again=again,
+        chosen, ground, seeds=range(retraining.seeds), again=again,
         opened=changed, command=command.text,
     )  # fmt: skip
     record = folder.read_retrain()
