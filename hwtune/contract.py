@@ -1,101 +1,349 @@
-"""What the files of a study hold at least, so that a damaged or foreign one is named."""
+"""What the JSON files of a study hold: the types that the code reads, and that a reader checks."""
 
-from __future__ import annotations
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
-from collections.abc import Mapping
-from typing import Any
+# No `from __future__ import annotations` here, under which Python 3.11 takes every key for required
 
-NUMBER = (int, float)
-Needs = Mapping[str, type | tuple[type, ...]]  # by names, one within the other, joined by dots
-STUDY: Needs = {
-    "format": int,
-    "study": str,
-    "status": str,
-    "started": str,
-    "command": str,
-    "seconds": (int, float, type(None)),
-    "space": dict,
-    "space.question": str,
-    "space.data": str,
-    "space.model": str,
-    "space.search": dict,
-    "space.fixed": dict,
-    "space.baselines": dict,
-    "data": dict,
-    "data.name": str,
-    "data.sha256": str,
-    "data.images": int,
-    "data.side": int,
-    "data.classes": list,
-    "split": dict,
-    "split.kind": str,
-    "split.seed": int,
-    "split.validation": NUMBER,
-    "split.test": NUMBER,
-    "split.counts": dict,
-    "split.counts.train": int,
-    "split.counts.validation": int,
-    "split.counts.test": int,
-    "hardware": dict,
-    "versions": dict,
-}
-SEARCH: Needs = {  # of a study that is no baseline's training
-    "budget": dict,
-    "budget.epochs": int,
-    "sampler": dict,
-    "sampler.name": str,
-    "scheduler": dict,
-    "scheduler.name": str,
-    "seed": int,
-}
-RESUMED: Needs = {  # beside that, of a search that goes on
-    "objectives": list,
-    "disk_limit": int,
-    "retraining": dict,
-    "runs": list,
-}
-RETRAIN: Needs = {"configurations": list, "test_openings": list}
-TESTED: Needs = {
-    "name": str,
-    "baseline": str,
-    "config": dict,
-    "parameters": int,
-    "seeds": list,
-    "test_images": int,
-    "test_accuracy": dict,
-    "test_accuracy.mean": NUMBER,
-    "test_accuracy.low": NUMBER,
-    "test_accuracy.high": NUMBER,
-    "test_accuracy.per_seed": list,
-    "per_class": dict,
-    "confusion": list,
-    "misread": list,
-}
+Status = Literal["running", "complete", "interrupted", "failed"]
+Kind = Literal["random", "writer", "ordered", "halved"]  # of a split
 
 
-def wrong(content: Any, needs: Needs) -> str:
-    """Return what a JSON object lacks or has of another type, or ""."""
-    for names, wanted in needs.items():
-        value = content
-        for name in names.split("."):
-            if not isinstance(value, dict) or name not in value:
-                return f"it has no {names}"
-            value = value[name]
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            return f"{names} is {str(value)[:50]!r}"
-    return ""
+class AboutSpace(TypedDict):
+    """The space as data; see `SearchSpace.to_json`."""
+
+    question: str
+    name: str
+    data: str
+    model: str
+    search: dict[str, dict[str, Any]]
+    fixed: dict[str, Any]
+    baselines: dict[str, dict[str, Any]]
+    published: NotRequired[dict[str, dict[str, Any]]]
+    starts: NotRequired[dict[str, dict[str, Any]]]
+    found_on: NotRequired[dict[str, dict[str, Any]]]
+    max_parameters: NotRequired[int]
+    max_macs: NotRequired[int]
 
 
-def wrong_in_study(content: Any) -> str:
+class AboutData(TypedDict):
+    """The data set; `side` in pixels, `writers` None where nobody knows them."""
+
+    name: str
+    sha256: str
+    images: int
+    side: int
+    classes: list[str]
+    writers: int | None
+    test_from: NotRequired[int | None]  # where its own test part begins
+    per_class: NotRequired[list[int]]
+
+
+class Counts(TypedDict):
+    """How many images each part of a split has."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class AboutSplit(TypedDict):
+    """The split; `validation` and `test` are shares, or how many images the authors had."""
+
+    kind: Kind
+    seed: int
+    validation: float
+    test: float
+    counts: Counts
+
+
+class AboutBudget(TypedDict):
+    """What the search may spend; see `Budget`."""
+
+    trials: int | None
+    epochs: int
+    seconds: float | None
+    target: NotRequired[float | None]
+    before: NotRequired[float]
+
+
+class AboutSampler(TypedDict):
+    """What proposes."""
+
+    name: str
+    startup_trials: NotRequired[int]
+
+
+class AboutScheduler(TypedDict):
+    """What stops early; the rest is ASHA's."""
+
+    name: str
+    grace_period: NotRequired[int]
+    reduction_factor: NotRequired[int]
+    brackets: NotRequired[int]
+
+
+class AboutRetraining(TypedDict):
+    """What follows the search; see `Retraining`."""
+
+    finalists: NotRequired[int]
+    folds: NotRequired[int]
+    top: int
+    seeds: int
+    baselines: bool
+
+
+class AboutBaseline(TypedDict):
+    """The published system that a study trains instead of searching."""
+
+    name: str
+    honest: bool
+    epochs: int
+    seeds: int
+    headline: float | None  # the accuracy that its authors report
+    really: str  # what that is of
+
+
+class AboutHardware(TypedDict):
+    """The machine; `parallel` is how many trainings it ran at once."""
+
+    processor: str
+    cores: int | None
+    memory_gib: float | None
+    gpus: list[str]
+    parallel: NotRequired[int | None]
+
+
+class MadeBy(TypedDict):
+    """What a run or a test was made by."""
+
+    versions: dict[str, str]
+    git_commit: str | None
+    processor: str
+    gpus: list[str]
+
+
+class AboutForecast(TypedDict):
+    """What was foreseen of a study when a run began."""
+
+    trials: int
+    epochs: int
+    seconds: float
+
+
+class AboutRun(TypedDict):
+    """A command that worked on the study."""
+
+    command: str
+    started: str
+    seconds: float | None
+    status: Literal["running", "complete", "interrupted", "failed", "killed"]
+    id: NotRequired[str]
+    made_by: NotRequired[MadeBy]
+    dashboard: NotRequired[str]  # Ray's address, "" where it has none
+    forecast: NotRequired[AboutForecast]
+    parallel: NotRequired[int]
+    epochs_before: NotRequired[int]  # recorded when it began
+    probed: NotRequired[float | None]  # the scale of the cost model
+
+
+class AboutNeed(TypedDict):
+    """What a training took of the GPUs of these names, in bytes; see `GpuNeed`."""
+
+    bytes: int
+    memory: int
+    gpus: list[str]
+
+
+class AboutMore(TypedDict, total=False):
+    """What not every `study.json` has: the rest of a search, of a baseline, or of older studies."""
+
+    git_commit: str | None
+    runs: list[AboutRun]
+    parallel: int | None
+    gpus_per_trial: float | None
+    baseline: AboutBaseline | None
+    budget: AboutBudget
+    sampler: AboutSampler
+    scheduler: AboutScheduler
+    objectives: list[str]
+    seed: int
+    disk_limit: int  # bytes
+    retraining: AboutRetraining
+    mirror: str | None
+    started_from: list[dict[str, Any]]
+    may_shorten: bool  # whether a forecast may still give trials fewer epochs
+    gpu_need: AboutNeed
+    left_out: list[str]  # baselines for which there is no time
+    search_seconds: float  # there when the search is over
+    trials: int
+    pareto: list[int]
+
+
+class About(AboutMore):
+    """`study.json`."""
+
+    format: int
+    study: str
+    space: AboutSpace
+    data: AboutData
+    split: AboutSplit
+    command: str
+    versions: dict[str, str]
+    hardware: AboutHardware
+    started: str
+    seconds: float | None
+    status: Status
+
+
+class Scores(TypedDict):
+    """How one class was read, each in [0, 1], None where it cannot be told."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class MisreadImage(TypedDict):
+    """An image, by its place in the data set, and its classes, by theirs."""
+
+    image: int
+    true: int
+    predicted: int
+
+
+class WriterRead(TypedDict):
+    """How many images of a writer there were, and how many each seed misread."""
+
+    images: int
+    misread: list[int]
+
+
+class TestAccuracy(TypedDict):
+    """The accuracy over the seeds in [0, 1]; `low` and `high` bound its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    per_seed: list[float]
+    spread: NotRequired[float | None]
+    independent_images: NotRequired[int]
+
+
+class Scored(TypedDict):
+    """How the first seed read, by class; of many classes `confusion` is no matrix but a list."""
+
+    per_class: dict[str, Scores]
+    confusion: list[Any]
+
+
+class TestRecord(Scored):
+    """A configuration that was retrained and tested."""
+
+    name: str
+    baseline: str
+    config: dict[str, Any]
+    parameters: int
+    seeds: list[int]
+    test_images: int
+    test_accuracy: TestAccuracy
+    misread: list[MisreadImage]  # by the first seed
+    misread_by_seed: NotRequired[list[list[int]]]  # their places in the data set
+    writers: NotRequired[dict[str, WriterRead]]  # instead, where the split is by writer
+    epochs: NotRequired[list[int]]
+    dtypes: NotRequired[list[str]]
+    failed: NotRequired[dict[str, str]]  # by seed, why
+    opening: NotRequired[int]  # which of the openings was its own
+    chosen_among: NotRequired[int]
+
+
+class Opening(TypedDict):
+    """When the test set was opened, and for what."""
+
+    time: str
+    command: str
+    configuration: str
+    made_by: NotRequired[MadeBy]
+
+
+class Finalist(TypedDict):
+    """How a finalist was judged; None stands for trainings that failed."""
+
+    name: str
+    accuracy: float | None
+    per_fold: list[float | None]
+    images: int
+    config: NotRequired[dict[str, Any]]
+
+
+class Leaks(TypedDict):
+    """What the test images share with the others; see `leaks`."""
+
+    images: int
+    writers: int | None
+
+
+class Tested(TypedDict):
+    """`retrain.json`, the winner first."""
+
+    configurations: list[TestRecord]
+    test_openings: list[Opening]
+    finalists: NotRequired[list[Finalist]]
+    leaks: NotRequired[Leaks]
+
+
+PLAIN = {float: (int, float)}  # what JSON may have for a number
+SEARCH = ("budget", "sampler", "scheduler", "seed")  # of a study that is no baseline's training
+RESUMED = ("objectives", "disk_limit", "retraining", "runs")  # beside these, of one that goes on
+
+
+def faults(value: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """Yield what a value out of a JSON file lacks, or has of another type than is wanted.
+
+    Args:
+        name: of the value in the file, as "split.counts".
+    """
+    kind, parts = get_origin(wanted) or wanted, get_args(wanted)
+    if wanted is Any or (kind is UnionType and not all(any(faults(value, p)) for p in parts)):
+        return
+    if is_typeddict(kind) and type(value) is dict:
+        for key, inner in get_type_hints(kind).items():
+            path = f"{name}.{key}" if name else key
+            if key in value:
+                yield from faults(value[key], inner, path)
+            elif key in kind.__required_keys__:
+                yield f"it has no {path}"
+    elif kind is dict and type(value) is dict:
+        for key, each in value.items():
+            yield from faults(each, parts[1], f"{name}.{key}")
+    elif kind is list and type(value) is list:
+        for place, each in enumerate(value):
+            yield from faults(each, parts[0], f"{name}[{place}]")
+    elif value not in parts if kind is Literal else type(value) not in PLAIN.get(kind, (kind,)):
+        yield f"{name} is {str(value)[:50]!r}"
+
+
+def wrong_in_study(content: Mapping[str, Any]) -> str:
     """Return what is wrong with the content of a `study.json`, or ""."""
-    if found := wrong(content, STUDY):
-        return found
-    return "" if content.get("baseline") else wrong(content, SEARCH)
+    needed = () if content.get("baseline") else SEARCH
+    return next(faults(content, About), "") or lacking(content, needed)
 
 
-def wrong_in_retrain(content: Any) -> str:
+def wrong_in_retrain(content: Mapping[str, Any]) -> str:
     """Return what is wrong with the content of a `retrain.json`, or ""."""
-    if found := wrong(content, RETRAIN):
-        return found
-    each = (wrong(entry, TESTED) for entry in content["configurations"])
-    return next((f"of what was tested, {found}" for found in each if found), "")
+    return next(faults(content, Tested), "")
+
+
+def lacking(content: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Return which of some keys a `study.json` does not have, or ""."""
+    return next((f"it has no {name}" for name in names if name not in content), "")

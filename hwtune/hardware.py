@@ -8,7 +8,8 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from hwtune.contract import AboutHardware, MadeBy
 
 PACKAGES = ("hwtune", "torch", "torchvision", "ray", "optuna", "numpy")
 
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> AboutHardware:
     """Return processor, cores, memory in GiB and GPUs."""
     return {
         "processor": _processor(),
@@ -36,7 +37,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def made_by() -> dict[str, Any]:
+def made_by() -> MadeBy:
     """Return what a run or a test is made by: versions, commit, this machine's processor, GPUs."""
     found = hardware()
     return {

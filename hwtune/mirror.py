@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -337,7 +337,7 @@ class Mirror:
 
 
 def _goes_on(
-    later: dict[str, Any], earlier: dict[str, Any], what: str, marks: Sequence[str]
+    later: Mapping[str, Any], earlier: Mapping[str, Any], what: str, marks: Sequence[str]
 ) -> bool:
     """Return whether a list of what happened begins with an earlier one, by the marks of each."""
     now, before = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwtune.columns import epochs_csv
+from hwtune.contract import About
 from hwtune.errors import OptionError, StudyError
 from hwtune.files import flush_names, staging
 from hwtune.study_folder import StudyFolder, not_writable
@@ -21,7 +22,7 @@ def create_study(
     wanted: str | None,
     usual: str,
     *,
-    about: dict[str, Any] | None = None,
+    about: About | None = None,
     source: str = "",
 ) -> StudyFolder:
     """Make the folder of a new study: `wanted`, or the first free of usual, usual-2, ...
@@ -97,15 +98,15 @@ def summary(folder: StudyFolder) -> dict[str, Any]:
     folder.check()
     about, tested = folder.read_study_now(), folder.read_retrain()["configurations"]
     baseline = about.get("baseline")
-    winner: dict[str, Any] = tested[0] if tested else {"name": None, "test_accuracy": {}}
+    winner = tested[0] if tested else None
     return {
         "study": folder.name,
         "started": about["started"],
         "data": about["data"]["name"],
         "asks": f"how {baseline['name']} does" if baseline else about["space"]["question"],
         "status": about["status"],
-        "winner": winner["name"],
-        "tested": winner["test_accuracy"].get("mean"),
+        "winner": winner and winner["name"],
+        "tested": winner and winner["test_accuracy"]["mean"],
     }
 
 

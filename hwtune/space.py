@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import (
@@ -22,6 +22,7 @@ from optuna.distributions import (
 )
 
 from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
+from hwtune.contract import AboutSpace
 from hwtune.distributions import bounds, contains, every_value, in_words, parse_value
 from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
 from hwtune.distributions import integer as integer
@@ -237,12 +238,12 @@ class SearchSpace:
             starts={name: without(values) for name, values in self.starts.items()},
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> AboutSpace:
         """Return the space as JSON data, the inverse of `space_from_json`."""
         data = {key: getattr(self, key) for key in self.__dataclass_fields__}
         data["published"] = {name: asdict(each) for name, each in self.published.items()}
         data["search"] = {k: json.loads(distribution_to_json(d)) for k, d in self.search.items()}
-        return data
+        return cast(AboutSpace, data)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the question, what varies, and the known points."""
@@ -283,11 +284,12 @@ def found_elsewhere(
     ]
 
 
-def space_from_json(data: dict[str, Any]) -> SearchSpace:
+def space_from_json(data: AboutSpace) -> SearchSpace:
     """Return the space that `SearchSpace.to_json` described; no code is executed."""
     search = {k: json_to_distribution(json.dumps(d)) for k, d in data["search"].items()}
     published = {k: Published(**each) for k, each in data.get("published", {}).items()}
-    return SearchSpace(**{**data, "search": search, "published": published})
+    fields: dict[str, Any] = {**data, "search": search, "published": published}
+    return SearchSpace(**fields)
 
 
 def space_folders() -> list[Path]:

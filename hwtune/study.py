@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from hwtune.addresses import reach_out
 from hwtune.columns import EPOCH_COLUMNS, TRIAL_COLUMNS, column_of
+from hwtune.contract import About
 from hwtune.errors import OptionError
 from hwtune.report.content import Content, answer, read_content
 from hwtune.report.words import percent
@@ -65,7 +66,7 @@ class Study:
         return self.folder.name
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> About:
         """Return `study.json`: space, data, split, budget, hardware, how it ended."""
         return self.folder.read_study_now()
 
@@ -96,7 +97,7 @@ class Study:
 
         Accuracies lie in [0, 1]; `low` and `high` bound the 95 % interval of `mean`.
         """
-        found = self.folder.read_retrain()["configurations"]
+        found: Sequence[Mapping[str, Any]] = self.folder.read_retrain()["configurations"]
         columns = ("name", "baseline", "parameters", "seeds", "test_images")
         rows = [{**{key: each[key] for key in columns}, **each["test_accuracy"]} for each in found]
         accuracy = ["mean", "low", "high", "spread", "per_seed"]

@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
 from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
 from hwtune.commands import hwtune_command
-from hwtune.contract import wrong_in_retrain, wrong_in_study
+from hwtune.contract import About, Tested, wrong_in_retrain, wrong_in_study
 from hwtune.errors import StudyError
 from hwtune.files import (
     cut_to_last_newline,
@@ -136,7 +136,7 @@ class StudyFolder:
                 if not (name.startswith((".", JOURNAL_LOCK)) or path.is_symlink()):
                     yield path
 
-    def read_study(self) -> dict[str, Any]:
+    def read_study(self) -> About:
         """Return `study.json`.
 
         Raises:
@@ -148,7 +148,7 @@ class StudyFolder:
         number = content.get("format", 0)
         if isinstance(number, int) and number > FORMAT:
             raise StudyError(f"Study {self.name!r} was written by a newer hwtune; update hwtune.")
-        return content
+        return cast(About, content)  # as `check` finds
 
     def check(self) -> None:
         """Check that `study.json` and `retrain.json` are those of a study.
@@ -165,7 +165,7 @@ class StudyFolder:
                     f"{self.path / name} is damaged, or of no study: {found}; put back a whole one."
                 )
 
-    def read_study_now(self) -> dict[str, Any]:
+    def read_study_now(self) -> About:
         """Return `study.json`; a killed process's "running" is read as "interrupted".
 
         Raises:
@@ -177,7 +177,7 @@ class StudyFolder:
                 content["status"] = "interrupted"
         return content
 
-    def write_study(self, content: dict[str, Any]) -> None:
+    def write_study(self, content: About) -> None:
         """Write `study.json`."""
         write_atomic(self.path / "study.json", dump(content))
 
@@ -185,11 +185,12 @@ class StudyFolder:
         """Write the space as it was, for people; nothing executes it."""
         write_atomic(self.path / "space.py", source)
 
-    def read_retrain(self) -> dict[str, Any]:
+    def read_retrain(self) -> Tested:
         """Return `retrain.json`, or its empty form."""
-        return self._read_json("retrain.json") or {"configurations": [], "test_openings": []}
+        content = self._read_json("retrain.json") or {"configurations": [], "test_openings": []}
+        return cast(Tested, content)
 
-    def write_retrain(self, content: dict[str, Any]) -> None:
+    def write_retrain(self, content: Tested) -> None:
         """Write `retrain.json`."""
         write_atomic(self.path / "retrain.json", dump(content))
 

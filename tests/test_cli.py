@@ -14,7 +14,9 @@ from PIL import Image
 from hwtune.cli.tables import show_table
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec
+from hwtune.hardware import hardware
 from hwtune.results import create_study
+from hwtune.search.budget import Retraining
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
 from hwtune.study_folder import StudyFolder
@@ -35,15 +37,13 @@ def study_of(space):
         "command": "hwtune search",
         "space": load_space(space).to_json(),
         "data": load_data("digits").describe(),
-        "split": {
-            **SplitSpec().to_dict(), "counts": {"train": 1, "validation": 1, "test": 1},
-        },
-        "hardware": {},
+        "split": SplitSpec().describe({"train": 1, "validation": 1, "test": 1}),
+        "hardware": hardware(),
         "versions": {},
         "seconds": None,
         "budget": {"trials": 3, "epochs": 1, "seconds": None, "target": None},
         **Settings().describe(),
-        "retraining": {},
+        "retraining": Retraining().describe(),
     }  # fmt: skip
 
 
@@ -143,10 +143,15 @@ def test_a_bad_archive_is_refused(hwtune, tmp_path, monkeypatch):
     assert not (tmp_path / "results").exists()
 
 
+SMALL = {
+    "name": "small", "honest": True, "epochs": 1, "seeds": 1, "headline": None, "really": "",
+}  # fmt: skip
+
+
 def test_a_baselines_training_has_no_best_trial_to_retrain(hwtune, tmp_path):
     folder = create_study(tmp_path / "results", "mine", "digits_cnn")
     command = "hwtune retrain digits_cnn --baseline small"
-    about = {**study_of("digits_cnn"), "baseline": {"name": "small"}, "command": command}
+    about = {**study_of("digits_cnn"), "baseline": SMALL, "command": command}
     folder.write_study(about)
     refused = hwtune("retrain", "mine")
     assert_refused(refused, "python -m hwtune resume mine", f"python -m {command}")
@@ -175,7 +180,7 @@ def test_nothing_from_a_file_commands_the_terminal(hwtune, tmp_path, capsys):
         ("retrain.json", {"configurations": []}, "it has no test_openings"),
         (
             "retrain.json", {"configurations": [{"name": 3}], "test_openings": []},
-            "of what was tested, name is '3'",
+            "it has no configurations[0].per_class",
         ),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
+from hwtune.contract import AboutData
 from hwtune.errors import DataError
 from hwtune.files import left_over, named_folder, replacing, write_atomic
 
@@ -72,7 +73,7 @@ class Dataset:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> AboutData:
         """Return what a study records of its data."""
         writers = None if self.writers is None else len(np.unique(self.writers))
         return {

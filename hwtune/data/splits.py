@@ -6,15 +6,14 @@ A search gets a `SearchSplit`, which has no test part; `hwtune.data.sealed`, whi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
+from hwtune.contract import AboutSplit, Counts, Kind
 from hwtune.data.images import Bytes, Dataset, Integers
 from hwtune.errors import DataError
-
-Kind = Literal["random", "writer", "ordered", "halved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +41,12 @@ class SplitSpec:
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values as plain JSON data."""
-        return asdict(self)
+    def describe(self, counts: Counts) -> AboutSplit:
+        """Return it for `study.json`, with the number of images of each part."""
+        return {
+            "kind": self.kind, "seed": self.seed, "validation": self.validation, "test": self.test,
+            "counts": counts,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,18 @@ class SplitIndices:
         """Return what is in train, then what is in validation."""
         return np.concatenate([self.train, self.validation])
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Counts:
         """Return the number of images of each part."""
-        return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+        return {
+            "train": len(self.train), "validation": len(self.validation), "test": len(self.test)
+        }  # fmt: skip
+
+
+def split_of(about: AboutSplit) -> SplitSpec:
+    """Return the split that `study.json` describes."""
+    return SplitSpec(
+        kind=about["kind"], seed=about["seed"], validation=about["validation"], test=about["test"]
+    )
 
 
 def split_indices(dataset: Dataset, spec: SplitSpec) -> SplitIndices:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
+from hwtune.contract import Finalist
 from hwtune.data.images import Dataset, Integers
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import OptionError
@@ -61,7 +61,7 @@ def judge(candidates: Sequence[Candidate], ground: Ground, *, folds: int) -> lis
 
 
 def as_judged(
-    candidates: Sequence[Candidate], judged: Sequence[dict[str, Any]], folds: int
+    candidates: Sequence[Candidate], judged: Sequence[Finalist], folds: int
 ) -> list[Candidate] | None:
     """Return the candidates in the order of their judgment in `retrain.json`, None for others."""
     known = [
@@ -103,7 +103,7 @@ def fold_positions(
         yield from by_class.split(pool, dataset.labels[pool])
 
 
-def _described(each: Candidate, scores: Sequence[float], weights: list[int]) -> dict[str, Any]:
+def _described(each: Candidate, scores: Sequence[float], weights: list[int]) -> Finalist:
     """Return what `retrain.json` says of a finalist; None stands for a training that failed.
 
     Args:

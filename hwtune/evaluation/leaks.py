@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwtune.contract import Leaks
 from hwtune.data.images import Dataset, Integers, image_digests
 from hwtune.data.sealed import tested_images
 from hwtune.data.splits import SplitSpec, split_indices
 
 
-def leaks(dataset: Dataset, test: Integers) -> dict[str, int | None]:
+def leaks(dataset: Dataset, test: Integers) -> Leaks:
     """Return how many test images have a twin elsewhere, and how many writers wrote on both sides.
 
     Twins are equal pixel by pixel. The number of writers is None where they are unknown.

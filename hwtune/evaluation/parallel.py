@@ -19,6 +19,7 @@ from rich.console import Console
 
 from hwtune.cluster import LOST, Slots, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
+from hwtune.contract import Scored
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
@@ -199,15 +200,13 @@ def read_out(waiting: Any) -> Any:
 
 def score(
     *, labels: Integers, predicted: Integers, classes: tuple[str, ...], slots: Slots
-) -> dict[str, Any]:
+) -> Scored:
     """Return the scores by class and the confusion.
 
     In a task, whose scikit-learn would take some 70 MB of the driver.
     """
     task = placed(scores, replace(slots, gpus=0.0), retries=1)
-    found: dict[str, Any] = read_out(
-        task.remote(labels=labels, predicted=predicted, classes=classes)
-    )
+    found: Scored = read_out(task.remote(labels=labels, predicted=predicted, classes=classes))
     return found
 
 

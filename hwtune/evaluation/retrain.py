@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from hwtune.board import add_distorted, add_picture, examples
+from hwtune.contract import TestRecord
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
@@ -27,8 +27,6 @@ from hwtune.pictures import confusion_picture
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
-
-Record = dict[str, Any]  # of a configuration in retrain.json
 
 BEGAN = "began.json"  # beside the states of a retraining: what it is, and the openings before it
 
@@ -50,7 +48,7 @@ def retrain(
     join_validation: bool = True,
     again: bool = False,
     opened: Callable[[], None] = lambda: None,
-) -> list[Record]:
+) -> list[TestRecord]:
     """Retrain, test, and write `retrain.json`; the first candidate's first seed becomes `model/`.
 
     Each opening of the test set is on disk before a test pixel is read. What a killed process had
@@ -82,7 +80,7 @@ def retrain(
     trained = train_seeds(waiting, ground, seeds, join_validation=join_validation)
     if 0 in trained and not trained[0].nets:
         raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
-    records: list[Record] = []
+    records: list[TestRecord] = []
     for index, each in enumerate(candidates):
         if index in kept:
             records.append(kept[index])
@@ -141,7 +139,7 @@ def read_test(
     *,
     command: str,
     opened: Callable[[], None],
-) -> Record:
+) -> TestRecord:
     """Open the test set for a candidate, and return what its networks read there."""
     dataset, split, slots = ground.dataset, ground.split, ground.slots
     kept = ground.folder.read_retrain()
@@ -162,7 +160,8 @@ def read_test(
         each, trainings.nets, dataset, predicted=read, labels=part.labels, images=images,
         writers=None if strangers is None else strangers[images], scored=scored,
     )  # fmt: skip
-    return {**record, "failed": trainings.failed, "opening": which}
+    failed = {str(seed): why for seed, why in trainings.failed.items()}
+    return {**record, "failed": failed, "opening": which}
 
 
 def save_first(each: Candidate, trainings: Trainings, ground: Ground) -> None:
@@ -171,7 +170,7 @@ def save_first(each: Candidate, trainings: Trainings, ground: Ground) -> None:
     save_model(ground.folder.model, first.held, each.config, dataset.classes, side=dataset.side)
 
 
-def write_first(records: Sequence[Record], folder: StudyFolder) -> None:
+def write_first(records: Sequence[TestRecord], folder: StudyFolder) -> None:
     """Put records at the beginning of `retrain.json`, in place of others of their names."""
     kept, names = folder.read_retrain(), {record["name"] for record in records}
     others = [each for each in kept["configurations"] if each["name"] not in names]
@@ -181,7 +180,7 @@ def write_first(records: Sequence[Record], folder: StudyFolder) -> None:
 
 def tested_already(
     candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequence[int]
-) -> dict[int, Record]:
+) -> dict[int, TestRecord]:
     """Return the records, by place, of those candidates that were tested as they would be now.
 
     More seeds are as good. The first one's is left out where `model/` is another's.
@@ -215,7 +214,7 @@ def began_at(candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequen
     return openings
 
 
-def show(records: Sequence[Record], first: Candidate, ground: Ground) -> None:
+def show(records: Sequence[TestRecord], first: Candidate, ground: Ground) -> None:
     """Show in TensorBoard what was confused, and how the first candidate distorts its images."""
     train, board = ray.get(ground.data).train, ground.folder.tensorboard
     titles = examples(train.images, train.labels)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hwtune.contract import Scored, TestAccuracy, TestRecord
 from hwtune.data.images import Dataset, Integers
 from hwtune.evaluation.candidates import Candidate
 from hwtune.evaluation.parallel import Trained
@@ -24,8 +23,8 @@ def record_of_test(
     labels: Integers,
     images: Integers,
     writers: Integers | None,
-    scored: dict[str, Any],
-) -> dict[str, Any]:
+    scored: Scored,
+) -> TestRecord:
     """Return the record of a candidate: what its seeds read in the test images.
 
     Args:
@@ -41,50 +40,42 @@ def record_of_test(
     mean = float(right.mean())
     alike = None if writers is None else independent_images(right.mean(0), writers)
     low, high = wilson_interval(mean, len(labels) if alike is None else alike)
-    first = predicted[0]
-    return {
+    accuracy: TestAccuracy = {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "spread": statistics.stdev(accuracies) if len(nets) > 1 else None,
+        "per_seed": accuracies,
+    }
+    if alike is not None:
+        accuracy["independent_images"] = round(alike)
+    cost = measure_cost(each.config, classes=len(dataset.classes), side=dataset.side)
+    record: TestRecord = {
         "name": each.name,
         "baseline": each.baseline,
         "config": each.config.to_dict(),
-        "parameters": measure_cost(
-            each.config, classes=len(dataset.classes), side=dataset.side
-        ).parameters,
+        "parameters": cost.parameters,
         "seeds": list(nets),
         "epochs": [net.epochs for net in nets.values()],
         "dtypes": [net.dtype for net in nets.values()],
         "test_images": len(labels),
-        "test_accuracy": {
-            "mean": mean,
-            "low": low,
-            "high": high,
-            **({} if alike is None else {"independent_images": round(alike)}),
-            "spread": statistics.stdev(accuracies) if len(nets) > 1 else None,
-            "per_seed": accuracies,
-        },
-        **scored,
+        "test_accuracy": accuracy,
+        "per_class": scored["per_class"],
+        "confusion": scored["confusion"],
         "misread": [
-            {"image": int(images[i]), "true": int(labels[i]), "predicted": int(first[i])}
-            for i in np.flatnonzero(first != labels)
+            {"image": int(images[i]), "true": int(labels[i]), "predicted": int(predicted[0][i])}
+            for i in np.flatnonzero(~right[0])
         ],
-        **_misread(~right, images, writers),
     }
-
-
-def _misread(
-    wrong: NDArray[np.bool_], images: Integers, writers: Integers | None
-) -> dict[str, Any]:
-    """Return what tells two records apart beyond their means: what each seed misread (seeds, N).
-
-    By image, or where nothing by the writers was trained on, by writer.
-    """
+    # What tells two records apart beyond their means: what each seed misread
     if writers is None:
-        return {"misread_by_seed": [images[each].tolist() for each in wrong]}
-    return {
-        "writers": {
+        record["misread_by_seed"] = [images[wrong].tolist() for wrong in ~right]
+    else:
+        record["writers"] = {
             str(writer): {
                 "images": int((writers == writer).sum()),
-                "misread": wrong[:, writers == writer].sum(1).tolist(),
+                "misread": (~right[:, writers == writer]).sum(1).tolist(),
             }
             for writer in np.unique(writers)
         }
-    }
+    return record

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
 
 from hwtune.config import TrialConfig
+from hwtune.contract import About
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, visible_split
 from hwtune.distributions import is_number
@@ -166,6 +166,7 @@ def run(session: Session) -> None:
     """Train and test what the study says, with the folder's lock held."""
     about, command, space = session.about, session.command, session.space
     wanted = about["baseline"]
+    assert wanted is not None
     published = published_run(space, wanted["name"], honest=wanted["honest"])
     config = trained_config(space, wanted["name"], published, epochs=wanted["epochs"])
     each = Candidate(wanted["name"], wanted["name"], config)
@@ -183,13 +184,12 @@ def run(session: Session) -> None:
         session.say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 
 
-def introduction(about: dict[str, Any], config: TrialConfig) -> str:
+def introduction(about: About, config: TrialConfig) -> str:
     """Return what begins, in words."""
     counts, data = about["split"]["counts"], about["data"]
     cost = measure_cost(config, classes=len(data["classes"]), side=data["side"])
     return (
         f"{about['study']}: {cost.parameters:,} parameters; {data['name']}, "
         f"{counts['train']:,} train, {counts['validation']:,} validation and {counts['test']:,} "
-        f"test images (split {about['split']['kind']}); at most "
-        f"{counted(about['baseline']['epochs'], 'epoch')}."
+        f"test images (split {about['split']['kind']}); at most {counted(config.epochs, 'epoch')}."
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.console import Console
 
 from hwtune.addresses import without_secrets
 from hwtune.commands import hwtune_command
+from hwtune.contract import About
 from hwtune.values import positive, share_of, wished
 
 
@@ -33,7 +33,7 @@ class Place:
         """Return the option that gives the address again, " --address HOST:PORT", or ""."""
         return f" --address {shlex.quote(self.address)}" if self.address else ""
 
-    def or_as_before(self, about: dict[str, Any]) -> Place:
+    def or_as_before(self, about: About) -> Place:
         """Return the place, where it leaves something open as `study.json` says."""
         return replace(
             self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from hwtune import cluster
+from hwtune.contract import About
 from hwtune.mirror import Mirror
 from hwtune.pipeline.command import Command
 from hwtune.pipeline.session import Session
@@ -34,7 +34,7 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
         yield mirror.request
 
 
-def complete_mirror(folder: StudyFolder, about: dict[str, Any], command: Command) -> bool:
+def complete_mirror(folder: StudyFolder, about: About, command: Command) -> bool:
     """Send what the copy of a study that ended lacks; return whether it lacked any.
 
     Raises:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from hwtune.contract import RESUMED, wrong
+from hwtune.contract import RESUMED, About, lacking
 from hwtune.errors import StudyError
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
@@ -43,9 +40,9 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
                 f"{folder.path} has no {folder.journal.name}, which is not kept with a reference "
                 "study, and cannot go on; search anew."
             )
-        if lacking := wrong(about, RESUMED):
+        if missing := lacking(about, RESUMED):
             raise StudyError(
-                f"{folder.path / 'study.json'} is damaged: {lacking}; put back a whole one."
+                f"{folder.path / 'study.json'} is damaged: {missing}; put back a whole one."
             )
         ended = about["status"] == "complete"
         if ended and more == Budget():
@@ -72,13 +69,11 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
         if more != Budget():
             about.pop("search_seconds", None)
             about.pop("left_out", None)  # and what there is no time for is asked anew
-        about |= {"budget": asdict(budget)}
+        about["budget"] = budget.describe()
         run(session, earlier)
 
 
-def complete_files(
-    folder: StudyFolder, about: dict[str, Any], command: Command, *, mended: bool
-) -> bool:
+def complete_files(folder: StudyFolder, about: About, command: Command, *, mended: bool) -> bool:
     """Make what a complete study lacks, the page and its copy elsewhere; return whether it did.
 
     Args:
@@ -91,7 +86,7 @@ def complete_files(
     return complete_mirror(folder, about, command) or reported
 
 
-def mend_trials(folder: StudyFolder, about: dict[str, Any]) -> bool:
+def mend_trials(folder: StudyFolder, about: About) -> bool:
     """Make `trials.csv` anew where it is gone or does not read; return whether it was.
 
     Raises:

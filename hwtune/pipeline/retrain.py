@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import ray
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.contract import TestRecord
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
@@ -164,8 +164,9 @@ def judged_first(
     finalists, folds = order[: retraining.finalists], retraining.folds
     record = ground.folder.read_retrain()
     judged = None if again else as_judged(finalists, record.get("finalists", []), folds)
-    if judged is None and record.pop("finalists", None):
-        ground.folder.write_retrain(record)  # of an earlier choice
+    if judged is None and "finalists" in record:
+        del record["finalists"]  # of an earlier choice
+        ground.folder.write_retrain(record)
     if len(finalists) < 2:
         return order
     if judged is None:
@@ -174,7 +175,7 @@ def judged_first(
     return [*judged, *order[len(finalists) :]]
 
 
-def say_tested(entries: Sequence[dict[str, Any]], kind: str, console: Console) -> None:
+def say_tested(entries: Sequence[TestRecord], kind: str, console: Console) -> None:
     """Say how each configuration did on the test set, and whether the first is told apart.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -70,7 +70,7 @@ def search(
     dataset = choose_data(data, space, command.console)
     if retraining.finalists > 1:
         check_folds(dataset, split, retraining.folds)
-    elsewhere = space.found_elsewhere(dataset.describe(), split.to_dict())
+    elsewhere = space.found_elsewhere(dataset.describe(), vars(split))
     known = [name for name in elsewhere if name in space.starts]
     space = left_out(space, known, "a search on another split of these images found it", command)
     earlier = [find_study(results, each) for each in starts_from]
@@ -104,9 +104,9 @@ def search(
         results, name, space.name, space=space, source=source, dataset=dataset,
         split=split, place=place, command=command,
         asked={
-            "budget": {**asdict(budget.filled()), "epochs": epochs},
+            "budget": replace(budget.filled(), epochs=epochs).describe(),
             **settings.describe(),
-            "retraining": asdict(retraining),
+            "retraining": retraining.describe(),
             "mirror": mirror,
             "started_from": origins,
             # What ends by its steps, or whose length is searched, is never made shorter.
@@ -136,7 +136,8 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
         to_search = about.get("search_seconds") is None
         searching = Search(session, data, retraining, earlier) if to_search else None
         if searching and searching.need:
-            about["gpu_need"] = {**asdict(searching.need), "gpus": gpu_types()}
+            need = searching.need
+            about["gpu_need"] = {"bytes": need.bytes, "memory": need.memory, "gpus": gpu_types()}
         slots = session.slots()
         about["hardware"]["parallel"] = slots.total
         introduce(session, slots, dashboard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import ray
 
@@ -14,7 +14,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.candidates import retrain_epochs
 from hwtune.models.layers import Cost
-from hwtune.pipeline.session import Session
+from hwtune.pipeline.session import Session, seconds_of_all
 from hwtune.records import TrialRecord, front_in_words, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
@@ -106,7 +106,7 @@ class Search:
     @property
     def spent(self) -> float:
         """Return the seconds of earlier runs of the study."""
-        return float(sum(run["seconds"] or 0.0 for run in self.about["runs"][:-1]))
+        return seconds_of_all(self.about["runs"][:-1])
 
     def clock(self, slots: Slots) -> Clock:
         """Return the time of the whole study, which began before this command where it resumes."""
@@ -155,11 +155,11 @@ class Search:
         brackets, fewer = self.settings.most_brackets(epochs=epochs), ""
         if self.settings.brackets > brackets:
             self.settings = replace(self.settings, brackets=brackets)
-            self.about |= self.settings.describe()
+            self.about["scheduler"] = self.settings.describe()["scheduler"]
             fewer = f" and ASHA {counted(brackets, 'bracket')}"
         self.space = self.space.with_epochs(epochs)
         self.budget = replace(self.budget, epochs=epochs)
-        self.about |= {"space": self.space.to_json(), "budget": asdict(self.budget)}
+        self.about |= {"space": self.space.to_json(), "budget": self.budget.describe()}
         assert self.budget.seconds
         self.say(
             f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}{fewer}, so that "
@@ -170,10 +170,10 @@ class Search:
     def foresee(self, outlook: Outlook) -> None:
         """Say and record what the command will cost, and which baselines it leaves out."""
         if "left_out" not in self.about:
-            left_out = outlook.left_out(self.earlier.known)
-            self.about["left_out"] = list(left_out)
-            if left_out:
-                each = ", ".join(f"{name} ({in_words(s)})" for name, s in left_out.items())
+            costs = outlook.left_out(self.earlier.known)
+            self.about["left_out"] = list(costs)
+            if costs:
+                each = ", ".join(f"{name} ({in_words(s)})" for name, s in costs.items())
                 self.say(
                     f"Left out, for they would take over a third of the search's time: {each}. A "
                     "longer --time-budget has room for them; resume --time-budget trains them, too."

@@ -6,19 +6,19 @@ import errno
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from hwtune import cluster
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
+from hwtune.contract import About, AboutMore, AboutRun, Status
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
-from hwtune.data.splits import SplitSpec, split_indices
+from hwtune.data.splits import SplitSpec, split_indices, split_of
 from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
 from hwtune.evaluation.candidates import Ground
 from hwtune.files import FULL_OR_BROKEN, moment, now
@@ -43,7 +43,7 @@ class Session:
     """
 
     folder: StudyFolder
-    about: dict[str, Any]
+    about: About
     dataset: Dataset
     place: Place
     command: Command
@@ -56,7 +56,7 @@ class Session:
     @property
     def split(self) -> SplitSpec:
         """Return the split of the study."""
-        return SplitSpec(**{k: v for k, v in self.about["split"].items() if k != "counts"})
+        return split_of(self.about["split"])
 
     def say(self, text: str) -> None:
         """Tell the user."""
@@ -89,7 +89,7 @@ def new_session(
     split: SplitSpec,
     place: Place,
     command: Command,
-    asked: dict[str, Any],
+    asked: AboutMore,
 ) -> Session:
     """Make the folder of a new study, and return the work on it.
 
@@ -102,11 +102,13 @@ def new_session(
     Raises:
         StudyError: when it cannot be made.
     """
-    about = {
+    usual = default if dataset.name == space.data else f"{default}-{dataset.name}"
+    about: About = {
         "format": FORMAT,
+        "study": name or usual,
         "space": space.to_json(),
         "data": dataset.describe(),
-        "split": {**split.to_dict(), "counts": split_indices(dataset, split).counts()},
+        "split": split.describe(split_indices(dataset, split).counts()),
         **asked,
         "parallel": place.parallel,
         "gpus_per_trial": place.gpu_share,
@@ -119,14 +121,11 @@ def new_session(
         "status": "running",
         "runs": [],
     }
-    usual = default if dataset.name == space.data else f"{default}-{dataset.name}"
     folder = create_study(results, name, usual, about=about, source=source)
     return Session(folder, {**about, "study": folder.name}, dataset, place, command)
 
 
-def session_again(
-    folder: StudyFolder, about: dict[str, Any], place: Place, command: Command
-) -> Session:
+def session_again(folder: StudyFolder, about: About, place: Place, command: Command) -> Session:
     """Return the work on a study that goes on where it was before, the last run's end recorded.
 
     Raises:
@@ -220,7 +219,7 @@ def openings(folder: StudyFolder) -> int:
 def recorded(session: Session) -> Iterator[None]:
     """Keep `study.json` true: a new run inside the block, then how it ended and after how long."""
     folder, about, command = session.folder, session.about, session.command
-    run: dict[str, Any] = {
+    run: AboutRun = {
         "command": command.text, "id": secrets.token_hex(4), "started": now(), "seconds": None,
         "status": "running", "made_by": made_by(),
     }  # fmt: skip
@@ -228,9 +227,9 @@ def recorded(session: Session) -> Iterator[None]:
     about["runs"].append(run)
     about |= {"status": "running"}
 
-    def end(status: str) -> None:
-        run.update(status=status, seconds=round(time.monotonic() - command.began, 1))
-        about.update(status=status, seconds=seconds_of_all(about["runs"]))
+    def end(status: Status) -> None:
+        run["status"], run["seconds"] = status, round(time.monotonic() - command.began, 1)
+        about["status"], about["seconds"] = status, seconds_of_all(about["runs"])
         session.write()
 
     try:
@@ -246,7 +245,7 @@ def recorded(session: Session) -> Iterator[None]:
     end("complete")
 
 
-def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
+def close_last_run(folder: StudyFolder, about: About) -> None:
     """Give a run that was killed its time until then."""
     for run in about.setdefault("runs", []):
         if run["seconds"] is None:
@@ -255,12 +254,12 @@ def close_last_run(folder: StudyFolder, about: dict[str, Any]) -> None:
             about |= {"status": "interrupted", "seconds": seconds_of_all(about["runs"])}
 
 
-def seconds_of_all(runs: list[dict[str, Any]]) -> float:
+def seconds_of_all(runs: Sequence[AboutRun]) -> float:
     """Return what the runs of a study took together."""
-    return float(round(sum(run["seconds"] for run in runs), 1))
+    return float(round(sum(run["seconds"] or 0.0 for run in runs), 1))
 
 
-def same_data(folder: StudyFolder, about: dict[str, Any]) -> Dataset:
+def same_data(folder: StudyFolder, about: About) -> Dataset:
     """Return the data set of a study.
 
     Raises:

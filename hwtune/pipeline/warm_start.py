@@ -163,7 +163,7 @@ def leak(
                 f"searched {searched.name}, which shares {known} of the images that are tested "
                 "here; leave it out."
             )
-    if names := found_elsewhere(tried, dataset.describe(), split.to_dict()):
+    if names := found_elsewhere(tried, dataset.describe(), vars(split)):
         return (
             f"tried {names[0]}, which was found on another split of {name}, with images that are "
             "tested here; leave it out."

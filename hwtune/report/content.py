@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from hwtune.contract import About, AboutBaseline, Tested, TestRecord
 from hwtune.records import (
     CLOSE,
     EpochRecord,
@@ -33,10 +34,10 @@ class Content:
         tested: `retrain.json`.
     """
 
-    about: dict[str, Any]
+    about: About
     trials: list[TrialRecord]
     epochs: list[EpochRecord]
-    tested: dict[str, Any]
+    tested: Tested
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -50,7 +51,7 @@ class Content:
         return {trial: name for trial, name in named.items() if name}
 
     @property
-    def winner(self) -> dict[str, Any] | None:
+    def winner(self) -> TestRecord | None:
         """Return what was tested first, None before that."""
         return next(iter(self.tested["configurations"]), None)
 
@@ -118,7 +119,9 @@ def read_content(folder: StudyFolder) -> Content:
     order = ranked(trials)
     placed = {trial.trial for trial in order}
     order += [trial for trial in trials if trial.trial not in placed]
-    about = {"baseline": None, **folder.read_study_now(), "study": folder.name}  # or renamed
+    about = folder.read_study_now()
+    about["study"] = folder.name  # which may have been renamed
+    about.setdefault("baseline", None)
     return Content(about, order, folder.read_epochs(), folder.read_retrain())
 
 
@@ -130,7 +133,7 @@ def answer(content: Content) -> str:
     test = winner["test_accuracy"]
     trained, since = len(once_each(ranked(content.trials))), ""
     if published := about["baseline"]:
-        title = f"{winner['name']}, trained {how_trained(content)}"
+        title = f"{winner['name']}, trained {how_trained(content, published)}"
     else:
         among = winner.get("chosen_among", trained)
         known = content.winner_known_as
@@ -178,10 +181,9 @@ def rivals(content: Content) -> str:
     )
 
 
-def how_trained(content: Content) -> str:
+def how_trained(content: Content, published: AboutBaseline) -> str:
     """Return how a baseline was trained, and what was not as its authors did it."""
     about, space = content.about, content.space
-    published = about["baseline"]
     if published["honest"]:
         return "by hwtune"
     name = published["name"]
@@ -194,7 +196,7 @@ def how_trained(content: Content) -> str:
     return "as published" + (f", but {' and '.join(changes)}" if changes else "")
 
 
-def reported_by(published: dict[str, Any] | None) -> str:
+def reported_by(published: AboutBaseline | None) -> str:
     """Return what the authors of a baseline report, as a sentence, or ""."""
     if not published or published["headline"] is None:
         return ""
@@ -230,25 +232,24 @@ def left_out(content: Content) -> list[str]:
 def made_elsewhere(content: Content) -> list[str]:
     """Return which runs and tests had other versions or another machine than `study.json` names."""
     about = content.about
-    last = {**about, "processor": about["hardware"]["processor"], "gpus": about["hardware"]["gpus"]}
+    machine, versions = about["hardware"], about["versions"]
+    openings = content.tested["test_openings"]
+    makers = [(f"the run of {run['started']}", run.get("made_by")) for run in about.get("runs", ())]
+    makers += [(f"the test of {test['time']}", test.get("made_by")) for test in openings]
     told = []
-    for what, each in (
-        *((f"the run of {run['started']}", run) for run in about.get("runs", ())),
-        *((f"the test of {test['time']}", test) for test in content.tested["test_openings"]),
-    ):
-        if by := each.get("made_by"):
-            versions = last["versions"]
+    for what, by in makers:
+        if by:
             other = [f"{k} {v}" for k, v in by["versions"].items() if v != versions.get(k)]
-            if by["git_commit"] != last["git_commit"]:
+            if by["git_commit"] != about.get("git_commit"):
                 other.append(f"commit {by['git_commit'] or 'unknown'}")
-            if (by["processor"], by["gpus"]) != (last["processor"], last["gpus"]):
+            if (by["processor"], by["gpus"]) != (machine["processor"], machine["gpus"]):
                 other.append(" and ".join([by["processor"], *by["gpus"]]))
             if other:
                 told.append(f"{what}: {', '.join(other)}")
     return told
 
 
-def trials_at_once(about: dict[str, Any], epochs: int) -> list[int]:
+def trials_at_once(about: About, epochs: int) -> list[int]:
     """Return how many trials trained at once, by epoch as recorded; a resume may change that."""
     slots = [about["hardware"].get("parallel") or 1] * epochs
     for run in about.get("runs", ()):
@@ -262,8 +263,8 @@ def other_split(content: Content) -> str:
     """Return a warning where points of the space were found on another split, or ""."""
     about = content.about
     names = content.space.found_elsewhere(about["data"], about["split"])
-    if about.get("baseline"):
-        names = [name for name in names if name == about["baseline"]["name"]]
+    if published := about.get("baseline"):
+        names = [name for name in names if name == published["name"]]
     if not names:
         return ""
     return (

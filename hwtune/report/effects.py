@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from scipy import stats
 
 from hwtune.config import Hyperparameters
 from hwtune.records import TrialRecord
@@ -104,6 +103,8 @@ def gains_of(
     Accuracy and value are each foretold from all other hyperparameters. What is left of the one is
     regressed on what is left of the other.
     """
+    from scipy.special import stdtr, stdtrit  # of the page alone; a search does without
+
     against, *values = counts
     among = [i for i, point in enumerate(points) if point[name] in counts]
     others = {other: distribution for other, distribution in search.items() if other != name}
@@ -122,8 +123,8 @@ def gains_of(
         return []
     gains, errors = regression(free, accuracy[:, 0])
     degrees = len(among) - free.shape[1] - 1
-    margins = stats.t.ppf(QUANTILE, degrees) * errors
-    chances = 2 * stats.t.sf(np.abs(gains) / errors, degrees)
+    margins = stdtrit(degrees, QUANTILE) * errors
+    chances = 2 * stdtr(degrees, -np.abs(gains) / errors)
     nothing = [(against, 0.0, 0.0, 1.0)]
     return [
         Effect(

@@ -6,10 +6,10 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
+from hwtune.contract import About, MisreadImage
 from hwtune.data import find_again, picture_files
 from hwtune.data.images import Bytes, Dataset
 
@@ -34,14 +34,14 @@ class Misread:
     file: str
 
 
-def misread_images(about: dict[str, Any], misread: Sequence[dict[str, int]]) -> list[Misread]:
+def misread_images(about: About, misread: Sequence[MisreadImage]) -> list[Misread]:
     """Return the pictures of a study's misread images, none where its data is not at hand."""
     dataset = find_again(about["data"]) if misread else None
     return gallery(dataset, misread, picture_files(dataset.name)) if dataset else []
 
 
 def gallery(
-    dataset: Dataset, misread: Sequence[dict[str, int]], files: Sequence[str] = ()
+    dataset: Dataset, misread: Sequence[MisreadImage], files: Sequence[str] = ()
 ) -> list[Misread]:
     """Return the pictures of at most `MOST` misread images of all classes, one after the other.
 

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from plotly.graph_objects import Figure
 
+from hwtune.contract import About, Scores, Tested
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
 from hwtune.records import once_each, pareto_front, ranked, rung_epochs
@@ -44,7 +45,6 @@ from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
 
-Scores = dict[str, dict[str, Any]]  # by class, then by name
 MOST_ROWS = 500  # trials in a table, beside the baselines
 MOST_CLASSES, MOST_CONFUSED = 100, 50  # rows of the tables of classes
 
@@ -120,12 +120,12 @@ def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
     return counts
 
 
-def worst_classes(per_class: Scores) -> Scores:
+def worst_classes(per_class: dict[str, Scores]) -> dict[str, Scores]:
     """Return the scores by class; of many classes those of the lowest F1, the lowest first."""
     if len(per_class) <= MOST_CLASSES:
         return per_class
     known = [(name, each) for name, each in per_class.items() if each["f1"] is not None]
-    return dict(sorted(known, key=lambda each: each[1]["f1"])[:MOST_CLASSES])
+    return dict(sorted(known, key=lambda each: each[1]["f1"] or 0.0)[:MOST_CLASSES])
 
 
 def most_confused(confusion: list[Any], classes: list[str]) -> list[tuple[str, str, int]]:
@@ -208,12 +208,12 @@ def openings_beside(folder: StudyFolder, content: Content) -> int:
     return len(others - opened(content.tested))
 
 
-def opened(tested: dict[str, Any]) -> set[tuple[str, str]]:
+def opened(tested: Tested) -> set[tuple[str, str]]:
     """Return when the test set was opened, and for what; a copy of a study has the same."""
     return {(each["time"], each["configuration"]) for each in tested["test_openings"]}
 
 
-def rungs(about: dict[str, Any]) -> list[int]:
+def rungs(about: About) -> list[int]:
     """Return the epochs after which a study's ASHA compared trials."""
     scheduler = about.get("scheduler", {})
     if scheduler.get("name") != "asha":

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from hwtune.contract import AboutData, AboutSplit, TestRecord
 from hwtune.statistics import mean_variance, welch_interval
 
-Record = dict[str, Any]  # of a configuration, in `retrain.json`
 BASIS = (
     "Differences are between the means over seeds, with Welch's 95 % interval for the chance of "
     "training and of which images were tested (by a split by writer: which writers); where three "
@@ -30,7 +30,7 @@ def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
     return words
 
 
-def images_tested(data: dict[str, Any], split: dict[str, Any]) -> list[Any]:
+def images_tested(data: AboutData, split: AboutSplit) -> list[Any]:
     """Return what two studies share that were tested on the same images."""
     own = data.get("test_from") is not None
     if "test_from" not in data:  # an older record: what is no share of the images is a part itself
@@ -99,7 +99,7 @@ def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
     return f"{words}; {other['study']} has {size} parameters."
 
 
-def image_variance(best: Record, other: Record) -> tuple[float, int]:
+def image_variance(best: TestRecord, other: TestRecord) -> tuple[float, int]:
     """Return the variance of a difference by the choice of the test images, and of how many parts.
 
     Two records are compared part by part: a part is an image or, where nothing by the tested
@@ -128,13 +128,13 @@ def image_variance(best: Record, other: Record) -> tuple[float, int]:
     return mean_variance(off - off.mean(), images), max(2, int(np.count_nonzero(off)))
 
 
-def compared_of(entry: Record | None, kind: str) -> dict[str, Any]:
+def compared_of(entry: TestRecord | None, kind: str) -> dict[str, Any]:
     """Return what is compared of a configuration as `retrain.json` has it, of none that.
 
     Args:
         kind: of the split.
     """
-    test = entry["test_accuracy"] if entry else {}
+    test: Mapping[str, Any] = entry["test_accuracy"] if entry else {}
     return {
         "parameters": entry and entry["parameters"],
         "test_accuracy": test.get("mean"),
@@ -146,7 +146,7 @@ def compared_of(entry: Record | None, kind: str) -> dict[str, Any]:
     }
 
 
-def verdicts_within(configurations: Sequence[Record], kind: str) -> tuple[list[str], str]:
+def verdicts_within(configurations: Sequence[TestRecord], kind: str) -> tuple[list[str], str]:
     """Return in words how the winner of a study differs from what else was tested, and the basis.
 
     Args:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
 
+from hwtune.contract import AboutBudget, AboutRetraining
 from hwtune.models.layers import Cost
 from hwtune.records import TrialRecord, once_each, ranked, rung_epochs
 
@@ -42,6 +43,14 @@ class Budget:
     seconds: float | None = None
     target: float | None = None
     before: float = 0.0
+
+    def describe(self) -> AboutBudget:
+        """Return it for `study.json`, once it is known how long trials are."""
+        assert self.epochs is not None
+        return {
+            "trials": self.trials, "epochs": self.epochs, "seconds": self.seconds,
+            "target": self.target, "before": self.before,
+        }  # fmt: skip
 
     @property
     def most(self) -> float:
@@ -144,6 +153,13 @@ class Retraining:
     top: int = 1
     seeds: int = 3
     baselines: bool = False
+
+    def describe(self) -> AboutRetraining:
+        """Return it for `study.json`."""
+        return {
+            "finalists": self.finalists, "folds": self.folds, "top": self.top, "seeds": self.seeds,
+            "baselines": self.baselines,
+        }  # fmt: skip
 
     def chosen(self, order: Sequence[Tried]) -> list[Tried]:
         """Return what is retrained of trials in their order, the best first."""

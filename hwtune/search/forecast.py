@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from hwtune.contract import AboutForecast
 from hwtune.models.layers import Cost
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.samplers import STARTUP_TRIALS
@@ -25,9 +25,9 @@ class Forecast:
     epochs: int
     seconds: float
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> AboutForecast:
         """Return it for `study.json`."""
-        return {**asdict(self), "seconds": round(self.seconds, 1)}
+        return {"trials": self.trials, "epochs": self.epochs, "seconds": round(self.seconds, 1)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
+from hwtune.contract import About, AboutMore, AboutScheduler
 from hwtune.errors import OptionError
 from hwtune.search.budget import expected_epochs
 from hwtune.search.objectives import ACCURACY
@@ -58,9 +59,9 @@ class Settings:
         if self.scheduler == "median" and len(self.objectives) > 1:
             raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> AboutMore:
         """Return the keys of `study.json`."""
-        scheduler: dict[str, Any] = {"name": self.scheduler}
+        scheduler: AboutScheduler = {"name": self.scheduler}
         if self.scheduler == "asha":
             scheduler |= {
                 "grace_period": GRACE_PERIOD,
@@ -128,7 +129,7 @@ class Settings:
         return Rungs(grace_period=GRACE_PERIOD, **ladder) if self.scheduler == "asha" else None
 
 
-def settings_of(about: dict[str, Any]) -> Settings:
+def settings_of(about: About) -> Settings:
     """Return the settings that `study.json` holds."""
     return Settings(
         sampler=about["sampler"]["name"],

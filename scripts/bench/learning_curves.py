@@ -164,7 +164,7 @@ def main() -> None:
             csv.writer(file, lineterminator="\n").writerows(lines)
         minutes = (time.monotonic() - began) / 60
         print(f"{minutes:.1f} min, {count}: {lines[-1]}", flush=True)
-    about = {"split": SPLITS[name].to_dict(), "epochs": EPOCHS, "hardware": hardware(),
+    about = {"split": vars(SPLITS[name]), "epochs": EPOCHS, "hardware": hardware(),
              "versions": versions(), "git_commit": git_commit()}  # fmt: skip
     table.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

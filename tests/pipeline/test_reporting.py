@@ -13,7 +13,7 @@ STUDY = {
     "study": "s",
     "space": load_space("chinese_cnn").to_json(),
     "data": {"name": "d", "sha256": "", "images": 1, "side": 8, "classes": ["a"], "writers": None},
-    "split": {**SplitSpec().to_dict(), "counts": {"train": 1, "validation": 1, "test": 1}},
+    "split": SplitSpec().describe({"train": 1, "validation": 1, "test": 1}),
     "budget": {"trials": 3, "epochs": 1, "seconds": None, "target": None},
     **Settings().describe(),
     "versions": {},

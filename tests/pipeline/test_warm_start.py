@@ -41,7 +41,7 @@ def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins
     data = data or images("old")
     about = {
         "format": 1, "space": space.to_json(), "data": data.describe(),
-        "split": {**split.to_dict(), "counts": {}}, "started_from": list(origins),
+        "split": split.describe({}), "started_from": list(origins),
     }  # fmt: skip
     folder = create_study(results, name, name, about=about)
     for number, accuracy in enumerate(ACCURACIES):
@@ -202,5 +202,5 @@ def test_where_a_search_began_is_recorded_and_comes_back(tmp_path):
     (origin,) = json.loads(json.dumps(origins))
     assert origin["study"] == "first"
     assert origin["trials"] == [1, 3, 2]
-    assert origin["split"] == PLAIN.to_dict()
+    assert origin["split"] == vars(PLAIN)
     assert space_from_json(json.loads(json.dumps(new.to_json()))).starts == new.starts

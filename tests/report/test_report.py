@@ -294,7 +294,7 @@ def test_openings_by_other_studies_beside_are_counted(tmp_path):
         shutil.copytree(REFERENCE, folder.path)
         about, tested = folder.read_study(), folder.read_retrain()
         if name == "other":
-            tested["test_openings"] = [{"time": "now", "configuration": "trial 1"}]
+            tested["test_openings"] = [{"time": "now", "command": "", "configuration": "trial 1"}]
         elif name == "elsewhere":
             about["split"]["seed"] = 1
         folder.write_study({} if name == "damaged" else about)
@@ -350,7 +350,7 @@ def test_what_was_not_as_published_is_said():
     def how(epochs, data="chinese_mnist", honest=False):
         baseline = {"name": "oafarih", "honest": honest, "epochs": epochs}
         about = {"baseline": baseline, "space": space.to_json(), "data": {"name": data}}
-        return how_trained(Content(about, [], [], {}))
+        return how_trained(Content(about, [], [], {}), baseline)
 
     assert how(80) == "as published"
     assert how(1) == "as published, but for 1 instead of 80 epochs"
