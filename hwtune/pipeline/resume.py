@@ -100,6 +100,7 @@ def mend_trials(folder: StudyFolder, about: About) -> bool:
         trials = proposed(folder)
         begun = {trial.number for trial in trials if COST in trial.user_attrs}
         epochs = [epoch for epoch in folder.read_epochs() if epoch.trial in begun]
-        Ledger(folder, space_from_json(about["space"]).search).restore(trials, epochs)
+        images = about["split"]["counts"]["train"]
+        Ledger(folder, space_from_json(about["space"]), images=images).restore(trials, epochs)
         return True
     return False

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hwtune.config import Hyperparameters
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, ranked
+from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
 
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
@@ -22,11 +23,14 @@ INFEASIBLE, SLOW = "infeasible", "slow"
 
 
 class Ledger:
-    """Keeps the records of a study and its files in step; one process owns it."""
+    """Keeps the records of a study and its files in step; one process owns it.
 
-    def __init__(self, folder: StudyFolder, searched: Iterable[str]) -> None:
-        self.folder = folder
-        self.searched = list(searched)
+    Args:
+        images: to train on.
+    """
+
+    def __init__(self, folder: StudyFolder, space: SearchSpace, *, images: int) -> None:
+        self.folder, self.space, self.images = folder, space, images
         self.trials: dict[int, TrialRecord] = {}
         self.costs: dict[int, Cost] = {}
         self.rejected: set[int] = set()  # never trained, and no part of a budget
@@ -104,7 +108,7 @@ class Ledger:
         self._put_off = not now and began < self._quiet_until
         if not self._put_off:
             self.folder.write_trials(
-                [self.trials[number] for number in sorted(self.trials)], self.searched
+                [self.trials[number] for number in sorted(self.trials)], self.space.search
             )
             ended = time.monotonic()
             self._quiet_until = ended + (ended - began) / WRITING_SHARE
@@ -136,6 +140,14 @@ class Ledger:
             self._count(epoch)
         self.unbegun = {n for n, t in self.trials.items() if t.state == "stopped" and not t.epochs}
         self.write(now=True)
+
+    def images_seen(self, number: int, epochs: int) -> int:
+        """Return on how many images a trial has trained after so many epochs."""
+        return self.space.images_seen(self.trials[number].config, epochs, images=self.images)
+
+    def images_of(self, number: int, epoch: int) -> int:
+        """Return on how many images a trial has trained in an epoch."""
+        return self.images_seen(number, epoch) - self.images_seen(number, epoch - 1)
 
     def reported(self, number: int) -> int:
         """Return how many epochs of a trial, or of the one whose state it has, were recorded."""

@@ -28,7 +28,6 @@ class StudyCallback(TrialProgressCallback):
     Where Ray Tune is given no such callback it adds its own, which keeps every trial until the end.
 
     Args:
-        images_of: returns on how many images a trial has trained in an epoch.
         recorded: called after each epoch.
         ended: called with each trial that is over.
         interrupts: ends the study between two events when a signal came.
@@ -42,7 +41,6 @@ class StudyCallback(TrialProgressCallback):
         board: TensorBoard,
         view: View,
         *,
-        images_of: Callable[[int, int], int],
         recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
         interrupts: Interrupts,
@@ -51,7 +49,7 @@ class StudyCallback(TrialProgressCallback):
     ) -> None:
         self.searcher, self.cost, self.board = searcher, cost, board
         self.view, self.interrupts, self.live = view, interrupts, live
-        self.recorded, self.ended, self.images_of = recorded, ended, images_of
+        self.recorded, self.ended = recorded, ended
         self.console = console
         self.spoke = time.monotonic()
 
@@ -87,7 +85,7 @@ class StudyCallback(TrialProgressCallback):
         self.view.epoch(epoch)
         self.recorded()
         if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another
-            images = self.images_of(number, epoch.epoch)
+            images = ledger.images_of(number, epoch.epoch)
             self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()

@@ -20,14 +20,23 @@ from hwtune.study_folder import StudyFolder
 
 
 def restored(
-    study: optuna.Study, space: SearchSpace, folder: StudyFolder, left_out: Container[str]
+    study: optuna.Study,
+    space: SearchSpace,
+    folder: StudyFolder,
+    left_out: Container[str],
+    *,
+    images: int,
 ) -> tuple[Ledger, list[EpochRecord], dict[int, int]]:
     """Return what an earlier run recorded, the epochs in order, and what trials took over.
 
     The known points and what the end of a search cut off are queued in the study.
+
+    Args:
+        left_out: names of baselines that are not trained.
+        images: to train on.
     """
     settle(study)
-    ledger = Ledger(folder, space.search)
+    ledger = Ledger(folder, space, images=images)
     told = study.get_trials(deepcopy=False)
     for trial in told:
         share_distributions(trial, space)

@@ -65,7 +65,6 @@ class OptunaSearcher(Searcher):
         too_large, too_slow: return why a network is not trained, or "". Baselines are trained
             however large they are, what is known to work however slow.
         finished: returns whether no further trial should start.
-        seen: returns on how many images a trial has trained after so many epochs.
         endings: what the scheduler notes of trials that end.
         gpu_slots: how many trials may ask for a GPU at once.
 
@@ -89,14 +88,13 @@ class OptunaSearcher(Searcher):
         too_large: Callable[[Cost], str],
         too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
-        seen: Callable[[int, int], int],
         endings: Endings,
         gpu_slots: int = 0,
     ) -> None:
         super().__init__(metric="val_accuracy", mode="max")
         self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
         self.seed, self.sampler = seed, sampler
-        self.measure, self.finished, self.seen_images = measure, finished, seen
+        self.measure, self.finished = measure, finished
         self.too_large, self.too_slow = too_large, too_slow
         self.endings, self.gpu_slots = endings, gpu_slots
         self.check: Callable[[], None] = lambda: None
@@ -286,7 +284,7 @@ class OptunaSearcher(Searcher):
             values = self.objectives.values(
                 vars(record),
                 parameters=record.parameters,
-                images=self.seen_images(record.trial, record.epochs),
+                images=self.ledger.images_seen(record.trial, record.epochs),
             )
             self._tell(trial, TrialState.COMPLETE, "complete", values=values)
         else:

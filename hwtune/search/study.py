@@ -93,21 +93,12 @@ def run_search(
     objectives = Objectives(settings.objectives)
     study = open_optuna_study(folder, objectives)
     check_states(study.get_trials(deepcopy=False))
-    ledger, recorded, taken = restored(study, space, folder, left_out)
-
-    def seen(trial: int, epochs: int) -> int:
-        """Return on how many images a trial has trained after so many epochs."""
-        return space.images_seen(ledger.trials[trial].config, epochs, images=images)
-
-    def images_of(trial: int, epoch: int) -> int:
-        """Return on how many images a trial has trained in an epoch."""
-        return seen(trial, epoch) - seen(trial, epoch - 1)
-
+    ledger, recorded, taken = restored(study, space, folder, left_out, images=images)
     here = seconds_here(ledger, recorded, taken, drift)
     for epoch in recorded[-RECENT_EPOCHS:]:
         cost.observe(
             macs=ledger.costs[epoch.trial].macs,
-            images=images_of(epoch.trial, epoch.epoch),
+            images=ledger.images_of(epoch.trial, epoch.epoch),
             seconds=here[epoch.trial, epoch.epoch],
         )
     clock.extra = extra_seconds(ledger, recorded, here)
@@ -117,7 +108,7 @@ def run_search(
         expected=settings.expected_epochs(epochs),
     )  # fmt: skip
     rule = settings.rule(epochs=epochs)
-    stopping = stopping_of(rule, ledger, recorded, objectives, pace, images_of)
+    stopping = stopping_of(rule, ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
         study,
         space,
@@ -135,7 +126,6 @@ def run_search(
         too_large=partial(too_large, space),
         too_slow=pace.too_slow,
         finished=pace.finished,
-        seen=seen,
         endings=stopping.endings,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
@@ -163,7 +153,6 @@ def run_search(
             cost,
             TensorBoard(folder.tensorboard, space.search),
             view,
-            images_of=images_of,
             recorded=lambda: retention.trim(ledger.to_come),
             ended=ended,
             interrupts=interrupts,
@@ -202,17 +191,12 @@ def stopping_of(
     recorded: Sequence[EpochRecord],
     objectives: Objectives,
     pace: Pace,
-    images_of: Callable[[int, int], int],
 ) -> EarlyStopping:
-    """Return the scheduler, with the rungs that the recorded epochs make.
-
-    Args:
-        images_of: returns on how many images a trial has trained in an epoch.
-    """
+    """Return the scheduler, with the rungs that the recorded epochs make."""
 
     def scores(trial: int, result: Mapping[str, Any]) -> list[float]:
         parameters = ledger.trials[trial].parameters
-        images = images_of(trial, result["epoch"])
+        images = ledger.images_of(trial, result["epoch"])
         return objectives.scores(result, parameters=parameters, images=images)
 
     return EarlyStopping(

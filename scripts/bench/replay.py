@@ -154,7 +154,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
         objectives = Objectives(("val_accuracy",))
         study = open_optuna_study(study_folder, objectives)
         enqueue_known_points(study, space)
-        ledger = Ledger(study_folder, space.search)
+        ledger = Ledger(study_folder, space, images=1)
         stopping = EarlyStopping(
             Once(rule) if method.once and isinstance(rule, Rungs) else rule,
             lambda _, result: [result["val_accuracy"]], lambda _: "",
@@ -169,7 +169,6 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
             too_large=lambda cost: "",
             too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
-            seen=lambda trial, epochs: epochs,
             endings=stopping.endings,
         )  # fmt: skip
         best, improvements = 0.0, []

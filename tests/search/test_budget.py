@@ -14,7 +14,7 @@ from hwtune.search.feasible import images_an_epoch, longest
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
-from hwtune.space import SearchSpace, choice, integer, log_uniform
+from hwtune.space import SearchSpace, choice, integer, load_space, log_uniform
 
 
 def test_without_trials_and_time_a_quarter_of_an_hour_is_spent_on_at_most_fifty():
@@ -123,7 +123,7 @@ class Running:
 
     def __init__(self, path, budget, points=math.inf, expected=3.0, spent=0.0):
         self.cost = CostModel()
-        self.ledger = Ledger(create_study(path, None, "s"), [])
+        self.ledger = Ledger(create_study(path, None, "s"), load_space("digits_cnn"), images=1000)
         self.pace = Pace(
             budget, replace(clock(), started=time.monotonic() - spent), self.cost, self.ledger,
             typical=[Cost(1000, 10**7)], images=1000, an_epoch=1000, points=points,

@@ -53,7 +53,7 @@ class Bridge:
         self.objectives = Objectives(objectives)
         self.study = open_optuna_study(self.folder, self.objectives)
         settle(self.study)
-        self.ledger = Ledger(self.folder, space.search)
+        self.ledger = Ledger(self.folder, space, images=100)
         self.ledger.restore(self.study.get_trials(), self.folder.read_epochs())
         enqueue_known_points(self.study, space, left_out)
         order = [t.trial for t in ranked(self.ledger.trials.values()) if t.trial != LOST]
@@ -73,7 +73,6 @@ class Bridge:
             too_large=lambda cost: too_large(space, cost),
             too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
-            seen=lambda trial, epochs: 100 * epochs,
             endings=self.endings,
         )  # fmt: skip
 
@@ -428,7 +427,7 @@ def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
 def reopened(folder):
     """Return what an earlier run recorded, as a new process finds it."""
     study = open_optuna_study(folder, Objectives(("val_accuracy",)))
-    return restored(study, KNOWN, folder, ())[:2]
+    return restored(study, KNOWN, folder, (), images=100)[:2]
 
 
 def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path):
@@ -440,7 +439,7 @@ def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path
         ]
         recorded.extend(found)
 
-    ledger, recorded = Ledger(create_study(tmp_path, None, "s"), []), []
+    ledger, recorded = Ledger(create_study(tmp_path, None, "s"), SPACE, images=1), []
     ledger.continues, ledger.handed = {1: 0, 2: 1}, {1, 2}
     trial(0, 20.0, 20.0)  # cut off, on slow machines
     trial(1, 20.0, 20.0, 1.0)  # went on with on these, which it reported again; cut off as well

@@ -7,6 +7,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.view import View
+from hwtune.space import load_space
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from hwtune.search.view import View
     ],
 )
 def test_the_best_are_shown_however_many_run(tmp_path, running, height, seen):
-    ledger = Ledger(create_study(tmp_path, None, "s"), [])
+    ledger = Ledger(create_study(tmp_path, None, "s"), load_space("digits_cnn"), images=1)
     for number in range(10 + running):
         trial = TrialRecord(number, state="running" if number >= 10 else "complete")
         trial.add(EpochRecord(number, 1, 0.1, 0.2, 0.5 + min(number, 9) / 100, 1e-3, 1.0))
