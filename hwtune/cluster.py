@@ -161,7 +161,7 @@ def divide(
     return Slots(
         slots,
         cpus=min(share(cpus or 1, min(slots, each_gpu * held)) for cpus, held in machines),
-        gpus=gpu_share or share(1, each_gpu),
+        gpus=min(gpu_share or 1.0, share(1, each_gpu)),
     )
 
 

@@ -65,7 +65,7 @@ class TrialConfig:
     max_steps: int = 0  # batches after which training ends within its last epoch; 0 is off
     lr_schedule: Literal["constant", "onecycle", "exponential", "plateau"] = "constant"
     lr_decay: float = 0.98  # exponential: the factor of an epoch; plateau: the factor of a drop
-    lr_patience: int = 5  # plateau: epochs without a lower validation loss
+    lr_patience: int = 5  # plateau: epochs without a validation loss lower by 0.0001
     softmax: bool = False  # softmax before the loss
     label_smoothing: float = 0.0
     clip_value: float = 0.0  # gradients clipped to +- this; 0 is off

@@ -63,9 +63,12 @@ def test_slots_are_divided_so_that_all_fit_at_once(machines, per_gpu, parallel, 
     assert sum(map(min, by_cpu, by_gpu)) >= slots.parallel
 
 
-@pytest.mark.parametrize(("asked", "slots"), [(0.25, 8), (0.3, 6), (1.0, 2)])
-def test_a_share_of_a_gpu_can_be_asked_for(asked, slots):
-    expected = Slots(slots, cpus=1.0, gpus=asked)
+@pytest.mark.parametrize(
+    ("asked", "slots", "gpus"),
+    [(0.25, 8, 0.25), (0.3, 6, 0.3), (1.0, 2, 1.0), (1 / 6, 12, 0.1666), (1 / 7, 14, 0.1428)],
+)
+def test_a_share_of_a_gpu_can_be_asked_for(asked, slots, gpus):
+    expected = Slots(slots, cpus=1.0, gpus=gpus)
     assert divide([(16, 2)], per_gpu=99, parallel=None, gpu_share=asked) == expected
 
 

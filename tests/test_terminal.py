@@ -128,6 +128,18 @@ def test_a_leaderboard_fits_a_terminal_and_cuts_no_name(tmp_path):
     assert "…" not in last
 
 
+def test_a_list_of_studies_fits_a_terminal(tmp_path):
+    for columns in (80, 120):
+        options = "studies", "--results", Path(STUDIES[0]).parent
+        _, _, last = seen(tmp_path, *options, columns=columns, rows=80)
+        for words in ("chinese_cnn-default", "chinese_mnist", "complete", "99.80%"):
+            assert words in last
+        assert "…" not in last
+        assert ("pooling" in last) == (columns == 120)
+        if columns == 80:
+            assert sum(map(bool, map(str.strip, last.splitlines()))) < 15, "a line a study"
+
+
 def test_studies_side_by_side_fit_a_terminal(tmp_path):
     _, _, last = seen(tmp_path, "compare", *STUDIES, columns=80, rows=80)
     assert "chinese_cnn-hour" in last

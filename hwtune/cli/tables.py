@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +22,11 @@ def complain(text: object) -> None:
     print(f"hwtune: {printable(text)}", file=sys.stderr)
 
 
+def width() -> int:
+    """Return how many columns the terminal has; a file has many."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: int = 1) -> None:
     """Print rows under column heads, as wide as the terminal allows.
 
@@ -32,8 +38,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, whole: 
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index < whole)
+        table.add_column(column, no_wrap=index < whole, overflow="fold")
     for row in rows:
         table.add_row(*map(printable, row))
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, markup=False, emoji=False).print(table)  # an error may hold brackets
+    Console(width=width(), markup=False, emoji=False).print(table)  # an error may hold brackets

@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 import typer
 
 from hwtune.cli.options import Csv, Json, Results, Study
-from hwtune.cli.tables import complain, say, show_table
+from hwtune.cli.tables import complain, say, show_table, width
 from hwtune.study_folder import DEFAULT_RESULTS
 
 MOST_TRIALS = 200  # that are shown at once
+WIDE = 110  # columns of a terminal that has room for a sentence in a table
 
 
 def studies(as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
@@ -40,21 +41,20 @@ def studies(as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
     if as_json:
         print(dump(found), end="")
     elif found:
-        show_table(
-            ("study", "started", "data", "status", "tested", "asks"),
+        columns = ("study", "started", "data", "status", "tested", "asks")
+        shown = len(columns) - (width() < WIDE)  # where there is no room for a sentence
+        rows = [
             (
-                (
-                    each["study"],
-                    each["started"][:16].replace("T", " "),
-                    each["data"],
-                    each["status"],
-                    "-" if each["tested"] is None else f"{each['tested']:.2%}",
-                    each["asks"],
-                )
-                for each in found
-            ),
-            whole=5,
-        )
+                each["study"],
+                each["started"].partition("T")[0],
+                each["data"],
+                each["status"],
+                "-" if each["tested"] is None else f"{each['tested']:.2%}",
+                each["asks"],
+            )
+            for each in found
+        ]
+        show_table(columns[:shown], [row[:shown] for row in rows], whole=0)
     elif not failed:
         print(f"No study in {results.absolute()}; --results names another folder.")
     if failed:

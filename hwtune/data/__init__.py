@@ -17,7 +17,7 @@ from hwtune.data.chinese_mnist import (
     read_chinese_mnist,
 )
 from hwtune.data.digits import read_digits
-from hwtune.data.download import download_kaggle
+from hwtune.data.download import download_kaggle, not_writable
 from hwtune.data.folder import copy_pictures, folders_in, read_folder, told_apart
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
@@ -29,6 +29,7 @@ from hwtune.data.torchvision_sets import (
 )
 from hwtune.errors import DataError
 from hwtune.files import staging
+from hwtune.words import printable
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
 KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
@@ -209,7 +210,7 @@ def find_again(known: Mapping[str, Any]) -> Dataset | None:
 def picture_files(name: str) -> list[str]:
     """Return the file of each image of a data set of one's own, within its folder; [] of others."""
     folder = None if name in DATASETS else find_data(name)
-    return [str(path.relative_to(folder)) for path in told_apart(folder)[0]] if folder else []
+    return [printable(path.relative_to(folder)) for path in told_apart(folder)[0]] if folder else []
 
 
 def get_data(name: str) -> None:
@@ -259,8 +260,10 @@ def add_data(name: str, path: Path) -> Path:
         )
     dataset = source.read(readable)
     _copy_whole(readable, target, source.copy if readable.is_dir() else shutil.copyfile)
-    if find_data(name) == target:  # and not another one that is preferred
-        cached(name, target, lambda: dataset)
+    if (found := find_data(name)) != target:  # which is preferred
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        raise DataError(f"{found} is read before {path}; remove it first if {path} should be read.")
+    cached(name, target, lambda: dataset)
     return target
 
 
@@ -289,7 +292,4 @@ def _copy_whole(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -
             copy(source, whole)
             whole.rename(target)
     except OSError as error:
-        raise DataError(
-            f"The data folder {target.parent} cannot be written ({error.strerror or error}); "
-            "set HWTUNE_DATA."
-        ) from None
+        raise not_writable(target.parent, error) from None

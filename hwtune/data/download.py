@@ -7,14 +7,35 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from hwtune.errors import DataError
 from hwtune.files import staging
+
+
+def not_writable(folder: Path, error: OSError) -> DataError:
+    """Return what to raise where the data folder cannot be written."""
+    why = error.strerror or error
+    return DataError(f"The data folder {folder} cannot be written ({why}); set HWTUNE_DATA.")
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[Path]:
+    """Give an empty folder inside the data folder, for what is then put in place there.
+
+    Raises:
+        DataError: when the data folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(staging(folder))
+        except OSError as error:
+            raise not_writable(folder, error) from None
+        yield new
 
 
 def kaggle_command() -> str:
@@ -45,14 +66,7 @@ def download_kaggle(
     Raises:
         DataError: when nothing arrives; nothing is left behind then.
     """
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(staging(target.parent))
-        except OSError as error:
-            raise DataError(
-                f"The data folder {target.parent} cannot be written ({error.strerror}); "
-                "set HWTUNE_DATA."
-            ) from None
+    with room_in(target.parent) as folder:
         log = folder / "kaggle.log"
         words = [command or kaggle_command(), "datasets", "download", handle]
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -116,6 +118,11 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
+        if twin := next((o for o in classes if o != each and composed(o) == composed(each)), None):
+            raise DataError(
+                f"{for_people(folder)}: {each!a} and {twin!a} look alike; put their pictures into "
+                "one folder, or rename one."
+            )
         if each != printable(each):
             raise DataError(f"{for_people(folder)}: {each!r} is no plain name; rename that folder.")
         for link in lost_links(folder / each):
@@ -157,12 +164,24 @@ def in_order(name: str) -> tuple[bool, int, str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files below a folder, in order, that are not hidden, nor in hidden folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    """Return the files below a folder, in order, that are not hidden, nor in hidden folders.
+
+    Raises:
+        DataError: when a folder cannot be read.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def refuse(error: OSError) -> NoReturn:
+    """Say that a folder cannot be read, whose pictures would be left out."""
+    raise DataError(
+        f"{for_people(Path(error.filename))} cannot be read ({error.strerror}); make it readable, "
+        "or take it away."
+    ) from None
 
 
 def told_apart(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -208,13 +227,14 @@ def copy_pictures(folder: Path, target: Path) -> None:
         )
 
 
-def composed(name: Path) -> str:
+def composed(name: Path | str) -> str:
     """Return a name in which letters are one with their accents, which some disks part."""
     return unicodedata.normalize("NFC", str(name))
 
 
 def numbered(people: list[str]) -> Integers:
     """Return a number for each of the names: what they say, if they are numbers, or a place."""
+    people = [composed(each) for each in people]  # one person's, from several systems
     names = sorted(set(people), key=in_order)
     said = {int(name) for name in names if name.isdecimal() and len(name) <= MAX_DIGITS}
     numbers = sorted(said) if len(said) == len(names) else range(1, len(names) + 1)

@@ -11,10 +11,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hwtune.data.download import room_in
 from hwtune.data.images import Dataset
 from hwtune.errors import DataError
-from hwtune.files import staging
 from hwtune.words import in_a_line
 
 CLASSES = {
@@ -29,6 +30,7 @@ FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
 SILENCE = 30.0  # seconds without a byte after which a download is given up
+TEST_IMAGES = 10_000  # of each of the three
 MAX_BYTES = 50_000_000  # the largest file unpacks to 47,040,016
 
 
@@ -83,7 +85,23 @@ def read_torchvision(kind: str, raw: Path) -> Dataset:
             raise DataError(
                 f"{raw} is damaged ({error}); remove it, and get the data set again."
             ) from None
+    check_kind(kind, raw, np.bincount(labels[len(parts[0].data) :]))
     return Dataset(kind.lower(), images, labels, CLASSES[kind], test_from=len(parts[0].data))
+
+
+def check_kind(kind: str, raw: Path, counts: NDArray[np.int64]) -> None:
+    """Check by its test part that a set is what it is called; the files of all have one name.
+
+    FashionMNIST's and KMNIST's have a thousand images of each class, MNIST's has not (LeCun and
+    others, 1998; Xiao and others, 2017; Clanuwat and others, 2018). Sets of other sizes pass.
+
+    Raises:
+        DataError: when it is another.
+    """
+    even = bool((counts == TEST_IMAGES // len(CLASSES[kind])).all())
+    if counts.sum() == TEST_IMAGES and even == (kind == "MNIST"):
+        others = "FashionMNIST or KMNIST" if even else "MNIST"
+        raise DataError(f"{raw} holds {others}, not {kind}; give the files of {kind}.")
 
 
 def _unpack(raw: Path, file: str, target: Path) -> None:
@@ -114,11 +132,13 @@ def download_torchvision(kind: str, folder: Path) -> None:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none
     try:
-        with staging(folder) as staged:
+        with room_in(folder) as staged:
             getattr(sets, kind)(str(staged), download=True)
             raw.mkdir(parents=True, exist_ok=True)
             for file in (staged / kind / "raw").iterdir():
                 os.replace(file, raw / file.name)
+    except DataError:
+        raise
     except Exception as error:  # the network may fail in any way
         raise DataError(
             f"{kind} could not be downloaded ({in_a_line(error)}); check the network, or put its "

@@ -65,7 +65,7 @@ class Classifier:
             )
         if not len(images):
             return torch.empty(0, len(self.classes))
-        part = Part(images, np.zeros(len(images), np.int64))
+        part = Part(np.ascontiguousarray(images), np.zeros(len(images), np.int64))
         fast = choose_device(gpu=False)
         return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
 

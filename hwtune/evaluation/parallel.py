@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -94,6 +94,7 @@ def train_all(
 ) -> Iterator[tuple[Job, Trained | str]]:
     """Yield each job with what it came to, or why it failed, as the trainings end.
 
+    No more run at once than there are slots, which may be fewer than the CPUs that Ray knows of.
     States of trainings that were cut off lie in `states`, and new ones are put there: one whose
     process is lost goes on from its last, and so does one that breaks on a GPU, which may have been
     full of another's. How far they are is shown on the console.
@@ -118,12 +119,12 @@ def train_all(
         )  # fmt: skip
         running[measured] = job, weights
 
-    lost: Counter[Job] = Counter()
+    waiting, lost = deque(jobs), Counter[Job]()
     lengths, over = {job.title: job.config.epochs for job in jobs}, dict[str, int]()
     with listening(watch), shown(lengths, console) as look:
-        for job in jobs:
-            start(job)
-        while running:
+        while waiting or running:
+            while waiting and len(running) < slots.parallel:
+                start(waiting.popleft())
             done, _ = ray.wait(list(running), timeout=LOOK)
             check_signals()
             with suppress(ray.exceptions.RayError):  # it only looks; the trainings go on
@@ -178,8 +179,10 @@ def read_all(
         HwtuneFailure: when its process is lost twice.
     """
     task, shared = placed(_read, slots, retries=1), ray.put(images)
-    waiting = [task.remote(config.to_dict(), each, shared, classes) for each in nets]
-    answers: list[Integers] = read_out(waiting)
+    answers: list[Integers] = []
+    for first in range(0, len(nets), slots.parallel):
+        some = nets[first : first + slots.parallel]
+        answers += read_out([task.remote(config.to_dict(), each, shared, classes) for each in some])
     return answers
 
 
@@ -187,13 +190,14 @@ def read_out(waiting: Any) -> Any:
     """Return what tasks of a test came to.
 
     Raises:
-        HwtuneFailure: when a process was lost again.
+        HwtuneFailure: when a process was lost again, or a GPU fails, full of another's, it may be.
     """
     try:
         return ray.get(waiting)
-    except LOST as error:
+    except (*LOST, RuntimeError) as error:  # Ray's error of a task is of its cause's type, too
+        cause = getattr(error, "cause", error)
         raise HwtuneFailure(
-            f"The test was not finished ({first_line(error)}); what was trained is kept: give the "
+            f"The test was not finished ({first_line(cause)}); what was trained is kept: give the "
             "command again."
         ) from None
 

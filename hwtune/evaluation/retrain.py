@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import ray
 
@@ -70,6 +71,7 @@ def retrain(
     if again:
         began = began_at(candidates, folder, seeds)
         kept = {i: record for i, record in kept.items() if record.get("opening", -1) >= began}
+    kept = under_names_of(candidates, kept, folder)
     for record in kept.values():
         say(f"{record['name']} is retrained and tested already; its record stands.")
     waiting = {i: each for i, each in enumerate(candidates) if i not in kept}
@@ -194,6 +196,28 @@ def tested_already(
         and set(seeds) <= set(entry["seeds"])
         and (index > 0 or (place == 0 and entry["config"] == model))
     }
+
+
+def under_names_of(
+    candidates: Sequence[Candidate], kept: Mapping[int, TestRecord], folder: StudyFolder
+) -> dict[int, TestRecord]:
+    """Return records that stand for candidates, by place, with their names, also in the file.
+
+    A trial that an extension went on with has another name than its record.
+    """
+    named = {
+        i: cast(TestRecord, {**entry, "name": candidates[i].name}) for i, entry in kept.items()
+    }
+    if named != kept:
+        record, stands = folder.read_retrain(), list(kept.values())
+        names = {each["name"] for each in named.values()}
+        record["configurations"] = [
+            list(named.values())[stands.index(each)] if each in stands else each
+            for each in record["configurations"]
+            if each in stands or each["name"] not in names
+        ]
+        folder.write_retrain(record)
+    return named
 
 
 def began_at(candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequence[int]) -> int:

@@ -112,7 +112,13 @@ def retrain_baseline(
     measure_cost(config, classes=len(dataset.classes), side=dataset.side)
     if not honest:
         split = published_split(published, dataset, seed=split.seed)
-        if config.needs_validation and not len(split_indices(dataset, split).validation):
+        parts = split_indices(dataset, split)
+        if not len(parts.test):
+            raise SpaceError(
+                f"{baseline} of {space.name} was published with no test part; give its split one, "
+                "or add --honest."
+            )
+        if config.needs_validation and not len(parts.validation):
             raise SpaceError(
                 f"{baseline} of {space.name} watches validation images while it trains, of which "
                 "its published split has none; give the split a validation part."

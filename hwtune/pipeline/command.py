@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -66,10 +68,19 @@ def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | 
     )
 
 
+class LastingConsole(Console):
+    """Says nothing more where nobody reads it, as behind `| head`; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes
+
+
 def command_of(text: str) -> Command:
     """Return a command that begins now; a notebook gets plain lines."""
     plain = False if Console().is_jupyter else None  # None: rich finds out
-    console = Console(
+    console = LastingConsole(
         soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
         force_jupyter=plain, force_terminal=plain,
     )  # fmt: skip

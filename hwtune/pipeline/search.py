@@ -139,6 +139,9 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
             need = searching.need
             about["gpu_need"] = {"bytes": need.bytes, "memory": need.memory, "gpus": gpu_types()}
         slots = session.slots()
+        if slots.plain and "seconds_per_image" in about["objectives"]:
+            slots = replace(slots, plain=0, plain_nodes=())
+            session.say("Trials run on the GPUs alone, since their seconds are compared.")
         about["hardware"]["parallel"] = slots.total
         introduce(session, slots, dashboard)
         if searching:

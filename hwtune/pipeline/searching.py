@@ -147,6 +147,7 @@ class Search:
             expected=self.settings.expected_epochs,
             learns=self.settings.sampler != "random" and not self.settings.advice,
             done=self.earlier.trials,
+            running=self.earlier.running,
             cut_off=self.earlier.cut_off,
         )
 

@@ -132,7 +132,9 @@ def session_again(folder: StudyFolder, about: About, place: Place, command: Comm
         DataError: when its data set is not the one at hand.
     """
     about["study"] = folder.name  # which may have been renamed
-    session = Session(folder, about, same_data(folder, about), place.or_as_before(about), command)
+    place = place.or_as_before(about)
+    about["parallel"], about["gpus_per_trial"] = place.parallel, place.gpu_share
+    session = Session(folder, about, same_data(folder, about), place, command)
     close_last_run(folder, about)
     return session
 

@@ -177,8 +177,8 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
-        extra: by trial, how many more seconds (or fewer) its epochs from other machines would take
-            here.
+        extra: by trial, how many more seconds (or fewer) its epochs from other machines, or from
+            CPUs beside GPUs, would take here.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 
@@ -198,6 +198,10 @@ class Clock:
     def seconds(self, trial: TrialRecord) -> float:
         """Return what the epochs of a trial take on these machines."""
         return trial.seconds + self.extra.get(trial.trial, 0.0)
+
+    def add(self, trial: int, seconds: float) -> None:
+        """Count so many more seconds, or fewer, of a trial."""
+        self.extra[trial] = self.extra.get(trial, 0.0) + seconds
 
     def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds to keep for retraining and report.

@@ -44,6 +44,7 @@ class Outlook:
         expected: returns how many epochs a trial of a length trains on average.
         learns: whether the sampler learns.
         done: trials of earlier runs of this study.
+        running: those of them that go on: cost, epochs so far, whether no rule stops it.
         cut_off: how many of these are gone on with as another trial, or were.
     """
 
@@ -61,6 +62,7 @@ class Outlook:
     expected: Callable[[int], float]
     learns: bool
     done: int = 0
+    running: Sequence[tuple[Cost, int, bool]] = ()
     cut_off: int = 0
 
     def mean_epoch(self, *costs: Cost) -> float:
@@ -137,9 +139,14 @@ class Outlook:
         random, good = self.mean_epoch(), self.mean_epoch(*self.good)
         learned = (random + good) / 2 if self.learns else random
         known = [*self.baselines.values(), *self.starts.values()]
-        plan = [(float(self.epochs), self.mean_epoch(one)) for one in known]
-        plan += [(each, random)] * max(0, STARTUP_TRIALS - self.done - len(plan))
-        left = max(0.0, min(self.budget.most, self.points + self.cut_off) - self.done)
+        plan = [
+            (max(1.0, (self.epochs if whole else each) - before), self.mean_epoch(one))
+            for one, before, whole in self.running
+        ]
+        plan += [(float(self.epochs), self.mean_epoch(one)) for one in known]
+        done = self.done - len(self.running)
+        plan += [(each, random)] * max(0, STARTUP_TRIALS - done - len(plan))
+        left = max(0.0, min(self.budget.most, self.points + self.cut_off) - done)
         slots_time = (self.searching - STARTUP_SECONDS) * self.clock.parallel
         sums = [0.0, *itertools.accumulate(length * seconds for length, seconds in plan)]
         fitting = max(1, sum(spent <= slots_time for spent in sums[1:]))  # one in any case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,18 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 
 from hwtune.errors import StudyError
-from hwtune.search.ledger import BASELINE, CONTINUES, COST, SAME_AS, START, cut_off, known, refused
+from hwtune.models.layers import Cost
+from hwtune.search.ledger import (
+    BASELINE,
+    CONTINUES,
+    COST,
+    ENDED,
+    SAME_AS,
+    START,
+    cut_off,
+    known,
+    refused,
+)
 from hwtune.search.objectives import Objectives
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
@@ -127,12 +138,14 @@ class Earlier:
         trials: how many were begun, as a budget counts them.
         known: see `known_points`.
         cut_off: how many the end of a search cut off after an epoch.
+        running: of each of them that is not over: its cost, its epochs, whether no rule stops it.
         epochs: how many are recorded of trials that the journal knows of.
     """
 
     trials: int = 0
     known: Mapping[str, bool] = field(default_factory=dict)
     cut_off: int = 0
+    running: Sequence[tuple[Cost, int, bool]] = ()
     epochs: int = 0
 
 
@@ -151,6 +164,11 @@ def earlier_runs(folder: StudyFolder) -> Earlier:
         trials=sum(t.number in begun - unbegun and not refused(t) for t in trials),
         known=known_points(trials),
         cut_off=sum(map(cut_off, trials)) - len(unbegun),
+        running=[
+            (Cost(*t.user_attrs[COST]), epochs.count(t.number), known(t))
+            for t in trials
+            if t.number in begun and ENDED not in t.user_attrs
+        ],
         epochs=len(epochs),
     )
 

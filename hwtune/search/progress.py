@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hwtune.board import TensorBoard
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.search.budget import CostModel
+from hwtune.search.budget import Clock, CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
@@ -38,6 +38,7 @@ class StudyCallback(TrialProgressCallback):
         self,
         searcher: OptunaSearcher,
         cost: CostModel,
+        clock: Clock,
         board: TensorBoard,
         view: View,
         *,
@@ -47,7 +48,7 @@ class StudyCallback(TrialProgressCallback):
         console: Console,
         live: bool,
     ) -> None:
-        self.searcher, self.cost, self.board = searcher, cost, board
+        self.searcher, self.cost, self.clock, self.board = searcher, cost, clock, board
         self.view, self.interrupts, self.live = view, interrupts, live
         self.recorded, self.ended = recorded, ended
         self.console = console
@@ -85,8 +86,12 @@ class StudyCallback(TrialProgressCallback):
         self.view.epoch(epoch)
         self.recorded()
         if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another
-            images = ledger.images_of(number, epoch.epoch)
-            self.cost.observe(macs=ledger.costs[number].macs, images=images, seconds=epoch.seconds)
+            macs, images = ledger.costs[number].macs, ledger.images_of(number, epoch.epoch)
+            if self.searcher.gpu_slots and not trial.config["gpu"]:  # retraining runs on GPUs alone
+                there = self.cost.epoch_seconds(macs=macs, images=images)
+                self.clock.add(number, there - epoch.seconds)
+            else:
+                self.cost.observe(macs=macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 

@@ -48,6 +48,7 @@ class EarlyStopping(FIFOScheduler):
 
     Attributes:
         endings: of the trials that it stopped, or that broke.
+        controller: Ray Tune's, once it asks; None before.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EarlyStopping(FIFOScheduler):
         self.reported, self.first = reported, first
         self.decided = decided or {}
         self.endings = Endings()
+        self.controller: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its scheduler; what this one holds stays in this process."""
@@ -89,6 +91,7 @@ class EarlyStopping(FIFOScheduler):
 
         They wait where machines were lost, it may be for ever.
         """
+        self.controller = tune_controller
         waiting = [t for t in tune_controller.get_trials() if t.status == Trial.PENDING]
         if waiting and (over := self.over(math.nan)):
             for trial in waiting:

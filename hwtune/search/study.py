@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -151,6 +152,7 @@ def run_search(
         callback = StudyCallback(
             searcher,
             cost,
+            clock,
             TensorBoard(folder.tensorboard, space.search),
             view,
             recorded=lambda: retention.trim(ledger.to_come),
@@ -209,6 +211,20 @@ def stopping_of(
     )
 
 
+@contextmanager
+def giving_back(stopping: EarlyStopping) -> Iterator[None]:
+    """End the processes of trials, and free their places, where the block is interrupted.
+
+    Ray Tune does so after an `Exception` alone; a cluster that others started outlives us.
+    """
+    try:
+        yield
+    except BaseException:
+        if stopping.controller and ray.is_initialized():
+            stopping.controller._actor_manager.cleanup()
+        raise
+
+
 def fit(
     runner: type[tune.Trainable],
     searcher: OptunaSearcher,
@@ -228,7 +244,10 @@ def fit(
 
     trainable = tune.with_resources(tune.with_parameters(runner, **given), request)
     trainable.__name__ = trainable.__qualname__ = runner.__name__  # for `ps` and Ray's dashboard
-    with tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="hwtune-", ignore_cleanup_errors=True) as scratch,
+        giving_back(stopping),
+    ):
         Tuner(
             trainable,
             tune_config=TuneConfig(

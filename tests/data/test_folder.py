@@ -1,11 +1,12 @@
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, find_data, load_data, shape_of
+from hwtune.data import add_data, find_data, load_data, picture_files, shape_of
 from hwtune.data.folder import MAX_SIDE, copy_pictures, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
@@ -130,6 +131,30 @@ def test_file_names_need_not_be_utf8(tmp_path):
     draw(tmp_path / "mine" / "9" / os.fsdecode("手.png".encode("gbk")), 0)
     add_data("letters", tmp_path / "mine")
     assert len(load_data("letters").images) == 31
+    (odd,) = [name for name in picture_files("letters") if "\\" in name]
+    assert odd == r"9/\udcca\udcd6.png", "which a page can hold"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_writer_spelled_in_two_ways_is_one(tmp_path, form):
+    mine = letters(tmp_path / "mine", writers=("ann", "José"))
+    for name in CLASSES[1:]:
+        (mine / name / "José").rename(mine / name / unicodedata.normalize(form, "José"))
+    add_data("letters", mine)
+    assert np.unique(load_data("letters").writers).tolist() == [1, 2]
+
+
+def test_classes_that_look_alike_are_refused(tmp_path):
+    mine = letters(tmp_path / "mine")
+    for form in ("NFC", "NFD"):
+        shutil.copytree(mine / "9", mine / unicodedata.normalize(form, "é"))
+    with pytest.raises(DataError, match="look alike"):
+        add_data("letters", mine)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match="gone cannot be read .*make it readable"):
+        told_apart(tmp_path / "gone")
 
 
 def test_a_picture_more_is_seen(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hwtune.data import DATASETS, add_data, find_data, is_at_hand, load_data
-from hwtune.data.images import Dataset, cache_folder, cached
+from hwtune.data.images import Dataset, cache_folder, cached, data_folder
 from hwtune.errors import DataError
 from tests.data.archives import members, write_folder, write_zip
 
@@ -119,6 +119,14 @@ def test_an_added_archive_is_used(folders):
     assert len(load_data("chinese_mnist").images) == 150
     with pytest.raises(DataError, match="exists already"):
         add_data("chinese_mnist", archive)
+
+
+def test_what_another_source_would_hide_is_not_added(folders):
+    add_data("chinese_mnist", write_zip(folders / "downloaded.zip", members()))
+    before = sorted(data_folder().rglob("*"))
+    with pytest.raises(DataError, match="zip is read before .*unpacked; remove it first"):
+        add_data("chinese_mnist", write_folder(folders / "unpacked", members()))
+    assert sorted(data_folder().rglob("*")) == before
 
 
 def test_an_added_folder_is_used(folders):

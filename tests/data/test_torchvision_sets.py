@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwtune.data import load_data
-from hwtune.data.torchvision_sets import FILES, copy_torchvision
+from hwtune.data.torchvision_sets import FILES, check_kind, copy_torchvision
 from hwtune.errors import DataError
 
 FLIPPED = bytearray(gzip.compress(bytes(range(256)) * 99))
@@ -64,6 +64,17 @@ def test_the_real_mnist_is_complete(real_data, tmp_path, monkeypatch):
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
     ]  # fmt: skip
     shutil.rmtree(tmp_path)
+
+
+def test_one_set_is_not_taken_for_another(tmp_path):
+    """All have files of the same names; FashionMNIST and KMNIST have 1,000 of each class."""
+    even, mnist = np.full(10, 1000), np.full(10, 1000)
+    mnist[:2] += 20, -20
+    for kind, own, other in (("MNIST", mnist, even), ("KMNIST", even, mnist)):
+        check_kind(kind, tmp_path, own)
+        check_kind(kind, tmp_path, own // 10)
+        with pytest.raises(DataError, match=f"not {kind}; give the files of {kind}"):
+            check_kind(kind, tmp_path, other)
 
 
 def test_what_lies_beside_the_four_files_is_not_copied(raw, tmp_path):

@@ -110,6 +110,11 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     cut_off(longer, 9)  # before a test pixel was read
     assert opened(longer, again=True)[10:] == ["a"], "what it read before is no test of its own"
     assert told == [*range(1, 10), 11], "each opening, once it is on disk"
+    went_on = [replace(longer[0], name="trial 30")]
+    assert opened(went_on)[11:] == [], "an extension went on with it under another name"
+    names = [each["name"] for each in folder.read_retrain()["configurations"]]
+    assert names[0] == "trial 30"
+    assert "a" not in names
 
 
 def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, ray_here):
@@ -218,6 +223,17 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(
     ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
     taken = ray.get(trained.weights)
     assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
+
+
+def test_no_more_trainings_run_than_there_are_slots(tmp_path, digits, console, ray_here):
+    """On fewer slots than CPUs, as `--parallel` or a small memory makes them."""
+    data, config = ray.put(search_split(digits, SplitSpec())), TrialConfig(filters="8", epochs=1)
+    jobs = [
+        Job(f"{n}", replace(config, epochs=epochs), n, data, slice(None))
+        for n, epochs in enumerate((25, 1, 1))
+    ]
+    ends = train_all(jobs, tmp_path, slots=cluster.plan_slots(1), console=console)
+    assert [job.title for job, _ in ends] == ["0", "1", "2"], "the short ones waited for the long"
 
 
 def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console, ray_here):

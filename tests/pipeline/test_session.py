@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 
@@ -22,6 +24,22 @@ from hwtune.results import create_study
 from hwtune.search.budget import Budget, Retraining
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
+
+
+def test_a_command_goes_on_where_nobody_reads_what_it_says():
+    """As behind `| head`, which leaves after some lines."""
+    code = (
+        "import sys; from hwtune.pipeline.command import command_of\n"
+        "console = command_of('hwtune search').console\n"
+        "for _ in range(10_000): console.print('a line that nobody reads')\n"
+        "print('whole', file=sys.stderr)"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"whole\n"
+    assert process.returncode == 0
 
 
 def test_what_a_resume_leaves_open_is_as_before():

@@ -259,6 +259,16 @@ def outlook(budget, slots=2, **changes):
     )  # fmt: skip
 
 
+def test_a_forecast_counts_trials_that_run_on():
+    cost = Cost(1000, 10**7)
+    whole = outlook(Budget(trials=3), done=0).forecast()
+    running = outlook(Budget(trials=3), done=3, running=[(cost, 4, False), (cost, 9, True)])
+    left = running.forecast()
+    assert (whole.trials, whole.epochs) == (3, 30)
+    assert (left.trials, left.epochs) == (2, 6 + 1)
+    assert outlook(Budget(trials=3), done=3).forecast().epochs == 0
+
+
 BASELINES = {name: Cost(1000, macs) for name, macs in (("a", 10**9), ("b", 10**7), ("c", 10**8))}
 
 

@@ -3,10 +3,12 @@
 import gc
 import os
 import re
+import time
 from dataclasses import replace
 from statistics import median
 
 import pytest
+import ray
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 
@@ -130,6 +132,21 @@ def test_a_mirror_is_asked_for_after_each_trial(tmp_path, digits, ray_here):
     alone = {"slots": cluster.Slots(1), "scheduler": "none"}
     bare_search(tmp_path, digits, trials=3, changed=changed, **alone)
     assert over == [3, 6, 9]
+
+
+def test_an_interrupted_search_gives_its_places_back(tmp_path, digits, ray_here):
+    """Although somebody keeps what was interrupted, as a notebook does."""
+
+    def changed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as kept:
+        bare_search(tmp_path, digits, trials=9, changed=changed)
+    until = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2
+    assert kept.traceback
 
 
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path, digits, ray_here):
