@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -109,7 +110,8 @@ def run_search(
         expected=settings.expected_epochs(epochs),
     )  # fmt: skip
     rule = settings.rule(epochs=epochs)
-    stopping = stopping_of(rule, ledger, recorded, objectives, pace)
+    as_here = [replace(epoch, seconds=here[epoch.trial, epoch.epoch]) for epoch in recorded]
+    stopping = stopping_of(rule, ledger, as_here, objectives, pace)
     searcher = OptunaSearcher(
         study,
         space,
@@ -194,7 +196,11 @@ def stopping_of(
     objectives: Objectives,
     pace: Pace,
 ) -> EarlyStopping:
-    """Return the scheduler, with the rungs that the recorded epochs make."""
+    """Return the scheduler, with the rungs that the recorded epochs make.
+
+    Args:
+        recorded: with the seconds that they would take on these machines.
+    """
 
     def scores(trial: int, result: Mapping[str, Any]) -> list[float]:
         parameters = ledger.trials[trial].parameters
