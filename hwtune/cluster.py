@@ -213,8 +213,7 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         return
     try:
         context = _connect(address) if address else _start_here(cpus or usable_cpus())
-    except (KeyboardInterrupt, SystemExit):  # that from Ray's own handler of SIGTERM
-        catch_signals()
+    except KeyboardInterrupt:
         ray.shutdown()  # what had started
         raise KeyboardInterrupt from None
     catch_signals()
@@ -313,7 +312,7 @@ def _start_here(cpus: int, *, again: bool = False) -> Any:
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        with importing_alike():
+        with importing_alike(), without_rays_handler():
             return ray.init(
                 address="local",  # a bare call could attach to a leftover cluster
                 num_cpus=cpus,
@@ -331,6 +330,21 @@ def _start_here(cpus: int, *, again: bool = False) -> Any:
             f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
             "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
         ) from None
+
+
+@contextmanager
+def without_rays_handler() -> Iterator[None]:
+    """Let Ray take no signal for itself within the block.
+
+    Its handler of SIGTERM raises SystemExit, which Python passes over where a process is forked
+    just then: nobody would hear of it. Ours keeps what it heard; see `check_signals`.
+    """
+    before = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = before
 
 
 @contextmanager

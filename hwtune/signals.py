@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,13 @@ def catch_signals() -> None:
         signal.signal(signal.SIGTERM, _interrupt)
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell runs behind
             signal.signal(signal.SIGINT, _interrupt)
+
+
+def hush() -> None:
+    """Let what is still printed go nowhere, since nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def check_signals() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -195,6 +196,17 @@ def test_damaged_files_of_a_study_are_named(hwtune, tmp_path, command, name, con
     assert_refused(hwtune(command, "mine"), f"mine/{name} is damaged", said)
 
 
+@pytest.mark.parametrize("command", ["spaces chinese_cnn", "spaces --json", "--version", "studies"])
+def test_what_nobody_reads_ends_a_command_without_a_traceback(command):
+    """As behind `| head`, which has left."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "hwtune", *command.split()]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_of_many_trials_the_best_are_shown(hwtune, monkeypatch):
     monkeypatch.setattr("hwtune.cli.views.MOST_TRIALS", 5)
     study = ROOT / "results" / "chinese_cnn-hour"
@@ -258,7 +270,7 @@ def test_studies_are_listed_the_newest_first(hwtune, tmp_path):
     assert listed[0]["tested"] is listed[0]["winner"] is None
     assert listed[1]["tested"] > 0.99
     shown = hwtune("studies")
-    assert re.search(r"mine +2099-01-01 00:00 +digits +\S+ +- ", shown.stdout)
+    assert re.search(r"mine +2099-01-01 +digits +\S+ +- ", shown.stdout)
     assert f"{listed[1]['tested']:.2%}" in shown.stdout
     (results / "mine" / "study.json").write_text("{")
     shown = hwtune("studies")

@@ -162,7 +162,7 @@ def test_a_search_starts_from_the_best_of_an_earlier_one(study, tmp_path, hwtune
     assert str(origin["trials"][0]) == by_accuracy(study)[0]["trial"]
     assert f"Starts from s (trials {', '.join(map(str, origin['trials']))})." in done.stdout
     page = (after[0] / "report.html").read_text()
-    assert "of s, which searched digits, were tried right after the baselines." in page
+    assert "of s, which searched digits, were to be tried right after the baselines." in page
     searched = about(study)["space"]["search"]
     old = {row["trial"]: row for row in rows(study, "trials.csv")}
     first, *others = rows(after, "trials.csv")

@@ -14,6 +14,7 @@ from hwtune.cli import data, studies, views
 from hwtune.cli.tables import complain
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
 from hwtune.files import FULL_OR_BROKEN
+from hwtune.signals import hush
 
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
@@ -50,6 +51,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?"
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:  # Typer's own checks, one line instead of its box
         words = error.format_message().replace("Value error, ", "")  # pydantic's, of a wrong choice
         fail(f"{words}{'' if words[-1] in '.?' else '.'} See --help.", error.exit_code)
@@ -57,6 +59,9 @@ def main() -> None:
         fail(error, MISTAKEN)
     except HwtuneFailure as error:
         fail(error, FAILED)
+    except BrokenPipeError:  # as behind `| head`
+        hush()
+        sys.exit(FAILED)
     except OSError as error:
         if error.errno in UNREACHABLE and error.filename is not None:
             fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)

@@ -81,7 +81,7 @@ Parallel = Annotated[
     typer.Option(
         parser=option(positive),
         metavar="N",
-        help="Trainings at once; default: one a CPU, or by GPU memory; to resume: as before.",
+        help="Trainings at once; default: one a CPU, or by GPU memory; to resume: as at first.",
     ),
 ]
 Address = Annotated[
@@ -93,7 +93,7 @@ GpusPerTrial = Annotated[
     typer.Option(
         parser=option(share_of),
         metavar="SHARE",
-        help="Part of a GPU a training takes; default: by memory; to resume: as before.",
+        help="Part of a GPU a training takes; default: by memory; to resume: as at first.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]

@@ -258,11 +258,10 @@ def add_data(name: str, path: Path) -> Path:
             else f"{target} exists already; give another name, or remove it first: its studies can "
             "then neither go on nor be retrained."
         )
+    if found := source.find(data_folder()):
+        raise DataError(f"{found} is read already; remove it first if {path} should be.")
     dataset = source.read(readable)
     _copy_whole(readable, target, source.copy if readable.is_dir() else shutil.copyfile)
-    if (found := find_data(name)) != target:  # which is preferred
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
-        raise DataError(f"{found} is read before {path}; remove it first if {path} should be read.")
     cached(name, target, lambda: dataset)
     return target
 

@@ -115,12 +115,13 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
             f"{for_people(folder)} is divided into {', '.join(classes)}, which hwtune does itself; "
             f"{LAYOUT}."
         )
+    alike: dict[str, str] = {}
     for each in classes:
         if each != each.encode(errors="ignore").decode():
             raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
-        if twin := next((o for o in classes if o != each and composed(o) == composed(each)), None):
+        if (twin := alike.setdefault(composed(each), each)) != each:
             raise DataError(
-                f"{for_people(folder)}: {each!a} and {twin!a} look alike; put their pictures into "
+                f"{for_people(folder)}: {twin!a} and {each!a} look alike; put their pictures into "
                 "one folder, or rename one."
             )
         if each != printable(each):

@@ -161,13 +161,16 @@ def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> A
     """Return what a training came to, why it failed, or an error that is worth another try."""
     try:
         return Trained(weights, ray.get(weights), *ray.get(measured))
-    except LOST as error:
-        return error
     except ray.exceptions.RayError as error:
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-        if gpu and isinstance(cause, RuntimeError):  # as torch's errors of a GPU and its memory are
+        if passing(cause, gpu=gpu):
             return cause
         return (str(cause) or repr(cause)).splitlines()[-1]
+
+
+def passing(error: Exception, *, gpu: bool) -> bool:
+    """Return whether what broke a task may be gone at the next try: a process, or a full GPU."""
+    return isinstance(error, LOST) or (gpu and isinstance(error, RuntimeError))  # as torch's are
 
 
 def read_all(
@@ -176,17 +179,18 @@ def read_all(
     """Return, for the weights of each network, the classes (N,) that it reads in the images.
 
     Raises:
-        HwtuneFailure: when its process is lost twice.
+        HwtuneFailure: as `read_out`.
     """
     task, shared = placed(_read, slots, retries=1), ray.put(images)
     answers: list[Integers] = []
     for first in range(0, len(nets), slots.parallel):
         some = nets[first : first + slots.parallel]
-        answers += read_out([task.remote(config.to_dict(), each, shared, classes) for each in some])
+        begun = [task.remote(config.to_dict(), each, shared, classes) for each in some]
+        answers += read_out(begun, gpu=bool(slots.gpus))
     return answers
 
 
-def read_out(waiting: Any) -> Any:
+def read_out(waiting: Any, *, gpu: bool) -> Any:
     """Return what tasks of a test came to.
 
     Raises:
@@ -194,8 +198,10 @@ def read_out(waiting: Any) -> Any:
     """
     try:
         return ray.get(waiting)
-    except (*LOST, RuntimeError) as error:  # Ray's error of a task is of its cause's type, too
-        cause = getattr(error, "cause", error)
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if not passing(cause, gpu=gpu):
+            raise
         raise HwtuneFailure(
             f"The test was not finished ({first_line(cause)}); what was trained is kept: give the "
             "command again."
@@ -210,7 +216,9 @@ def score(
     In a task, whose scikit-learn would take some 70 MB of the driver.
     """
     task = placed(scores, replace(slots, gpus=0.0), retries=1)
-    found: Scored = read_out(task.remote(labels=labels, predicted=predicted, classes=classes))
+    found: Scored = read_out(
+        task.remote(labels=labels, predicted=predicted, classes=classes), gpu=False
+    )
     return found
 
 

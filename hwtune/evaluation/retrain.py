@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import ray
 
@@ -191,7 +190,7 @@ def tested_already(
     return {
         index: entry
         for index, each in enumerate(candidates)
-        for place, entry in enumerate(before)
+        for place, entry in reversed([*enumerate(before)])  # the latest stands, which is the first
         if is_of(entry, each, candidates)
         and set(seeds) <= set(entry["seeds"])
         and (index > 0 or (place == 0 and entry["config"] == model))
@@ -205,19 +204,20 @@ def under_names_of(
 
     A trial that an extension went on with has another name than its record.
     """
-    named = {
-        i: cast(TestRecord, {**entry, "name": candidates[i].name}) for i, entry in kept.items()
-    }
-    if named != kept:
-        record, stands = folder.read_retrain(), list(kept.values())
-        names = {each["name"] for each in named.values()}
+    now = {kept[i]["name"]: candidates[i].name for i in kept}
+    if any(before != after for before, after in now.items()):
+        record = folder.read_retrain()
         record["configurations"] = [
-            list(named.values())[stands.index(each)] if each in stands else each
+            each
             for each in record["configurations"]
-            if each in stands or each["name"] not in names
+            if each["name"] in now or each["name"] not in now.values()
         ]
+        for each in (*record["configurations"], *record.get("finalists", ())):
+            each["name"] = now.get(each["name"], each["name"])
         folder.write_retrain(record)
-    return named
+        found = {each["name"]: each for each in record["configurations"]}
+        return {i: found[candidates[i].name] for i in kept}
+    return dict(kept)
 
 
 def began_at(candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequence[int]) -> int:

@@ -6,6 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def train_one(
 
     Args:
         gpu: whether it may use one.
-        saved: the state that an earlier process left, to go on from.
+        saved: the state that an earlier process left, to go on from; one that another hwtune left,
+            of a network that is built otherwise now, is not.
         note: is told each epoch.
         keep: is given the state from time to time.
 
@@ -54,7 +56,8 @@ def train_one(
     """
     fast = prepare_process(gpu=gpu)
     config = trial_config(values)
-    state, batches, watched = start_training(
+    start = partial(
+        start_training,
         config,
         train,
         validation if config.needs_validation else None,
@@ -62,9 +65,13 @@ def train_one(
         seed=seed,
         fast=fast,
     )
+    state, batches, watched = start()
     if saved:
         content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
-        state.take(content)
+        try:
+            state.take(content)
+        except (KeyError, RuntimeError, ValueError):  # as torch says that names or shapes differ
+            state, batches, watched = start()
     if not is_over(state, config):
         next_save = time.monotonic() + 1
         for result in train_config(state, batches, watched, config):

@@ -51,6 +51,11 @@ def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) ->
             f"published[{baseline!r}] reports {reported!r}, which is no accuracy in [0, 1]; give "
             "one, as 0.97, or None."
         )
+    if not isinstance(found.really, str):
+        raise SpaceError(
+            f"published[{baseline!r}] has really={found.really!r}, which is no text; say what its "
+            "headline is of."
+        )
     return found
 
 

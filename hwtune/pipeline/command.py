@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -13,6 +11,7 @@ from rich.console import Console
 from hwtune.addresses import without_secrets
 from hwtune.commands import hwtune_command
 from hwtune.contract import About
+from hwtune.signals import hush
 from hwtune.values import positive, share_of, wished
 
 
@@ -74,7 +73,7 @@ class LastingConsole(Console):
     def on_broken_pipe(self) -> None:
         """Go on in silence."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes
+        hush()
 
 
 def command_of(text: str) -> Command:

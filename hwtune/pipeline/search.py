@@ -135,11 +135,10 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
         data = ray.put(search_split(session.dataset, session.split))  # one copy for all processes
         to_search = about.get("search_seconds") is None
         searching = Search(session, data, retraining, earlier) if to_search else None
-        if searching and searching.need:
-            need = searching.need
+        if searching and (need := searching.need):
             about["gpu_need"] = {"bytes": need.bytes, "memory": need.memory, "gpus": gpu_types()}
         slots = session.slots()
-        if slots.plain and "seconds_per_image" in about["objectives"]:
+        if searching and slots.plain and "seconds_per_image" in about["objectives"]:
             slots = replace(slots, plain=0, plain_nodes=())
             session.say("Trials run on the GPUs alone, since their seconds are compared.")
         about["hardware"]["parallel"] = slots.total

@@ -194,7 +194,8 @@ class Search:
             f"{in_words(expected.seconds - self.spent)}, retraining and report included."
         )
         known = len(without(outlook.baselines, left_out)) + len(outlook.starts)
-        if 0 < expected.trials <= known:
+        running = [whole for _, _, whole in outlook.running]
+        if all(running) and 0 < expected.trials <= known + len(running):
             self.say(
                 f"None of them is searched for: the space's baselines and starts, {known} of them, "
                 "come first. Give more --trials, or more time."

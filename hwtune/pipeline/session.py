@@ -15,7 +15,7 @@ import ray
 
 from hwtune import cluster
 from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
-from hwtune.contract import About, AboutMore, AboutRun, Status
+from hwtune.contract import About, AboutMore, AboutRun, Status, wrong_in_study
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, split_of
@@ -121,6 +121,7 @@ def new_session(
         "status": "running",
         "runs": [],
     }
+    assert not (found := wrong_in_study(about)), found
     folder = create_study(results, name, usual, about=about, source=source)
     return Session(folder, {**about, "study": folder.name}, dataset, place, command)
 
@@ -132,9 +133,7 @@ def session_again(folder: StudyFolder, about: About, place: Place, command: Comm
         DataError: when its data set is not the one at hand.
     """
     about["study"] = folder.name  # which may have been renamed
-    place = place.or_as_before(about)
-    about["parallel"], about["gpus_per_trial"] = place.parallel, place.gpu_share
-    session = Session(folder, about, same_data(folder, about), place, command)
+    session = Session(folder, about, same_data(folder, about), place.or_as_before(about), command)
     close_last_run(folder, about)
     return session
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -177,8 +177,9 @@ class Clock:
         retraining: what follows the search.
         retrain_growth: images of train and validation over images of train.
         retrain_epochs: how long a trial would be retrained.
-        extra: by trial, how many more seconds (or fewer) its epochs from other machines, or from
-            CPUs beside GPUs, would take here.
+        extra: by trial, how many more seconds (or fewer) its epochs from other machines would take
+            here.
+        beside: by trial, the same of its epochs on CPUs beside the GPUs that retrain, there.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 
@@ -188,6 +189,7 @@ class Clock:
     retrain_growth: float
     retrain_epochs: Callable[[TrialRecord], int]
     extra: dict[int, float] = field(default_factory=dict)
+    beside: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -198,10 +200,6 @@ class Clock:
     def seconds(self, trial: TrialRecord) -> float:
         """Return what the epochs of a trial take on these machines."""
         return trial.seconds + self.extra.get(trial.trial, 0.0)
-
-    def add(self, trial: int, seconds: float) -> None:
-        """Count so many more seconds, or fewer, of a trial."""
-        self.extra[trial] = self.extra.get(trial, 0.0) + seconds
 
     def reserve(self, trials: Iterable[TrialRecord], epoch_seconds: float) -> float:
         """Return the seconds to keep for retraining and report.
@@ -223,7 +221,10 @@ class Clock:
 
     def training(self, trials: Sequence[TrialRecord]) -> float:
         """Return the mean seconds of retraining one of the trials on the train images alone."""
-        return fmean(self.seconds(t) / t.epochs * self.retrain_epochs(t) for t in trials)
+        return fmean(
+            (self.seconds(t) + self.beside.get(t.trial, 0.0)) / t.epochs * self.retrain_epochs(t)
+            for t in trials
+        )
 
     def closing(
         self, training: float, *, candidates: int, finalists: int, judging: float | None = None

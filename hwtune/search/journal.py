@@ -165,7 +165,11 @@ def earlier_runs(folder: StudyFolder) -> Earlier:
         known=known_points(trials),
         cut_off=sum(map(cut_off, trials)) - len(unbegun),
         running=[
-            (Cost(*t.user_attrs[COST]), epochs.count(t.number), known(t))
+            (
+                Cost(*t.user_attrs[COST]),
+                max(map(epochs.count, {t.number, t.user_attrs.get(CONTINUES, t.number)})),
+                known(t),
+            )
             for t in trials
             if t.number in begun and ENDED not in t.user_attrs
         ],

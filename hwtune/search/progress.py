@@ -89,7 +89,7 @@ class StudyCallback(TrialProgressCallback):
             macs, images = ledger.costs[number].macs, ledger.images_of(number, epoch.epoch)
             if self.searcher.gpu_slots and not trial.config["gpu"]:  # retraining runs on GPUs alone
                 there = self.cost.epoch_seconds(macs=macs, images=images)
-                self.clock.add(number, there - epoch.seconds)
+                self.clock.beside[number] += there - epoch.seconds
             else:
                 self.cost.observe(macs=macs, images=images, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -110,8 +109,7 @@ def run_search(
         expected=settings.expected_epochs(epochs),
     )  # fmt: skip
     rule = settings.rule(epochs=epochs)
-    as_here = [replace(epoch, seconds=here[epoch.trial, epoch.epoch]) for epoch in recorded]
-    stopping = stopping_of(rule, ledger, as_here, objectives, pace)
+    stopping = stopping_of(rule, ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
         study,
         space,
@@ -127,7 +125,8 @@ def run_search(
         ),
         measure=partial(cost_of, space, classes=split.classes, side=split.side),
         too_large=partial(too_large, space),
-        too_slow=pace.too_slow,
+        # On a GPU an epoch's time does not follow from what other networks multiply.
+        too_slow=(lambda cost, config: "") if slots.gpus else pace.too_slow,
         finished=pace.finished,
         endings=stopping.endings,
         gpu_slots=slots.parallel if slots.gpus else 0,
@@ -196,11 +195,7 @@ def stopping_of(
     objectives: Objectives,
     pace: Pace,
 ) -> EarlyStopping:
-    """Return the scheduler, with the rungs that the recorded epochs make.
-
-    Args:
-        recorded: with the seconds that they would take on these machines.
-    """
+    """Return the scheduler, with the rungs that the recorded epochs make."""
 
     def scores(trial: int, result: Mapping[str, Any]) -> list[float]:
         parameters = ledger.trials[trial].parameters
@@ -226,8 +221,9 @@ def giving_back(stopping: EarlyStopping) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if stopping.controller and ray.is_initialized():
-            stopping.controller._actor_manager.cleanup()
+        with suppress(Exception):  # of what was interrupted within Ray; the reason is told
+            if stopping.controller and ray.is_initialized():
+                stopping.controller._actor_manager.cleanup()
         raise
 
 

@@ -124,7 +124,7 @@ def test_an_added_archive_is_used(folders):
 def test_what_another_source_would_hide_is_not_added(folders):
     add_data("chinese_mnist", write_zip(folders / "downloaded.zip", members()))
     before = sorted(data_folder().rglob("*"))
-    with pytest.raises(DataError, match="zip is read before .*unpacked; remove it first"):
+    with pytest.raises(DataError, match="zip is read already; remove it .*unpacked"):
         add_data("chinese_mnist", write_folder(folders / "unpacked", members()))
     assert sorted(data_folder().rglob("*")) == before
 

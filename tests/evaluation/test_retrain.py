@@ -23,7 +23,7 @@ from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.parallel import Job, state_name, train_all
-from hwtune.evaluation.retrain import retrain
+from hwtune.evaluation.retrain import retrain, tested_already, under_names_of
 from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
 from hwtune.results import create_study
@@ -117,6 +117,32 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     assert "a" not in names
 
 
+def test_the_latest_record_of_a_configuration_stands_and_none_is_lost(tmp_path):
+    folder, one, two = create_study(tmp_path, None, "s"), TrialConfig(lr=0.1), TrialConfig(lr=0.2)
+    told = [("trial 40", two, 7), ("trial 30", one, 5), ("trial 3", one, 1)]
+    entries = [
+        {"name": name, "config": config.to_dict(), "seeds": [0], "opening": opening}
+        for name, config, opening in told
+    ]
+    finalists = [{"name": "trial 30"}, {"name": "trial 40"}]
+    folder.write_retrain({"configurations": entries, "test_openings": [], "finalists": finalists})
+
+    def kept(name):
+        asked = [Candidate("trial 40", "", two), Candidate(name, "", one)]
+        found = tested_already(asked, folder, [0])
+        assert found[1]["opening"] == 5
+        return under_names_of(asked, found, folder)[1]["name"]
+
+    def names(part):
+        return [each["name"] for each in folder.read_retrain()[part]]
+
+    assert kept("trial 30") == "trial 30"
+    assert names("configurations") == ["trial 40", "trial 30", "trial 3"]
+    assert kept("trial 50") == "trial 50"
+    assert names("configurations") == ["trial 40", "trial 50", "trial 3"]
+    assert names("finalists") == ["trial 50", "trial 40"]
+
+
 def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, ray_here):
     writers = np.arange(len(digits.labels)) % 30
     written = replace(digits, writers=writers)
@@ -207,6 +233,11 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(
     resumed, again, as_many, noted, _ = trained(0, cut_off)
     ended, _, still, nothing, _ = trained(0, kept[-1])
     other = trained(1, None)[0]
+    foreign = replace(config, filters="4")
+    state, *_ = start_training(
+        foreign, split.train, split.validation, classes=10, seed=0, fast=prepare_process(gpu=False)
+    )
+    anew = trained(0, packed(state))[0]
     assert accuracy == again > 0.5
     assert epochs == as_many == still == noted[-1]
     assert noted[0] == 4
@@ -214,6 +245,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(
     for name, weights in undisturbed.items():
         assert np.array_equal(weights, resumed[name])
         assert np.array_equal(weights, ended[name])
+        assert np.array_equal(weights, anew[name])
     assert any(not np.array_equal(weights, other[name]) for name, weights in undisturbed.items())
 
     # Seed 1 finds the state of seed 0: what it comes to shows that it was taken.
@@ -230,7 +262,7 @@ def test_no_more_trainings_run_than_there_are_slots(tmp_path, digits, console, r
     data, config = ray.put(search_split(digits, SplitSpec())), TrialConfig(filters="8", epochs=1)
     jobs = [
         Job(f"{n}", replace(config, epochs=epochs), n, data, slice(None))
-        for n, epochs in enumerate((25, 1, 1))
+        for n, epochs in enumerate((200, 1, 1))
     ]
     ends = train_all(jobs, tmp_path, slots=cluster.plan_slots(1), console=console)
     assert [job.title for job, _ in ends] == ["0", "1", "2"], "the short ones waited for the long"

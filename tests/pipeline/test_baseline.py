@@ -185,6 +185,18 @@ def test_the_authors_split_can_be_drawn_anew(digits):
         published_split(ordered, own_test, seed=3)
 
 
+def test_what_was_published_without_a_test_part_is_not_trained_for_nothing(hwtune, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from hwtune.space import Published, SearchSpace, choice\n"
+        "SPACE = SearchSpace(question='?', data='digits', search={'lr': choice(0.1, 0.01)},\n"
+        "    baselines={'a': {'lr': 0.1}}, published={'a': Published(headline=None, really='',\n"
+        "        values={'epochs': 1}, split={'kind': 'random', 'test': 0.0})})\n"
+    )
+    refused = hwtune("retrain", tmp_path / "mine.py", "--baseline", "a")
+    assert_refused(refused, "published with no test part")
+    assert not list((tmp_path / "results").glob("*"))
+
+
 @pytest.mark.slow
 def test_a_baseline_is_trained_as_published_and_under_our_protocol(tmp_path):
     environment = {**os.environ, "HWTUNE_RESULTS": str(tmp_path)}

@@ -112,6 +112,16 @@ def test_a_reserve_follows_the_best_trial(tmp_path, monkeypatch):
     assert running.pace.search_left == pytest.approx(before - 2 * 10 * 1.5, abs=1)
 
 
+def test_what_cpus_beside_gpus_trained_is_retrained_in_the_time_of_a_gpu():
+    """But has held its slot for as long as it did."""
+    time_of = clock()
+    slow = trial(0, [0.5] * 10, seconds=30.0)
+    alone = time_of.training([slow])
+    time_of.beside[0] -= 10 * 29.0
+    assert time_of.training([slow]) == pytest.approx(alone / 30)
+    assert time_of.seconds(slow) == 300
+
+
 def test_without_a_time_budget_there_is_always_time(tmp_path):
     running = Running(tmp_path, Budget(trials=1))
     running.train(0, 1e9)
