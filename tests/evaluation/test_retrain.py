@@ -21,9 +21,10 @@ from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.evaluation import parallel, view
+from hwtune.evaluation import retrain as retraining
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.parallel import Job, state_name, train_all
-from hwtune.evaluation.retrain import retrain, tested_already, under_names_of
+from hwtune.evaluation.retrain import retrain, under_names_of
 from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
 from hwtune.results import create_study
@@ -129,7 +130,7 @@ def test_the_latest_record_of_a_configuration_stands_and_none_is_lost(tmp_path):
 
     def kept(name):
         asked = [Candidate("trial 40", "", two), Candidate(name, "", one)]
-        found = tested_already(asked, folder, [0])
+        found = retraining.tested_already(asked, folder, [0])
         assert found[1]["opening"] == 5
         return under_names_of(asked, found, folder)[1]["name"]
 

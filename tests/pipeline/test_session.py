@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 
 import pytest
 
@@ -113,7 +112,7 @@ def test_a_study_that_was_cut_off_before_it_began_has_a_report(tmp_path, digits,
         tmp_path, None, "s", space=load_space("digits_cnn"), source="digits_cnn", dataset=digits,
         split=SplitSpec(), place=Place(),
         command=Command(text="hwtune search", began=0.0, console=console),
-        asked={"budget": asdict(Budget()), **Settings().describe()},
+        asked={"budget": Budget(epochs=1).describe(), **Settings().describe()},
     ).folder  # fmt: skip
     write_report(folder)
     assert "commit unknown" in folder.report.read_text(encoding="utf-8")
