@@ -130,19 +130,17 @@ def download_torchvision(kind: str, folder: Path) -> None:
 
     raw = folder / kind / "raw"
     patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets none
-    try:
-        with room_in(folder) as staged:
+    with room_in(folder) as staged:
+        socket.setdefaulttimeout(SILENCE)  # torchvision sets none
+        try:
             getattr(sets, kind)(str(staged), download=True)
             raw.mkdir(parents=True, exist_ok=True)
             for file in (staged / kind / "raw").iterdir():
                 os.replace(file, raw / file.name)
-    except DataError:
-        raise
-    except Exception as error:  # the network may fail in any way
-        raise DataError(
-            f"{kind} could not be downloaded ({in_a_line(error)}); check the network, or put its "
-            f"four .gz files into {raw}."
-        ) from None
-    finally:
-        socket.setdefaulttimeout(patience)
+        except Exception as error:  # the network may fail in any way
+            raise DataError(
+                f"{kind} could not be downloaded ({in_a_line(error)}); check the network, or put "
+                f"its four .gz files into {raw}."
+            ) from None
+        finally:
+            socket.setdefaulttimeout(patience)

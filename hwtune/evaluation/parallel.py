@@ -162,10 +162,15 @@ def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> A
     try:
         return Trained(weights, ray.get(weights), *ray.get(measured))
     except ray.exceptions.RayError as error:
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        cause = cause_of(error)
         if passing(cause, gpu=gpu):
             return cause
         return (str(cause) or repr(cause)).splitlines()[-1]
+
+
+def cause_of(error: ray.exceptions.RayError) -> Exception:
+    """Return what a task raised, or what Ray says of one that could raise nothing."""
+    return error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
 
 
 def passing(error: Exception, *, gpu: bool) -> bool:
@@ -199,7 +204,7 @@ def read_out(waiting: Any, *, gpu: bool) -> Any:
     try:
         return ray.get(waiting)
     except ray.exceptions.RayError as error:
-        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        cause = cause_of(error)
         if not passing(cause, gpu=gpu):
             raise
         raise HwtuneFailure(
