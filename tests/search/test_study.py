@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 from statistics import median
 
@@ -185,16 +186,18 @@ def test_what_the_driver_keeps_of_a_trial_is_little(tmp_path, digits, ray_here, 
     suggest = OptunaSearcher.suggest
 
     def looked(searcher, trial_id):
-        gc.collect()
-        kept[len(searcher.ledger.trials)] = len(gc.get_objects())
+        begun = len(searcher.ledger.trials)
+        if begun % 10 == 0 and begun not in kept:
+            gc.collect()
+            kept[begun] = Counter(type(each).__name__ for each in gc.get_objects())
         return suggest(searcher, trial_id)
 
     monkeypatch.setattr(OptunaSearcher, "suggest", looked)
     bare_search(tmp_path, digits, trials=60, sampler="random", space=SHORT)
-    a_trial = [(kept[begun + 10] - kept[begun]) / 10 for begun in range(10, 60, 10)]
-    # Objects that Python's collector knows; it was 13. What other tests left at work in this
-    # process may add its own once.
-    assert median(a_trial) < 20
+    a_trial = [(kept[begun + 10].total() - kept[begun].total()) / 10 for begun in range(10, 60, 10)]
+    # Objects that Python's collector knows: 13 to 20 were seen, and a trial of Ray's has some 70.
+    # What other tests left at work in this process may add its own once.
+    assert median(a_trial) < 35, (kept[60] - kept[20]).most_common(20)
 
 
 @pytest.mark.slow
