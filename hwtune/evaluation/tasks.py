@@ -19,7 +19,13 @@ from hwtune.data.splits import Part
 from hwtune.models import build_model
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import evaluate, is_over, read_batches, train_config
-from hwtune.training.state import TrainState, plain_batches, start_training, weights_of
+from hwtune.training.state import (
+    TrainState,
+    gone_on_with,
+    plain_batches,
+    start_training,
+    weights_of,
+)
 
 SAVE_SHARE = 0.05  # of the time of a retraining at most goes into its states
 SLOWEST_DISK = 10e6  # bytes a second, of all that may hold a study
@@ -65,13 +71,11 @@ def train_one(
         seed=seed,
         fast=fast,
     )
-    state, batches, watched = start()
     if saved:
         content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
-        try:
-            state.take(content)
-        except (KeyError, RuntimeError, ValueError):  # as torch says that names or shapes differ
-            state, batches, watched = start()
+        state, batches, watched = gone_on_with(start, content)
+    else:
+        state, batches, watched = start()
     if not is_over(state, config):
         next_save = time.monotonic() + 1
         for result in train_config(state, batches, watched, config):

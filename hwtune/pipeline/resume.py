@@ -14,6 +14,7 @@ from hwtune.records import ranked
 from hwtune.search.budget import Budget
 from hwtune.search.journal import earlier_runs, proposed
 from hwtune.search.ledger import COST, Ledger
+from hwtune.search.settings import settings_of
 from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 
@@ -44,6 +45,7 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
             raise StudyError(
                 f"{folder.path / 'study.json'} is damaged: {missing}; put back a whole one."
             )
+        settings_of(about)  # refuses what this machine lacks, before anything is written
         ended = about["status"] == "complete"
         if ended and more == Budget():
             if not complete_files(folder, about, command, mended=mended):

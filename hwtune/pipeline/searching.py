@@ -176,7 +176,7 @@ class Search:
             if costs:
                 each = ", ".join(f"{name} ({in_words(s)})" for name, s in costs.items())
                 self.say(
-                    f"Left out, for they would take over a third of the search's time: {each}. A "
+                    f"Left out, for they or their retraining would take too much time: {each}. A "
                     "longer --time-budget has room for them; resume --time-budget trains them, too."
                 )
         left_out = self.about["left_out"]

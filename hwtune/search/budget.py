@@ -22,6 +22,7 @@ CLOSING_SECONDS = 15.0  # starting the retraining, testing, writing the report
 RECENT_EPOCHS = 200  # that the cost model remembers
 OTHER_MACHINES = 3.0  # times as fast or slow as those of an earlier run, or more
 SLOWEST_SHARE = 0.25  # of the time budget, that one trial may take
+LONGEST_CLOSING = 0.75  # of the time budget, that is kept for what follows the search
 
 Tried = TypeVar("Tried", bound=Any)  # with the name of its baseline
 
@@ -56,6 +57,19 @@ class Budget:
     def most(self) -> float:
         """Return how many trials there are at most."""
         return math.inf if self.trials is None else self.trials
+
+    @property
+    def available(self) -> float:
+        """Return the seconds that were asked for last, infinite without a limit."""
+        return math.inf if self.seconds is None else self.seconds - self.before
+
+    @property
+    def longest_closing(self) -> float:
+        """Return the most seconds that are kept for what follows the search.
+
+        A costly trial that leads for a while must not end the search at once.
+        """
+        return LONGEST_CLOSING * self.available
 
     def filled(self) -> Budget:
         """Return the budget with the defaults where neither trials nor time is given."""

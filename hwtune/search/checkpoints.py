@@ -22,7 +22,8 @@ def hand_over(folder: Path, trial: int, other: int) -> bool:
 class Retention:
     """Keeps the states of a whole study under a limit: those of the best trials stay.
 
-    Those of trials that run, or wait to go on, always stay, since they cannot be made again.
+    Those of trials that run, wait to go on, or were cut off by the end of the search always stay:
+    nothing else is ever gone on with.
 
     Args:
         limit: bytes of all states together.
@@ -30,14 +31,19 @@ class Retention:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self.kept: dict[int, tuple[TrialRecord, int]] = {}
-        self.total = 0  # bytes of what is kept
+        self.kept: dict[int, tuple[TrialRecord, int]] = {}  # what may be deleted, and its bytes
+        self.total = 0  # bytes of the states of all trials that ended
 
-    def ended(self, record: TrialRecord) -> None:
-        """Count the state of a trial that ended; one that failed leaves none."""
+    def ended(self, record: TrialRecord, *, cut_off: bool = False) -> None:
+        """Count the state of a trial that ended; one that failed leaves none.
+
+        Args:
+            cut_off: whether the search's end stopped it: an extension goes on from its state.
+        """
         size = self._size(record.trial)
-        self.kept[record.trial] = (record, size)
         self.total += size
+        if not cut_off:
+            self.kept[record.trial] = (record, size)
         if record.state == "failed":
             self._delete(record.trial)
 

@@ -100,13 +100,15 @@ class Outlook:
         """Return the seconds that the time budget leaves for the search, its start included."""
         if self.budget.seconds is None:
             return math.inf
-        return self.budget.seconds - self.clock.elapsed - self.closing(self.epochs)
+        closing = min(self.closing(self.epochs), self.budget.longest_closing)
+        return self.budget.seconds - self.clock.elapsed - closing
 
     def left_out(self, queued: Container[str] = ()) -> dict[str, float]:
         """Return the baselines that are not trained, with their predicted seconds.
 
         The cheapest are trained, as many as each have the time and together take no more than a
-        third of the slots' time; one in any case where a new study knows no point that works.
+        third of the slots' time, and of which each could be retrained; one in any case where a new
+        study knows no point that works.
 
         Args:
             queued: names of those that wait in the study's queue already.
@@ -122,6 +124,8 @@ class Outlook:
         fitting = sum(
             together <= BASELINES_SHARE * self.clock.parallel * searching
             and seconds[name] <= searching
+            and self.clock.closing(seconds[name], candidates=1, finalists=1)
+            <= self.budget.longest_closing
             for name, together in zip(order, sums, strict=True)
         )
         kept = order[: fitting or (0 if self.good or self.done else 1)]

@@ -8,12 +8,7 @@ from collections.abc import Sequence
 
 from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
-from hwtune.search.budget import (
-    SLOWEST_SHARE,
-    Budget,
-    Clock,
-    CostModel,
-)
+from hwtune.search.budget import LONGEST_CLOSING, SLOWEST_SHARE, Budget, Clock, CostModel
 from hwtune.search.ledger import Ledger
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
@@ -47,7 +42,6 @@ class Pace:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images, self.an_epoch = typical, images, an_epoch
         self.points, self.expected = points, expected
-        self.available = (budget.seconds or math.inf) - budget.before
         self._reserve, self._reserve_until = 0.0, -math.inf
 
     @property
@@ -77,7 +71,8 @@ class Pace:
             self._reserve = self.clock.reserve(self.ledger.trials.values(), self.mean_epoch)
             spent = time.monotonic() - now
             self._reserve_until = now + max(RESERVE_SECONDS, spent / RESERVE_SHARE)
-        return self.budget.seconds - self.clock.elapsed - self._reserve
+        reserve = min(self._reserve, self.budget.longest_closing)
+        return self.budget.seconds - self.clock.elapsed - reserve
 
     @property
     def seconds_left(self) -> float:
@@ -103,7 +98,7 @@ class Pace:
         return ""
 
     def finished(self) -> bool:
-        """Return whether no further trial should start."""
+        """Return whether no further trial should start, as things are."""
         if self.ledger.trained >= self.budget.most or self._target_reached():
             return True
         if self.budget.seconds is None:
@@ -111,7 +106,7 @@ class Pace:
         return bool(self.ledger.trained) and self.search_left <= self.mean_trial
 
     def too_slow(self, cost: Cost, config: TrialConfig) -> str:
-        """Return why a trial would take too much of the time budget, or "".
+        """Return why a trial, or retraining it, would take too much of the time budget, or "".
 
         However short the time, one trial is begun.
         """
@@ -119,12 +114,16 @@ class Pace:
             return ""
         images = config.images_seen(config.longest(self.images), self.images)
         seconds = self.cost.epoch_seconds(macs=cost.macs, images=images)
-        if seconds <= SLOWEST_SHARE * self.available:
-            return ""
-        return (
-            f"about {seconds / 60:.1f} minutes to train, over {SLOWEST_SHARE:.0%} of the "
-            f"{self.available / 60:.0f} minutes"
-        )
+        retraining = self.clock.closing(seconds, candidates=1, finalists=1)
+        for each, share, what in (
+            (seconds, SLOWEST_SHARE, "train"), (retraining, LONGEST_CLOSING, "retrain"),
+        ):  # fmt: skip
+            if each > share * self.budget.available:
+                return (
+                    f"about {each / 60:.1f} minutes to {what}, over {share:.0%} of the "
+                    f"{self.budget.available / 60:.0f} minutes"
+                )
+        return ""
 
     def _target_reached(self, latest: float = math.nan) -> bool:
         best, target = self.ledger.best, self.budget.target

@@ -70,9 +70,8 @@ class OptunaSearcher(Searcher):
 
     Attributes:
         check: called before each proposal; raises where the user wants the search to end.
-        ended: whether it proposes nothing any more.
-        barren, exhausted: whether it ended because too many points in a row cannot be trained, or
-            because there is none that was not proposed.
+        barren, exhausted: whether it proposes nothing new any more because too many points in a
+            row cannot be trained, or because there is none that was not proposed.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class OptunaSearcher(Searcher):
         self.too_large, self.too_slow = too_large, too_slow
         self.endings, self.gpu_slots = endings, gpu_slots
         self.check: Callable[[], None] = lambda: None
-        self.barren = self.exhausted = self.ended = False
+        self.barren = self.exhausted = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
         self.left_running = unfinished(study)
@@ -123,14 +122,18 @@ class OptunaSearcher(Searcher):
 
     @halting
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return what the next trial should train, or FINISHED."""
+        """Return what the next trial should train, FINISHED, or None while others may change that.
+
+        A trial may lose its process and be handed out again, or one whose retraining is costly no
+        longer be the best, which leaves more time. Ray asks again, and after FINISHED never.
+        """
         rejected = repeats = 0
         while rejected < MAX_REJECTED_IN_A_ROW:
             self.check()
             begun = bool(self.left_running) and COST in self.left_running[0].user_attrs
             if self.left_running:
                 trial = self._taken_up(self.left_running.pop(0))
-            elif self.finished():
+            elif self.exhausted or self.barren or self.finished():
                 break
             elif len(self.seen) >= size_of(self.space):
                 self.exhausted = True
@@ -141,7 +144,7 @@ class OptunaSearcher(Searcher):
                         self.exhausted = True
                         break
                     self.study.enqueue_trial(unseen)
-                self.study.sampler = self.sampler(self._next_number(), self.pardoned)
+                self.study.sampler = self.sampler(self._next_number(), self.hidden)
                 with together(self.study):
                     trial = self.study.ask(dict(self.space.search))
             first = self.seen.setdefault(point(trial.params), trial.number)
@@ -159,9 +162,8 @@ class OptunaSearcher(Searcher):
             if gpu := len(self.on_gpu) < self.gpu_slots:
                 self.on_gpu.add(trial_id)
             return {**config, "gpu": gpu}
-        self.barren = rejected == MAX_REJECTED_IN_A_ROW
-        self.ended = True
-        return Searcher.FINISHED
+        self.barren |= rejected == MAX_REJECTED_IN_A_ROW
+        return None if self.asked else Searcher.FINISHED
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
         """Start a trial and return its configuration; None and told so when it is refused."""
@@ -198,6 +200,14 @@ class OptunaSearcher(Searcher):
             return False
         cost = Cost(*refused.user_attrs[COST])
         return not self.too_slow(cost, self.space.config(refused.params))
+
+    @property
+    def hidden(self) -> set[int]:
+        """Return the trials that a sampler must not see, or it would count their points twice."""
+        gone_on = {
+            before for now, before in self.ledger.continues.items() if now in self.ledger.trials
+        }
+        return self.pardoned | gone_on
 
     def _next_number(self) -> int:
         """Return the number of the trial that will be asked for next."""
@@ -264,14 +274,8 @@ class OptunaSearcher(Searcher):
         if trial is None:
             return
         if error and self.endings.broke[trial.number] <= MAX_LOST:
-            if not self.ended:
-                self.left_running.append(self.study._storage.get_trial(trial._trial_id))
-                return
-            error = False  # an extension goes on with it
-            self.endings.cut.add(trial.number)
-            self.endings.reasons[trial.number] = (
-                "its process was lost after the last trial had begun"
-            )
+            self.left_running.append(self.study._storage.get_trial(trial._trial_id))
+            return
         result, record = result or {}, self.ledger.trials[trial.number]
         if result.get("diverged"):
             self._tell(

@@ -134,7 +134,7 @@ def run_search(
     retention = retained(folder, ledger, limit=settings.disk_limit)
 
     def ended(trial: TrialRecord) -> None:
-        retention.ended(trial)
+        retention.ended(trial, cut_off=trial.trial in stopping.endings.cut)
         retention.trim(ledger.to_come)
         changed()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from traceback import format_exc
 from typing import Any
 
@@ -19,7 +20,7 @@ from hwtune.records import DIVERGED
 from hwtune.search.trial import Report
 from hwtune.training.device import free_gpu_memory, prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
-from hwtune.training.state import TrainState, start_training
+from hwtune.training.state import TrainState, gone_on_with, start_training
 
 
 class Worker:
@@ -66,8 +67,12 @@ class Worker:
             return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
 
     def begin(self) -> None:
-        """Build the network, or take up the state on disk."""
-        self.state, train_batches, val_batches = start_training(
+        """Build the network, and go on from the state on disk, where there is one.
+
+        Its epochs are reported again, since the study may lack the last; it leaves out what it has.
+        """
+        start = partial(
+            start_training,
             self.config,
             self.data.train,
             self.data.validation,
@@ -75,21 +80,17 @@ class Worker:
             seed=self.seed,
             fast=self.fast,
         )
-        self.go_on(self.state)
-        self.results = train_config(self.state, train_batches, val_batches, self.config)
-
-    def go_on(self, state: TrainState) -> None:
-        """Go on from the state on disk, where there is one.
-
-        Its epochs are reported again, since the study may lack the last; it leaves out what it has.
-        """
         saved: bytes | None = ray.get(self.store.load.remote(self.number))
         if saved is None:
-            return
-        device = state.fast.device
-        content = torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
-        state.take(content["state"])
-        self.reports, self.known = list(content["reports"]), list(content["reports"])
+            self.state, train_batches, val_batches = start()
+        else:
+            content = torch.load(
+                io.BytesIO(saved), map_location=self.fast.device, weights_only=True
+            )
+            self.state, train_batches, val_batches = gone_on_with(start, content["state"])
+            if self.state.epoch:
+                self.reports, self.known = list(content["reports"]), list(content["reports"])
+        self.results = train_config(self.state, train_batches, val_batches, self.config)
 
     def train_epoch(self) -> Report:
         """Train an epoch and return its report, once the state is on disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,26 @@ class TrainState:
             self.best_weights = copy.deepcopy(self.evaluated.state_dict())
 
 
+Started = tuple[TrainState, Batches, Batches | None]
+
+
+def gone_on_with(start: Callable[[], Started], saved: Any) -> Started:
+    """Return a training that goes on from a saved state, or begins where that does not fit.
+
+    One that another version left may be of a network that is built otherwise now.
+
+    Args:
+        start: begins the training, as `start_training` does.
+        saved: what `TrainState.take` takes.
+    """
+    started = start()
+    try:
+        started[0].take(saved)
+    except (KeyError, RuntimeError, ValueError):  # as torch says that names or shapes differ
+        return start()
+    return started
+
+
 def start_training(
     config: TrialConfig,
     train: Part,
@@ -100,7 +121,7 @@ def start_training(
     classes: int,
     seed: int,
     fast: Fast,
-) -> tuple[TrainState, Batches, Batches | None]:
+) -> Started:
     """Return an untrained state with its batches; the same seed gives the same losses.
 
     Raises:

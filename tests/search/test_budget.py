@@ -197,7 +197,7 @@ def test_no_trial_starts_that_would_not_end_in_time(tmp_path):
 
 
 def test_however_short_the_time_one_trial_starts_and_trains_an_epoch(tmp_path):
-    running = Running(tmp_path, Budget(seconds=1))
+    running = Running(tmp_path, Budget(seconds=1), spent=0.5)
     assert not running.pace.finished()
     running.ledger.trials[0] = TrialRecord(0)
     assert not running.pace.over(math.nan)
@@ -282,28 +282,60 @@ def test_a_forecast_counts_trials_that_run_on():
 BASELINES = {name: Cost(1000, macs) for name, macs in (("a", 10**9), ("b", 10**7), ("c", 10**8))}
 
 
-def test_baselines_too_slow_for_the_time_are_left_out_the_cheapest_last():
-    def names(seconds):
-        return list(outlook(Budget(seconds=seconds), baselines=BASELINES, good=known).left_out())
+def left_out(seconds, baselines, slots=2, **changes):
+    given = outlook(Budget(seconds=seconds), slots, baselines=baselines, **changes)
+    return list(given.left_out())
 
-    known = [Cost(1000, 10**7)]
 
-    # 10, 74 and 717 s at full length; 51 s are taken by retraining and start.
-    assert names(51 + 1.5 * 802) == names(None) == []
-    assert names(51 + 1.5 * 800) == names(51 + 1.5 * 85) == ["a"]
-    assert names(51 + 1.5 * 84) == ["a", "c"]
-    assert names(30.0) == ["a", "b", "c"]
-    known.clear()
-    assert names(30.0) == ["a", "c"]
+def test_baselines_that_together_take_too_long_are_left_out():
+    ten = {str(number): Cost(1000, 10**7) for number in range(10)}
+    # 10 s each at full length, of two slots; 51 s are taken by retraining and start.
+    assert left_out(51 + 1.5 * 101, ten) == left_out(None, ten) == []
+    assert left_out(51 + 1.5 * 99, ten) == ["9"]
+
+
+def test_a_baseline_that_could_not_be_retrained_is_left_out_the_cheapest_last():
+    # 10, 74 and 717 s at full length; retraining takes three times that and 15 s.
+    def names(seconds, **changes):
+        return left_out(seconds, BASELINES, **changes)
+
+    assert names((15 + 3 * 718) / 0.75) == names(None) == []
+    assert names((15 + 3 * 716) / 0.75) == names((15 + 3 * 75) / 0.75) == ["a"]
+    assert names((15 + 3 * 73) / 0.75) == names(30.0) == ["a", "c"]
+    assert names(30.0, good=[Cost(1000, 10**7)]) == ["a", "b", "c"]
 
 
 def test_a_baseline_that_one_slot_could_not_finish_is_left_out():
-    # A third of the time of 16 slots would be enough long before.
+    # A third of the time of 16 slots would be enough long before, as would three quarters of the
+    # time be for retraining it.
     def names(seconds):
-        return list(outlook(Budget(seconds=seconds), 16, baselines=BASELINES).left_out())
+        return left_out(seconds, BASELINES, slots=16, good=[Cost(1000, 10**9)])
 
-    assert names(15 + 15 + 6 + 716) == ["a"]
-    assert names(15 + 15 + 6 + 719) == []
+    assert names(15 + 1.5 * 717 + 6 + 716) == ["a"]
+    assert names(15 + 1.5 * 718 + 6 + 719) == []
+
+
+def test_a_costly_leader_leaves_a_quarter_of_the_time_to_the_search(tmp_path):
+    """And to an extension a quarter of what it adds."""
+    running = Running(tmp_path / "a", Budget(seconds=900), spent=200)
+    running.train(0, 400.0)  # to retrain it takes 15 + 2 * 400 * 1.5 s
+    assert running.pace.search_left == pytest.approx(225 - 200, abs=1)
+    assert not running.pace.over(0.5)
+    assert running.pace.finished()
+    longer = Running(tmp_path / "b", Budget(seconds=1200, before=900), spent=900)
+    longer.train(0, 400.0)
+    assert longer.pace.search_left == pytest.approx(75, abs=1)
+
+
+def test_what_could_not_be_retrained_in_time_is_refused(tmp_path):
+    running = Running(tmp_path, Budget(seconds=1000))
+    running.train(0, 1.0)
+    cost, whole = Cost(1000, 10**9), TrialConfig(epochs=3)
+    seconds = running.cost.epoch_seconds(macs=cost.macs, images=3000)
+    assert seconds < 250 < 750 < 15 + 5 * seconds * 1.5
+    assert running.pace.too_slow(cost, whole) == ""
+    running.pace.clock.retraining = Retraining(seeds=10)
+    assert "minutes to retrain, over 75% of the 17 minutes" in running.pace.too_slow(cost, whole)
 
 
 def test_what_a_study_has_queued_is_not_left_out_and_a_resumed_one_needs_no_baseline():

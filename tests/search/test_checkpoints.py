@@ -52,6 +52,15 @@ def test_running_trials_keep_theirs_and_count(store, tmp_path):
     assert kept(tmp_path) == [9]
 
 
+def test_what_the_end_of_a_search_cut_off_keeps_its_state_and_counts(store, tmp_path):
+    retention = Retention(tmp_path, 250)
+    for number, accuracy in enumerate([0.1, 0.9, 0.8]):
+        store.save(number, bytes(100))
+        retention.ended(trial(number, accuracy), cut_off=number == 0)
+        retention.trim([])
+    assert kept(tmp_path) == [0, 1]
+
+
 def test_a_failed_trial_keeps_none(store, tmp_path):
     store.save(0, bytes(100))
     retention = Retention(tmp_path, 350)

@@ -19,7 +19,7 @@ from hwtune.search.journal import (
     open_optuna_study,
     proposed,
 )
-from hwtune.search.ledger import Ledger, cut_off, settle
+from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
 from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
 from hwtune.search.samplers import SAMPLERS, make_sampler
@@ -149,13 +149,23 @@ def test_a_trial_that_ray_gives_up_too_early_is_handed_out_again(bridge):
     assert bridge.study.trials[first["trial"]].state == TrialState.COMPLETE
 
 
-def test_after_the_last_proposal_nothing_is_handed_out_again(tmp_path):
+def test_after_the_last_proposal_a_lost_trial_is_handed_out_again(tmp_path):
     bridge = Bridge(tmp_path, limit=1)
     number = bridge.begin()["trial"]
+    assert bridge.searcher.suggest("u") is None, "Ray asks again"
+    assert bridge.end(error=True, broke=1).state == TrialState.RUNNING
+    assert bridge.begin()["trial"] == number
+    bridge.epoch(1, 0.9)
+    bridge.end(full_length=True)
     assert bridge.searcher.suggest("u") == Searcher.FINISHED
-    assert bridge.end(error=True, broke=1).state == TrialState.FAIL
-    assert bridge.ledger.trials[number].state == "stopped"
-    assert cut_off(bridge.study.trials[number]), "an extension goes on with it"
+
+
+def test_a_sampler_sees_a_trial_that_another_went_on_with_once(bridge):
+    bridge.searcher.pardoned = {3}
+    bridge.ledger.continues = {8: 5, 9: 6}
+    assert bridge.searcher.hidden == {3}
+    bridge.ledger.trials[8] = TrialRecord(8)
+    assert bridge.searcher.hidden == {3, 5}
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):

@@ -10,6 +10,7 @@ from statistics import median
 
 import pytest
 import ray
+import torch
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 
@@ -249,6 +250,21 @@ def test_what_runs_is_told_where_long_nothing_ends(
     bare_search(tmp_path, digits, trials=1, console=console)
     said = console.file.getvalue()
     assert re.search(r"running: trial 0 at epoch 1, \d+\.\d\d%; \d+ minutes left", said), said
+
+
+def test_a_state_that_does_not_fit_the_network_any_more_is_trained_anew(tmp_path, digits, ray_here):
+    alone = {"slots": cluster.Slots(1), "sampler": "random"}
+    folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
+    (path,) = folder.checkpoints.glob("[0-9]*.pt")
+    content = torch.load(path, weights_only=True)
+    model = content["state"]["model"]
+    content["state"]["model"] = {f"as_it_was.{name}": each for name, each in model.items()}
+    torch.save(content, path)
+    _, ledger = bare_search(tmp_path, digits, trials=2, **alone)
+    assert [(t.epochs, t.state) for t in ledger.trials.values()][:2] == [
+        (1, "stopped"), (3, "complete"),
+    ]  # fmt: skip
+    assert [e.epoch for e in folder.read_epochs() if e.trial == 1] == [1, 2, 3]
 
 
 def test_each_epoch_of_a_trial_counts_with_its_own_images(tmp_path, digits, ray_here):
