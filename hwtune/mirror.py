@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,10 +21,13 @@ from hwtune.study_folder import StudyFolder, not_writable
 from hwtune.words import first_line
 
 STUDY, RETRAIN, CHECKPOINTS = "study.json", "retrain.json", "checkpoints"
+SENT = "mirror.json"  # beside a copy's files: the size and time of change of what was sent
 GIVEN_UP = (CHECKPOINTS, "retraining", "model.onnx")  # what a study that runs may delete
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
-LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the user ends a study
+SILENT_SECONDS = 300.0  # that the end waits for a last upload of which nothing arrives
+INTERRUPTED_SECONDS = 2.0  # that it waits for it in all, when the user ends a study
+NOTE_SECONDS = 30.0  # of an upload, after which what was sent is noted
 # A copy's epochs are never newer than its states, or a resume would train some anew; its journal
 # never newer than its epochs, or a trial that is over would lack some; its study.json never newer
 # than the rest, or a study would be complete that lacks its test or its model. They are sent in
@@ -33,15 +37,36 @@ LAST_SECONDS, INTERRUPTED_SECONDS = 300.0, 2.0  # for the last upload; when the 
 SENT_FIRST = (CHECKPOINTS, "epochs.csv", "optuna.journal")
 READ_FIRST = (STUDY, "optuna.journal", "epochs.csv")
 INCOMPLETE = "The mirror is not complete: its last upload failed or took too long."
-UNKNOWN = (-1, -1)  # the size and the time of change of what lay there before
+UNKNOWN = (-1, -1)  # the size and the time of change of what lay there before, from elsewhere
 
 
 def open_uri(uri: str) -> tuple[FileSystem, str]:
+    """Return the file system of a URI that a user gave, and the path in it.
+
+    Raises:
+        OptionError: when `opened` fails.
+    """
+    try:
+        return opened(uri)
+    except OSError as error:
+        raise no_place(uri, error) from None
+
+
+def no_place(uri: str, error: Exception) -> OptionError:
+    """Return what a user is told of a URI that opens nothing."""
+    return OptionError(
+        f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
+        "gs://BUCKET/FOLDER or file:///FOLDER."
+    )
+
+
+def opened(uri: str) -> tuple[FileSystem, str]:
     """Return the file system of a URI such as s3://bucket/studies, and the path in it.
 
     Raises:
         OptionError: when there is no such file system, or a key stands in the URI, which would be
             written into the study and sent with it.
+        OSError: when it cannot be reached: of a bucket the region is asked for.
     """
     if (bare := without_secrets(uri)) != uri:
         raise OptionError(
@@ -51,11 +76,8 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
         )
     try:
         return FileSystem.from_uri(uri)
-    except (ValueError, OSError, NotImplementedError, ImportError) as error:  # of fsspec, too
-        raise OptionError(
-            f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
-            "gs://BUCKET/FOLDER or file:///FOLDER."
-        ) from None
+    except (ValueError, NotImplementedError, ImportError) as error:  # of fsspec, too
+        raise no_place(uri, error) from None
 
 
 def files_in(system: FileSystem, path: str, *, absent_too: bool = False) -> dict[str, Any]:
@@ -95,7 +117,7 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         with staging(results) as folder:
             copy = folder / target.name
             for name in sorted(files, key=_rank, reverse=True):
-                if not name.endswith(PART):
+                if not name.endswith(PART) and name != SENT:
                     _fetch_file(system, files[name], copy, PurePosixPath(name))
             try:
                 about = StudyFolder(copy).read_study()
@@ -130,34 +152,52 @@ class Mirror:
     """Uploads what changed of a study, in a thread of its own; the study never waits for it."""
 
     def __init__(self, folder: StudyFolder, uri: str, *, tell: Callable[[str], None]) -> None:
-        self.folder, self.tell = folder, tell
-        self.system, path = open_uri(uri)
-        self.path = f"{path.rstrip('/')}/{folder.name}"
-        self._check_apart(folder)
+        self.folder, self.uri, self.tell = folder, uri, tell
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.made: set[str] = set()  # folders
+        self.noted: dict[str, tuple[int, int]] = {}  # `sent` as the copy knows it
         self.adopted, self.failing, self.given_up = False, False, ""
+        self.latest = time.monotonic()  # when a file arrived last
         self._wanted, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None  # since something was asked for
 
-    def _check_apart(self, folder: StudyFolder) -> None:
+    @cached_property
+    def place(self) -> tuple[FileSystem, str]:
+        """Return the file system and the folder of the copy; to open them may take the network."""
+        system, path = opened(self.uri)
+        return system, f"{path.rstrip('/')}/{self.folder.name}"
+
+    @property
+    def system(self) -> FileSystem:
+        """Return the file system of the copy."""
+        return self.place[0]
+
+    @property
+    def path(self) -> str:
+        """Return the folder of the copy."""
+        return self.place[1]
+
+    def _check_apart(self) -> None:
         if self.system.type_name != "local":
             return
-        here, there = folder.path.resolve(), Path(self.path).resolve()
+        here, there = self.folder.path.resolve(), Path(self.path).resolve()
         if here == there or here in there.parents or there in here.parents:
             raise MirrorError(f"{there} holds the study itself or lies in it; mirror elsewhere.")
 
     def adopt(self) -> dict[str, Any]:
-        """Learn what lies at the place already, of this study: it is sent anew, or deleted.
+        """Learn what lies at the place already, of this study.
 
-        Return it as `files_in` does.
+        What was not sent from here, or has changed since, is sent anew, or deleted. Return what
+        lies there as `files_in` does.
 
         Raises:
             MirrorError: when another study of this name lies there, a later state of this one, or
-                anything else.
-            OSError: when the place cannot be read.
+                anything else; or the place lies in the study.
+            OptionError, OSError: when the place cannot be read.
         """
+        self._check_apart()
         found = files_in(self.system, self.path, absent_too=True)
+        noted = {} if found.pop(SENT, None) is None else self._read(SENT)
         if STUDY in found:
             self._check_ours()
         elif found:  # which an upload would delete
@@ -166,6 +206,9 @@ class Mirror:
                 "--name, or mirror to another place."
             )
         self.sent = dict.fromkeys(found, UNKNOWN)
+        for name, (size, changed) in noted.items():
+            if name in found and found[name].size == size and name != STUDY:
+                self.sent[name] = (size, changed)
         self.adopted = True
         return found
 
@@ -243,6 +286,7 @@ class Mirror:
             about = {**self.folder.read_study(), "status": "running"}
             about.pop("search_seconds", None)
             self._send(STUDY, dump(about).encode())
+        note_at = time.monotonic() + NOTE_SECONDS
         before = self._names()
         read = {name: self._changed(name) for name in READ_FIRST}
         here = self._names()
@@ -253,10 +297,20 @@ class Mirror:
                 content, stamp = changed
                 self._send(name, content)
                 self.sent[name] = stamp
+                if time.monotonic() > note_at:
+                    self._note()
+                    note_at = time.monotonic() + NOTE_SECONDS
         for name in self.sent.keys() - before - here:  # gone before the journal was read
             with suppress(FileNotFoundError):  # someone else deleted it
                 self.system.delete_file(f"{self.path}/{name}")
             del self.sent[name]
+        self._note()
+
+    def _note(self) -> None:
+        """Let the copy know what was sent, so that it is not sent again by a resume."""
+        if self.sent != self.noted:
+            self._send(SENT, json.dumps(self.sent).encode())
+            self.noted = dict(self.sent)
 
     def _send(self, name: str, content: bytes) -> None:
         target = f"{self.path}/{name}"
@@ -268,6 +322,7 @@ class Mirror:
             stream.write(content)
         if on_disk:
             self.system.move(target + PART, target)
+        self.latest = time.monotonic()
 
     def _names(self) -> set[str]:
         return {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
@@ -313,26 +368,35 @@ class Mirror:
         try:
             yield
         except BaseException as error:
-            patience = INTERRUPTED_SECONDS if isinstance(error, KeyboardInterrupt) else LAST_SECONDS
-            if not (self._end(patience) or self.given_up):
+            at_once = isinstance(error, KeyboardInterrupt)
+            if not (self._end(at_once=at_once) or self.given_up):
                 self.tell(INCOMPLETE)
             raise
         again = self.folder.command("resume")
         try:
-            complete = self._end(LAST_SECONDS)
+            complete = self._end()
         except KeyboardInterrupt:
             self.tell(f"The mirror is not complete: its last upload was cut short. Go on: {again}")
             raise
         if not complete:
             raise HwtuneFailure(self.given_up or f"{INCOMPLETE} Once it can be reached: {again}")
 
-    def _end(self, patience: float) -> bool:
-        """Wait for the last upload, if anything was asked for; return whether it is complete."""
+    def _end(self, *, at_once: bool = False) -> bool:
+        """Wait for the last upload, if anything was asked for; return whether it is complete.
+
+        Args:
+            at_once: not for as long as files arrive, but for a moment.
+        """
         self._ending.set()
         if self._thread is None:
             return True
         self.request()
-        self._thread.join(patience)
+        self.latest = began = time.monotonic()
+        while self._thread.is_alive():
+            until = began + INTERRUPTED_SECONDS if at_once else self.latest + SILENT_SECONDS
+            if time.monotonic() > until:
+                break
+            self._thread.join(0.1)
         return not (self.failing or self.given_up or self._thread.is_alive())
 
 

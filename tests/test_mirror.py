@@ -288,7 +288,58 @@ def test_files_of_somebody_else_are_left_alone(place, folder):
 def test_a_study_is_not_mirrored_into_itself(folder):
     for inside in (folder.path.parent, folder.path, folder.path / "logs"):
         with pytest.raises(MirrorError, match="mirror elsewhere"):
-            Mirror(folder, inside.as_uri(), tell=print)
+            Mirror(folder, inside.as_uri(), tell=print).adopt()
+
+
+def test_what_was_sent_is_not_sent_again_by_the_next_command(place, folder):
+    uri, query = place
+    Mirror(folder, uri + query, tell=print).upload()
+    folder.append_epoch(EpochRecord(0, 2, 0.1, 0.2, 0.95, 0.1, 1.0))
+    system, path = open_uri(uri + query)
+    with system.open_output_stream(f"{path}/s/space.py") as stream:
+        stream.write(b"of somebody else")
+    mirror, sent = Mirror(folder, uri + query, tell=print), []
+    send = mirror._send
+    mirror._send = lambda name, content: (sent.append(name), send(name, content))
+    mirror.upload()
+    assert sent == ["study.json", "epochs.csv", "space.py", "study.json", "mirror.json"]
+    with system.open_input_stream(f"{path}/s/space.py") as stream:
+        assert stream.read() == (folder.path / "space.py").read_bytes()
+
+
+def test_a_last_upload_is_waited_for_while_files_arrive(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwtune.mirror.SILENT_SECONDS", 0.5)
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=print)
+    send = mirror._send
+
+    def slow(name, content):
+        time.sleep(0.3)
+        send(name, content)
+
+    mirror._send = slow
+    began = time.monotonic()
+    with mirror.running():
+        mirror.request()
+    assert time.monotonic() - began > 1
+    assert mirror.is_whole()
+
+
+def test_a_store_that_cannot_be_asked_stops_no_study_that_goes_on(folder, monkeypatch):
+    class Unreachable:
+        @staticmethod
+        def from_uri(uri):
+            raise OSError("When resolving region for bucket 'b': no connection")
+
+    monkeypatch.setattr("hwtune.mirror.FileSystem", Unreachable)
+    with pytest.raises(OptionError, match="resolving region"):
+        open_uri("s3://b/studies")  # as a user gave it
+    said = []
+    mirror = Mirror(folder, "s3://b/studies", tell=said.append)
+    with pytest.raises(OSError, match="resolving region"):
+        mirror.adopt()
+    with pytest.raises(HwtuneFailure, match="Once it can be reached"), mirror.running():
+        mirror.request()
+    assert "cannot be written (When resolving region" in said[0]
 
 
 def test_what_a_lost_driver_left_in_a_mirror_is_deleted_when_it_is_gone_on_with(place, folder):
