@@ -1,4 +1,4 @@
-"""Chinese MNIST in less than a minute of one core."""
+"""Chinese MNIST in about a minute of one core."""
 
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
 
@@ -23,8 +23,8 @@ SPACE = SearchSpace(
     question="What reads Chinese MNIST best of all that one core can train in a minute?",
     data="chinese_mnist",
     model="cnn",
-    # A core with bf16 trains seven epochs of 13,500 images in a minute where an image costs 13
-    # million multiply-accumulates (results/bench/speedrun.md).
+    # A core with bf16 trains seven epochs of 13,500 images in 42 to 71 seconds where an image costs
+    # 13 million multiply-accumulates (results/bench/speedrun.md, results/LOG.md).
     fixed={
         "epochs": 7,
         "optimizer": "adamw",

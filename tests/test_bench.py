@@ -296,12 +296,12 @@ def test_the_pages_of_throughput_memory_and_gpu():
         for trials in memory.TRIALS
     ]
     assert "| driver | 402 | 404 | 500 |" in memory.page(rows)
-    network = {"network": "S0", "usual": 10.0, "hwtune": 50.0, "hwtune without graphs": 40.0}
+    network = {"network": "S0", **dict(zip(gpu.WAYS, (10.0, 50.0, 30.0, 40.0), strict=True))}
     rates = {"at_once": 8, "trials_an_hour": 60.0, "trials_an_hour_training": 90.0, "busy": 0.5}
     studies = [{"study": title, **rates} for title in gpu.SHARES]
     speeds = [{**network, "ratio": 5.0}]
     page = gpu.page(speeds, studies, "NVIDIA X")
-    assert "| S0 | 10 | 50 | 40 | 5.0 |" in page
+    assert "| S0 | 10 | 50 | 30 | 40 | 5.0 |" in page
     assert "| as hwtune plans | 8 | 60 | 90 | 50% |" in page
     parts = [gpu.page(speeds, [], "NVIDIA X"), gpu.page([], studies, "NVIDIA X")]
     assert "\n\n".join(parts) == page

@@ -22,6 +22,7 @@ from hwtune.models.layers import Cost
 from hwtune.search.budget import CostModel
 from hwtune.search.feasible import cost_of, random_points, too_large
 from hwtune.space import SearchSpace
+from hwtune.words import first_line
 
 RANDOM_POINTS = 4  # beside the known ones
 BATCHES = 3  # of each configuration, after as many that warm up
@@ -42,11 +43,13 @@ class Probed:
     Attributes:
         epochs: (multiply-accumulates an image, images, seconds) of each configuration.
         need: of a GPU's memory, None on a CPU.
+        broke: what a configuration raised last.
         warnings: of torch, on its way to a GPU and there.
     """
 
     epochs: list[tuple[int, int, float]]
     need: GpuNeed | None
+    broke: str = ""
     warnings: Sequence[str] = ()
 
 
@@ -75,12 +78,12 @@ def probe(
     task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(measure)
     named = [(config.to_dict(), each.macs) for config, each in jobs]
     shares = [named[first::processes] for first in range(processes)]
-    waiting = [task.remote(share, data) for share in shares]
-    ask = ray.remote(num_cpus=0)(gpu_memories)
-    others = [
+    ask = ray.remote(num_cpus=0, max_calls=1)(free_memories)  # and lets go of the GPUs at once
+    others = ray.get([
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote()
         for node in (gpu_nodes() if resources.get("GPU", 0) > 1 else ())
-    ]
+    ])  # fmt: skip
+    waiting = [task.remote(share, data) for share in shares]
     if ray.wait(waiting, num_returns=processes, timeout=PATIENCE)[1]:
         tell("Waiting for free processors or a free GPU to measure the speed of the cluster.")
     results = [
@@ -91,6 +94,9 @@ def probe(
     for warning in results[0].warnings:
         tell(warning)
     need = results[0].need
+    if jobs and not any(each.epochs for each in results):
+        why = next((each.broke for each in results if each.broke), "its process was lost")
+        tell(f"No configuration that was tried could be trained to measure the machine: {why}")
     if need is None:
         if gpu and results[0].epochs:
             tell(
@@ -98,7 +104,7 @@ def probe(
                 "driver may help, and --parallel N uses more CPUs."
             )
         return None
-    return replace(need, memory=min([need.memory, *itertools.chain(*ray.get(others))]))
+    return replace(need, memory=min([need.memory, *itertools.chain(*others)]))
 
 
 def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.ObjectRef) -> Probed:
@@ -118,15 +124,15 @@ def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.Objec
     return Probed([], None)
 
 
-def gpu_memories() -> list[int]:
-    """Return the bytes of each GPU of this machine.
+def free_memories() -> list[int]:
+    """Return the bytes of each GPU of this machine that no other program holds.
 
     Ray hides none of them from a task that asks for none; see `WORKER_VARIABLES`.
     """
     import torch
 
     every = range(torch.cuda.device_count())
-    return [torch.cuda.get_device_properties(each).total_memory for each in every]
+    return [torch.cuda.mem_get_info(each)[0] + GPU_CONTEXT_BYTES for each in every]
 
 
 def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:
@@ -171,14 +177,16 @@ def trained(jobs: Sequence[Job], data: SearchSplit, seconds: float) -> Probed:
     on_gpu = fast.device == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else 0
     deadline = time.monotonic() + seconds
-    epochs, side = [], data.side
+    epochs, side, broke = [], data.side, ""
+    if on_gpu:  # the hungriest first, before the time is over: its memory counts
+        jobs = sorted(jobs, key=lambda job: -job[1] * trial_config(job[0]).batch_size)
     for values, macs in jobs:
         # Two short epochs, of which the first warms up, at a rate that lets nothing diverge.
         config = replace(trial_config(values), epochs=2, max_steps=0, early_stop=0, lr=TINY_RATE)
         side = max(side, config.side)
         few = data.part(slice(min(data.train_images, BATCHES * config.batch_size)))
         # What breaks here will do so in its trial, and be recorded there.
-        with suppress(TrainingDiverged, RuntimeError, MemoryError):
+        try:
             state, batches, _ = start_training(
                 config, few, None, classes=data.classes, seed=0, fast=fast
             )
@@ -187,13 +195,15 @@ def trained(jobs: Sequence[Job], data: SearchSplit, seconds: float) -> Probed:
             if on_gpu:  # a batch of validation takes more of its memory than one of training
                 watched = plain_batches(data.part(slice(GPU_BATCH)), config, fast=fast)
                 evaluate(state.model, watched, fast=fast)
+        except (TrainingDiverged, RuntimeError, MemoryError) as error:
+            broke = f"{type(error).__name__}: {first_line(error)}"
         state = batches = watched = None  # type: ignore[assignment]  # as between two trials
         with suppress(RuntimeError):  # an error of CUDA may last
             free_gpu_memory()
         if time.monotonic() > deadline:
             break
     if not on_gpu:
-        return Probed(epochs, None)
+        return Probed(epochs, None, broke)
     held = data.images.nbytes * side**2 // data.side**2  # of what a trial keeps on its GPU
     seen = int(GPU_HEADROOM * torch.cuda.max_memory_reserved()) + GPU_CONTEXT_BYTES + held
-    return Probed(epochs, GpuNeed(bytes=seen, memory=free + GPU_CONTEXT_BYTES))
+    return Probed(epochs, GpuNeed(bytes=seen, memory=free + GPU_CONTEXT_BYTES), broke)

@@ -74,10 +74,22 @@ def choose_device(*, gpu: bool = True) -> Fast:
 
     bf16 is used where the hardware multiplies in it, and faster: with emulation it would be slower.
     """
-    if gpu and torch.cuda.is_available():
+    if gpu and torch.cuda.is_available() and torch_computes_there():
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Fast("cuda", bf16, graphs=True)
     return Fast("cpu", cpu_has_bf16() and bf16_gain() >= ENOUGH_GAIN)
+
+
+def torch_computes_there() -> bool:
+    """Return whether torch was built for this GPU: its packages leave out old ones, and the newest.
+
+    Any other trouble is not the GPU's kind, and is met where it is used.
+    """
+    try:
+        (torch.zeros(1, device="cuda") + 1).tolist()
+    except RuntimeError as error:
+        return "no kernel image" not in str(error)
+    return True
 
 
 def free_gpu_memory() -> None:

@@ -148,8 +148,9 @@ def predict_logits(model: nn.Module, batches: Iterable[Batch], *, fast: Fast) ->
 def evaluate(model: nn.Module, batches: Batches, *, fast: Fast) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy in [0, 1] over all images.
 
-    A network that gives NaN has accuracy 0 and an infinite loss. Nothing is read back before the
-    last batch, and no more than one batch's logits are held, of which many classes make many.
+    A network that gives NaN or infinity for any image has accuracy 0 and an infinite loss. Nothing
+    is read back before the last batch, and no more than one batch's logits are held, of which many
+    classes make many.
     """
     sums = torch.zeros(3, dtype=torch.float64, device=batches.labels.device)
     for logits, labels in read_batches(model, batches, fast=fast):

@@ -281,7 +281,8 @@ def page(rows: list[dict[str, Any]], peak: float) -> str:
     return (
         "Images a second on one core while training, batch sizes and optimisers as published; "
         f"medians, and the range of the ratio. A core ({hardware()['processor']}) multiplies "
-        f"matrices at {peak / 1e9:,.0f} GFLOP/s in its quicker precision.\n\n"
+        f"matrices at {peak / 1e9:,.0f} GFLOP/s in its quicker precision; of what a network needs, "
+        "multiplications by padded zeros count, too, though kernels may leave them out.\n\n"
         + table(columns, lines)
     )
 

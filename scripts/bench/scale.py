@@ -79,9 +79,10 @@ class Sleeper(tune.Trainable):
 
 
 class Meter:
-    """Notes time, memory and the sampler's share at every proposal."""
+    """Notes time, memory and the sampler's share at every proposal, until none is left."""
 
     def __init__(self) -> None:
+        self.over = False
         self.rows: list[tuple[float, float, float, float]] = []
         self.sampling = 0.0
 
@@ -105,8 +106,11 @@ def run(trials: int, sampler: str) -> Meter:
             meter.sampling += time.process_time() - began
 
     def noted(self: OptunaSearcher, trial_id: str) -> Any:
-        meter.note()
-        return suggest(self, trial_id)
+        if not meter.over:
+            meter.note()
+        wanted = suggest(self, trial_id)
+        meter.over = not isinstance(wanted, dict)
+        return wanted
 
     optuna.Study.ask, OptunaSearcher.suggest = timed_ask, noted  # type: ignore[method-assign]
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": SLOTS // NODES})

@@ -285,6 +285,15 @@ def test_without_a_gpu_the_cpu_is_chosen():
     assert choose_device(gpu=False).device == "cpu"
 
 
+def test_a_gpu_that_torch_was_not_built_for_is_left_alone(monkeypatch):
+    def refuses(*_, **__):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", refuses)
+    assert choose_device().device == "cpu"
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_the_losses_of_the_cpu_within_five_percent(parts):
     if not torch.cuda.is_available():
