@@ -21,6 +21,7 @@ from hwtune.search.budget import Retraining
 from hwtune.search.settings import Settings
 from hwtune.space import load_space
 from hwtune.study_folder import StudyFolder
+from scripts.kept import kept
 from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 
@@ -217,7 +218,7 @@ def test_of_many_trials_the_best_are_shown(hwtune, monkeypatch):
 
 
 def test_every_committed_study_is_whole():
-    studies = [path.parent for path in (ROOT / "results").rglob("study.json")]
+    studies = [path.parent for path in kept("study.json")]
     assert len(studies) > 20
     for path in studies:
         StudyFolder(path).check()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hwtune.contract import SEARCH, wrong_in_retrain, wrong_in_study
+from scripts.kept import kept
 
 ROOT = Path(__file__).parent.parent
-STUDIES = sorted(path.parent for path in ROOT.glob("results/**/study.json"))
+STUDIES = [path.parent for path in kept("study.json")]
 STUDY = json.loads((ROOT / "results" / "chinese_cnn-hour" / "study.json").read_text("utf-8"))
 RETRAIN = json.loads((ROOT / "results" / "chinese_cnn-hour" / "retrain.json").read_text("utf-8"))
 

@@ -12,6 +12,7 @@ from hwtune.cli import app
 from hwtune.config import TrialConfig
 from hwtune.space import load_space
 from hwtune.statistics import wilson_interval
+from scripts.kept import kept
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +42,7 @@ def test_committed_searches_took_about_as_long_as_was_foreseen():
     """Those that one command brought to their end: within 30 percent."""
     told = [
         (runs[0]["forecast"]["seconds"], runs[0]["seconds"])
-        for path in ROOT.glob("results/chinese_cnn-*/study.json")
+        for path in kept("study.json", "results/chinese_cnn-*")
         for runs in [json.loads(path.read_text(encoding="utf-8")).get("runs", [])]
         if len(runs) == 1 and "forecast" in runs[0]
     ]
