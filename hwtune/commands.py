@@ -23,6 +23,12 @@ def hwtune_command(arguments: str) -> str:
     return f"{by_name('python', Path(sys.executable))} -m hwtune {arguments}"
 
 
+def once_more(text: str) -> str:
+    """Return what gives a command again, as it is recorded, from where the user stands."""
+    program, _, arguments = text.partition(" ")
+    return hwtune_command(arguments) if program == "hwtune" else text
+
+
 def tool(name: str) -> str:
     """Return what runs a program that was installed beside hwtune, such as "tensorboard"."""
     beside = Path(sys.executable).with_name(name)

@@ -28,8 +28,8 @@ from hwtune.distributions import choice as choice  # for the files of spaces, as
 from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
-from hwtune.errors import SpaceError
-from hwtune.words import printable
+from hwtune.errors import SpaceError, StudyError
+from hwtune.words import first_line, printable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
 
@@ -285,11 +285,20 @@ def found_elsewhere(
 
 
 def space_from_json(data: AboutSpace) -> SearchSpace:
-    """Return the space that `SearchSpace.to_json` described; no code is executed."""
-    search = {k: json_to_distribution(json.dumps(d)) for k, d in data["search"].items()}
-    published = {k: Published(**each) for k, each in data.get("published", {}).items()}
-    fields: dict[str, Any] = {**data, "search": search, "published": published}
-    return SearchSpace(**fields)
+    """Return the space that `SearchSpace.to_json` described; no code is executed.
+
+    Raises:
+        StudyError: when the description is damaged.
+    """
+    try:
+        search = {k: json_to_distribution(json.dumps(d)) for k, d in data["search"].items()}
+        published = {k: Published(**each) for k, each in data.get("published", {}).items()}
+        fields: dict[str, Any] = {**data, "search": search, "published": published}
+        return SearchSpace(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"The space in study.json is damaged ({first_line(error)}); put back a whole one."
+        ) from None
 
 
 def space_folders() -> list[Path]:

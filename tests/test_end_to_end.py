@@ -424,6 +424,25 @@ def test_what_diverges_or_does_not_fit_is_recorded_and_the_search_goes_on(tmp_pa
     assert loaded.best_trial.params == {"lr": 1e-5, "filters": "4"}
 
 
+def test_where_every_trial_failed_the_way_to_others_is_told(tmp_path, hwtune):
+    space = tmp_path / "wild.py"
+    space.write_text(
+        "from hwtune.space import *\n"
+        "SPACE = SearchSpace(question='?', data='digits',\n"
+        "    fixed={'epochs': 1, 'optimizer': 'sgd', 'pixel_scale': 'raw', 'filters': '4'},\n"
+        "    search={'lr': log_uniform(1e24, 1e25)})\n"
+    )
+    results = tmp_path / "results"  # where `hwtune` looks
+    done = run(["search", space, "--trials", 2, "--name", "s"], results)
+    assert done.returncode == 1
+    assert "Every trial failed, most often so: diverged at epoch 1" in done.stderr
+    assert "resume s --trials 4" in done.stderr
+    shown = hwtune("trials", "s").stdout
+    assert "The study failed. Go on: " in shown
+    assert "resume s --trials 4" in shown
+    assert "resume s --trials 4</code> goes on" in (results / "s" / "report.html").read_text()
+
+
 def test_a_study_ends_at_its_target_and_a_higher_one_goes_on_with_what_that_cut_off(tmp_path):
     words = ["search", "digits_cnn", "--target", "0.5", "--epochs", 30, "--parallel", 1]
     done = run([*words, "--seeds", 1, "--name", "s"], tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hwtune.data import DATASETS
 from hwtune.data.splits import Part
-from hwtune.errors import MisfitError, SpaceError
+from hwtune.errors import MisfitError, SpaceError, StudyError
 from hwtune.search.feasible import check_idle, cost_of, misfits, survey, too_large
 from hwtune.space import (
     SearchSpace,
@@ -59,6 +59,9 @@ def test_every_space_has_points_that_can_be_trained(space):
 @EVERY_SPACE
 def test_a_space_survives_the_way_through_json(space):
     assert space_from_json(json.loads(json.dumps(space.to_json()))) == space
+    for damaged in ({"search": {"lr": {}}}, {"search": {"lr": 3}}, {"unheard": 1}):
+        with pytest.raises(StudyError, match="space in study.json is damaged"):
+            space_from_json({**space.to_json(), **damaged})
 
 
 @EVERY_SPACE

@@ -128,8 +128,9 @@ def trials(
         if content.front:
             say(content.front)
     say(answer(content))
-    if content.about["status"] in ("interrupted", "failed"):
-        print(f"The study was cut off. Go on: {folder.command('resume')}")
+    if (status := content.about["status"]) in ("interrupted", "failed"):
+        what = "was cut off" if status == "interrupted" else "failed"
+        print(f"The study {what}. Go on: {folder.command('resume', content.to_go_on)}")
 
 
 def compare(
@@ -259,23 +260,25 @@ def predict(
         if not pictures
     ]
     rows, failed = [], False
+    columns = ("image", "label", "probability", "error")
+    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    if as_csv:
+        table.writeheader()
     for file, answer in chain(zip(files, classifier.read_each(files), strict=True), empty):
-        failed |= isinstance(answer, DataError)
         if isinstance(answer, DataError):
+            failed = True
             complain(answer)
-            rows.append({"image": str(file), "error": str(answer)})
-        elif as_json or as_csv:
-            rows.append({"image": str(file), **vars(answer)})
+            row = {"image": str(file), "error": str(answer)}
         else:
-            say(f"{file}: {answer.label} ({answer.probability:.1%})")
+            row = {"image": str(file), **vars(answer)}
+            if not (as_json or as_csv):
+                say(f"{file}: {answer.label} ({answer.probability:.1%})")
+        if as_json:
+            rows.append(row)
+        elif as_csv:
+            table.writerow(row)
     if as_json:
         print(dump(rows), end="")
-    elif as_csv:
-        table = csv.DictWriter(
-            sys.stdout, ("image", "label", "probability", "error"), lineterminator="\n"
-        )
-        table.writeheader()
-        table.writerows(rows)
     if failed:
         raise typer.Exit(MISTAKEN)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
+from hwtune.commands import once_more
 from hwtune.config import TrialConfig, trial_config
 from hwtune.data.images import Bytes
 from hwtune.data.photos import read_image
@@ -151,14 +152,16 @@ def load_classifier(folder: Path) -> Classifier:
 def no_model(folder: Path, wrong: str) -> StudyError:
     """Return what to say of a folder with no whole model, by the study that it lies in."""
     study = StudyFolder(folder.parent)
-    about = study.read_study() if (study.path / "study.json").is_file() else None
+    about = study.read_study_now() if (study.path / "study.json").is_file() else None
     if about is None:
         remedy = "copy all of a study's model/"
     elif about.get("status") == "complete" and "baseline" in about:
-        remedy = f"train it anew, under another --name: {about['command']}"
+        remedy = f"train it anew, under another --name: {once_more(about['command'])}"
     elif about.get("status") == "complete":
         retrain = study.command("retrain")
         remedy = f"retrain the study's best, which opens the test set once more: {retrain}"
+    elif about.get("status") == "running":
+        remedy = "its study runs; wait until it ends"
     else:
         remedy = f"finish the study: {study.command('resume')}"
     return StudyError(f"{folder} {wrong}; {remedy}")

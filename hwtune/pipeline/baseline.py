@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
+from hwtune.commands import once_more
 from hwtune.config import TrialConfig
 from hwtune.contract import About
 from hwtune.data.images import Dataset
@@ -17,7 +18,7 @@ from hwtune.errors import DataError, OptionError, SpaceError, StudyError
 from hwtune.evaluation.candidates import Candidate
 from hwtune.evaluation.retrain import retrain
 from hwtune.models import measure_cost
-from hwtune.pipeline.command import Command, Place, once_more
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.retrain import say_tested
 from hwtune.pipeline.session import Session, begun, new_session, session_again, working

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from hwtune.addresses import without_secrets
-from hwtune.commands import hwtune_command
 from hwtune.contract import About
 from hwtune.signals import hush
 from hwtune.values import positive, share_of, wished
@@ -50,12 +49,6 @@ class Command:
     text: str
     began: float
     console: Console
-
-
-def once_more(text: str) -> str:
-    """Return what gives a command again, as it is recorded, from where the user stands."""
-    program, _, arguments = text.partition(" ")
-    return hwtune_command(arguments) if program == "hwtune" else text
 
 
 def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | None) -> Place:

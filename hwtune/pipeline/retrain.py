@@ -10,13 +10,14 @@ import ray
 from rich.console import Console
 
 from hwtune import cluster
+from hwtune.commands import once_more
 from hwtune.contract import TestRecord
 from hwtune.data.splits import search_split
 from hwtune.errors import OptionError, StudyError
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import retrain
-from hwtune.pipeline.command import Command, Place, once_more
+from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, same_data, writable
@@ -63,10 +64,10 @@ def retrain_study(
     with folder.locked():
         about = folder.read_study()
         if "baseline" in about:
+            go_on = "" if about["status"] == "complete" else f"{folder.command('resume')}; or, "
             raise StudyError(
-                f"{folder.name} is a baseline's training, not a search. Go on with it: "
-                f"{folder.command('resume')}; or, to train it anew, give another "
-                f"--name to: {once_more(about['command'])}"
+                f"{folder.name} is a baseline's training, not a search. Go on: {go_on}to train it "
+                f"anew, also with --seeds 5, give another --name to: {once_more(about['command'])}"
             )
         if not ranked(folder.read_trials()):
             raise StudyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
@@ -20,10 +21,12 @@ from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
 from hwtune.search.forecast import Outlook
 from hwtune.search.journal import Earlier
+from hwtune.search.ledger import Ledger
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
 from hwtune.states import STATES_AT_ONCE, start_store
+from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
 
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
@@ -82,8 +85,7 @@ class Search:
         finally:
             ray.kill(self.store)  # retraining has its own
         if ledger.best is None:
-            what = "Every trial failed" if ledger.trained else "No trial was trained"
-            raise HwtuneFailure(f"{what}; see {self.folder.path}/trials.csv.")
+            raise HwtuneFailure(nothing_trained(self.folder, ledger))
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
             images = self.split.train_images
@@ -206,6 +208,17 @@ class Search:
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""
         return {name: cost_of(self.space, each, **self.shape) for name, each in points.items()}
+
+
+def nothing_trained(folder: StudyFolder, ledger: Ledger) -> str:
+    """Return why a search has nothing to retrain, and what may help."""
+    reasons = Counter(t.reason for t in ledger.trials.values() if t.reason)
+    why, _ = (reasons.most_common(1) or [("no reason was recorded", 0)])[0]
+    if ledger.trained:
+        others = folder.command("resume", f" --trials {2 * ledger.trained}")
+        return f"Every trial failed, most often so: {why}. Try others ({others}), or another space."
+    longer = folder.command("resume", " --time-budget 30m")
+    return f"No trial was trained, most often so: {why}. Give more time ({longer}), or a new space."
 
 
 def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]:

@@ -51,6 +51,14 @@ class Content:
         return {trial: name for trial, name in named.items() if name}
 
     @property
+    def to_go_on(self) -> str:
+        """Return the options of `resume` that go on with a search that did not end well."""
+        most = self.about.get("budget", {"trials": None})["trials"]
+        if ranked(self.trials) or most is None or len(self.trials) < most:
+            return ""
+        return f" --trials {2 * most}"  # or it would fail once more
+
+    @property
     def winner(self) -> TestRecord | None:
         """Return what was tested first, None before that."""
         return next(iter(self.tested["configurations"]), None)
@@ -227,6 +235,14 @@ def left_out(content: Content) -> list[str]:
     """Return the baselines for which the search had no time, not even for a part."""
     trained = {trial.baseline for trial in ranked(content.trials)}
     return [name for name in content.about.get("left_out", ()) if name not in trained]
+
+
+def commands(content: Content) -> list[str]:
+    """Return the commands that made what the page shows, each once, in their order."""
+    about, openings = content.about, content.tested["test_openings"]
+    runs = [run["command"] for run in about.get("runs", ())]
+    tests = [opening["command"] for opening in openings if "command" in opening]
+    return list(dict.fromkeys([about["command"], *runs, *tests]))
 
 
 def made_elsewhere(content: Content) -> list[str]:

@@ -25,7 +25,8 @@ def importances(space: SearchSpace, trials: Sequence[TrialRecord]) -> dict[str, 
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    tried = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
+    known = [t for t in trials if t.best_epoch and math.isfinite(t.val_accuracy)]
+    tried = [t for t in known if not t.diverged]  # whatever it read before
     tried = random.Random(0).sample(tried, min(len(tried), MOST))
     if len(tried) < FEWEST * len(space.search) or len({t.val_accuracy for t in tried}) == 1:
         return {}

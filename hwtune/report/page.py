@@ -14,6 +14,19 @@ from plotly.offline import get_plotlyjs
 from hwtune.files import write_atomic
 from hwtune.report.words import percent, short
 
+LABELS = {  # of figures, for those who cannot see them
+    "curves": "Validation error by epoch, a line a trial",
+    "progress": "The lowest validation error so far by the time of training",
+    "size": "Validation error by parameters, a point a trial",
+    "time": "Validation error by the seconds of an epoch, a point a trial",
+    "importance": "The share of each hyperparameter in the variance of the accuracy",
+    "coordinates": "Trials as lines through their hyperparameters",
+    "effects": "The gain of each choice, with its interval",
+    "classes": "Images of each class",
+    "confusion": "How often each class was read as which",
+    "seeds": "Test accuracy of each study, a point a seed",
+}
+
 
 def write_page(path: Path, template: str, figures: Mapping[str, Figure], **values: Any) -> None:
     """Write a page that works offline; the template finds each figure as `plots.NAME`."""
@@ -23,10 +36,14 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
     environment.filters["percent"] = percent
     environment.filters["short"] = short
     environment.filters["quote"] = shlex.quote
-    plots = {
-        name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name,
-                             config={"displayModeBar": False, "responsive": True})
-        for name, figure in figures.items()
+    bare: dict[str, Any] = {
+        "full_html": False, "include_plotlyjs": False,
+        "config": {"displayModeBar": False, "responsive": True},
     }  # fmt: skip
+    plots = {
+        name: f'<div role="img" aria-label="{LABELS[name]}">'
+        f"{figure.to_html(div_id=name, **bare)}</div>"
+        for name, figure in figures.items()
+    }
     page = environment.get_template(template)
     write_atomic(path, page.render(plots=plots, plotlyjs=get_plotlyjs(), **values))

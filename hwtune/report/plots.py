@@ -76,7 +76,7 @@ def learning_curves(
     shown = foremost(trials, MOST_CURVES)
     for trial in sorted(shown, key=lambda t: (bool(t.baseline), t.state == "complete")):
         points = by_trial.get(trial.trial, [])
-        colour = colour_of(trial)
+        colour, (name, reason) = colour_of(trial), literal([trial.name, trial.reason])
         figure.add_scatter(
             x=[p.epoch for p in points],
             y=[max(1 - p.val_accuracy, FLOOR) for p in points],
@@ -89,9 +89,8 @@ def learning_curves(
                 "opacity": 1,  # where sizes differ, plotly makes bubbles of them
                 "line": {"width": 0},
             },
-            name=trial.name,
-            hovertemplate=f"{trial.name}: error %{{y:.2%}} at epoch %{{x}}<br>{trial.reason}"
-            "<extra></extra>",
+            name=name,
+            hovertemplate=f"{name}: error %{{y:.2%}} at epoch %{{x}}<br>{reason}<extra></extra>",
         )
     longest = max((epoch.epoch for epoch in epochs), default=1)
     figure.update_xaxes(
@@ -124,7 +123,7 @@ def best_so_far(
         y=[max(1 - t.val_accuracy, FLOOR) for t in seen],
         mode="markers",
         marker={"color": [colour_of(t) for t in seen], "size": 8},
-        text=[t.name for t in seen],
+        text=literal(t.name for t in seen),
         hovertemplate="%{text}: error %{y:.2%}<extra></extra>",
     )
     ends = (0, len(lowest) - 1)
@@ -190,7 +189,7 @@ def tradeoff(
                 "opacity": 1,
                 "line": {"width": 0},
             },
-            text=[t.name for t in group],
+            text=literal(t.name for t in group),
             hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4{form}}} {title}<extra></extra>",
         )
     figure.update_xaxes(title=title, type="log", dtick="D2", tickformat=form)

@@ -17,6 +17,7 @@ from hwtune.report.choices import effect_intervals, importance_bars, parallel_co
 from hwtune.report.content import (
     Content,
     answer,
+    commands,
     gains,
     left_out,
     made_elsewhere,
@@ -68,6 +69,8 @@ def write_report(folder: StudyFolder) -> None:
         about=about,
         run=run_of(about),
         answer=answer(content),
+        to_go_on=content.to_go_on,
+        commands=commands(content),
         rivals=rivals(content),
         compared_after=content.compared_after,
         at_length=at_length(content),

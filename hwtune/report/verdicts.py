@@ -67,7 +67,7 @@ def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
     """Return why two studies cannot be judged, or ""."""
     names = f"{best['study']} and {other['study']} cannot be told apart by"
     if few := [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]:
-        return f"{names} a single seed of {' and '.join(few)}: retrain with --seeds 5."
+        return f"{names} a single seed of {' and '.join(few)}: train with --seeds 5."
     for each in (best, other):
         if each["by_writer"] and "writers" not in each["tested"]:
             return f"{names} writer: the record of {each['study']} is older; retrain it."

@@ -141,6 +141,16 @@ class Ledger:
         self.unbegun = {n for n, t in self.trials.items() if t.state == "stopped" and not t.epochs}
         self.write(now=True)
 
+    def name(self, number: int) -> str:
+        """Return a trial's name for people, with what its space calls its point."""
+        trial = self.trials[number]
+        known = trial.baseline or self.space.name_of(trial.config)
+        return f"trial {number} ({known})" if known else f"trial {number}"
+
+    def longest(self, number: int) -> int:
+        """Return how many epochs a trial has at most."""
+        return self.space.config(self.trials[number].config).longest(self.images)
+
     def images_seen(self, number: int, epochs: int) -> int:
         """Return on how many images a trial has trained after so many epochs."""
         return self.space.images_seen(self.trials[number].config, epochs, images=self.images)

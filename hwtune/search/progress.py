@@ -16,7 +16,7 @@ from hwtune.search.budget import Clock, CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
-from hwtune.search.view import View, accuracy_of, name_of
+from hwtune.search.view import View, accuracy_of
 from hwtune.words import counted
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -111,8 +111,8 @@ class StudyCallback(TrialProgressCallback):
         raised = self.searcher.endings.reasons.get(record.trial)  # the scheduler heard of it before
         why = f" ({raised})" if raised else ""
         self.console.print(
-            f"{name_of(record)} lost its process{why} and goes on in another after "
-            f"{counted(record.epochs, 'epoch')}"
+            f"{self.searcher.ledger.name(record.trial)} lost its process{why} and goes on in "
+            f"another after {counted(record.epochs, 'epoch')}"
         )
 
     @halting
@@ -149,6 +149,6 @@ class StudyCallback(TrialProgressCallback):
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
         self._say(
-            f"{name_of(record)} {record.state} after {counted(record.epochs, 'epoch')}, "
-            f"{accuracy_of(record)}{reason}{leader}"
+            f"{self.searcher.ledger.name(record.trial)} {record.state} after "
+            f"{counted(record.epochs, 'epoch')}, {accuracy_of(record)}{reason}{leader}"
         )

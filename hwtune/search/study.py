@@ -140,7 +140,6 @@ def run_search(
 
     view = View(
         ledger,
-        epochs=epochs,
         slots=slots.total,
         resources=resources_in_words(),
         seconds_left=lambda: pace.seconds_left,

@@ -36,7 +36,6 @@ class View:
     """The state of a search, drawn anew whenever rich asks for it, in a thread of its own.
 
     Args:
-        epochs: of the longest trial.
         slots: trials at once.
         resources: of the cluster, in words.
         seconds_left: of the search.
@@ -46,12 +45,11 @@ class View:
         self,
         ledger: Ledger,
         *,
-        epochs: int,
         slots: int,
         resources: str,
         seconds_left: Callable[[], float],
     ) -> None:
-        self.ledger, self.epochs, self.slots = ledger, epochs, slots
+        self.ledger, self.slots = ledger, slots
         self.resources, self.seconds_left = resources, seconds_left
         self.began = time.monotonic()
         self.looked = self.began
@@ -100,6 +98,8 @@ class View:
         words = f"{left / 60:.0f} minutes left" if left >= 100 else f"{left:.0f} seconds left"
         if self.starting:
             spent, words = 0.0, "starting"
+        elif left < 1:
+            words = "about to end"
         line.add_row("searching", ProgressBar(spent + left, spent), words)
         return line
 
@@ -117,8 +117,8 @@ class View:
         shown = trials if len(trials) <= max(1, room) else trials[: max(1, room - 1)]
         for trial in shown:
             table.add_row(
-                name_of(trial),
-                f"{trial.epochs} of {self.epochs}",
+                self.ledger.name(trial.trial),
+                f"{trial.epochs} of {self.ledger.longest(trial.trial)}",
                 accuracy_of(trial),
                 sparkline(self.curves.get(trial.trial, []), steps),
             )
@@ -130,7 +130,8 @@ class View:
         """Return the best trials so far."""
         table = table_of("best so far", "accuracy", "parameters", "", lines=lines)
         for trial in best:
-            table.add_row(name_of(trial), accuracy_of(trial), f"{trial.parameters:,}", trial.state)
+            name, size = self.ledger.name(trial.trial), f"{trial.parameters:,}"
+            table.add_row(name, accuracy_of(trial), size, trial.state)
         return table
 
 
@@ -140,11 +141,6 @@ def table_of(*titles: str, lines: box.Box | None) -> Table:
     for title in titles:
         table.add_column(title, no_wrap=True)
     return table
-
-
-def name_of(trial: TrialRecord) -> str:
-    """Return a trial's name for people."""
-    return f"trial {trial.trial}" + (f" ({trial.baseline})" if trial.baseline else "")
 
 
 def accuracy_of(trial: TrialRecord) -> str:

@@ -85,9 +85,14 @@ def test_no_model_is_refused_with_the_remedy(tmp_path):
         create_study(tmp_path, status, "s", about={"format": 1, "status": status})
         with pytest.raises(StudyError, match=f"holds no model; .*{remedy}"):
             load_classifier(tmp_path / status / "model")
+    running = create_study(tmp_path, "runs", "s", about={"format": 1, "status": "running"})
+    with running.locked(), pytest.raises(StudyError, match="wait until it ends"):
+        load_classifier(running.model)
+    with pytest.raises(StudyError, match="finish the study"):  # its process is dead
+        load_classifier(running.model)
     about = {"format": 1, "status": "complete", "baseline": {}, "command": "hwtune retrain x"}
     create_study(tmp_path, "published", "s", about=about)
-    with pytest.raises(StudyError, match="under another --name: hwtune retrain x"):
+    with pytest.raises(StudyError, match="under another --name: .* -m hwtune retrain x"):
         load_classifier(tmp_path / "published" / "model")
 
 

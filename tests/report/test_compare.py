@@ -104,7 +104,7 @@ def test_other_test_images_and_single_seeds_do_not_compare():
     assert verdicts([one, other]) == [
         "Tested on different images, so that they do not compare: a; b."
     ]
-    assert "by a single seed of b: retrain" in verdict(one, winner_of("b", [0.8]))
+    assert "by a single seed of b: train" in verdict(one, winner_of("b", [0.8]))
     untested = {**one, "test_accuracy": None}
     assert verdicts([one, untested]) == []
 
@@ -209,7 +209,7 @@ def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
     studies = described(folders)
     write_comparison(tmp_path / "c.html", folders, studies)
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
-    assert all(f"<th>{name}</th>" in page for name in NAMES)
+    assert all(f">{name}</th>" in page for name in NAMES)
     assert all(words in page for words in verdicts(studies))
 
 

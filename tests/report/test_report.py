@@ -182,6 +182,11 @@ def test_what_decides_the_accuracy_is_the_most_important():
     shares = importances(SPACE, trials)
     assert list(shares) == ["lr", "pool"]
     assert shares["lr"] > 0.9
+    lost = [
+        replace(t, trial=99 + t.trial, state="failed", reason="diverged at epoch 5: NaN")
+        for t in trials[::-1]
+    ]
+    assert importances(SPACE, [*trials, *lost]) == shares, "whatever they read before"
     assert importances(SPACE, trials[:3]) == {}
     same = [TrialRecord(t.trial, best_epoch=1, val_accuracy=0.5, config=t.config) for t in trials]
     assert importances(SPACE, same) == {}

@@ -28,9 +28,7 @@ def test_the_best_are_shown_however_many_run(tmp_path, running, height, seen):
         if trial.state == "running":
             trial.val_accuracy, ledger.live[number] = 0.3, trial
     console = Console(file=io.StringIO(), width=80, height=height)
-    console.print(
-        View(ledger, epochs=9, slots=running, resources="2 CPUs", seconds_left=lambda: 60.0)
-    )
+    console.print(View(ledger, slots=running, resources="2 CPUs", seconds_left=lambda: 60.0))
     shown = console.file.getvalue().rstrip()
     assert len(shown.splitlines()) <= height
     for words in seen:
