@@ -74,8 +74,9 @@ def add(
     Example: `python -m hwtune data add chinese_mnist archive.zip`
     """
     from hwtune.data import DATASETS, add_data
+    from hwtune.words import for_people
 
-    print(f"{name}: checked and copied to {add_data(name, path.absolute())}")
+    print(f"{name}: checked and copied to {for_people(add_data(name, path.absolute()))}")
     if name not in DATASETS:
         from hwtune.overview import describe_own
 

@@ -69,13 +69,14 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
     from hwtune.report.report import write_report
     from hwtune.results import find_study
     from hwtune.study_folder import not_writable
+    from hwtune.words import for_people
 
     folder = find_study(results.absolute(), study)
     try:
         write_report(folder)
     except OSError as error:
         raise not_writable(folder.report, error) from None
-    print(folder.report)
+    print(for_people(folder.report))
 
 
 def trials(
@@ -295,8 +296,9 @@ def export(
     Example: `python -m hwtune export chinese_cnn`
     """
     from hwtune.api import load_study
+    from hwtune.words import for_people
 
-    print(load_study(study, results=results).export())
+    print(for_people(load_study(study, results=results).export()))
 
 
 def spaces(

@@ -4,7 +4,7 @@ S0 (`oafarih`) reports 99.48 % of 1,500 test images of a random split after 80 e
 that from the uint8 images of train and validation in memory to the trained network, in a process
 that has imported torch; the accuracy is that on the 1,500 test images of the random split of seed
 0. S0's own time is an epoch of its recipe by the usual loop on the same core, which is measured,
-times 80. Writes results/bench/speedrun.json and .md:
+times 80. Writes results/bench/speedrun.json and .md, speedrun-amx on a core with AMX:
 
     python -m scripts.bench.speedrun
 """
@@ -20,6 +20,7 @@ from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec, split_indices, take
+from hwtune.hardware import cpu_flags
 from hwtune.space import load_space
 from scripts.bench.engine import NETWORKS, config_of, usual
 from scripts.bench.outcome import in_process, publish, table
@@ -83,7 +84,8 @@ def main() -> None:
             epochs.append(in_process(MODULE, "usual")["seconds"])
         runs.append(in_process(MODULE, str(seed)))
         print(f"seed {seed}: {runs[-1]['seconds']:.1f} s, {runs[-1]['accuracy']:.2%}", flush=True)
-    publish("speedrun", page(runs, epochs), runs, s0_epoch_seconds=epochs)
+    name = "speedrun-amx" if "amx_bf16" in cpu_flags() else "speedrun"
+    publish(name, page(runs, epochs), runs, s0_epoch_seconds=epochs)
 
 
 def page(runs: list[dict[str, float]], epochs: list[float]) -> str:
