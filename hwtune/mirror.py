@@ -27,6 +27,7 @@ PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
 SILENT_SECONDS = 300.0  # that the end waits for a last upload of which nothing arrives
 INTERRUPTED_SECONDS = 2.0  # that it waits for it in all, when the user ends a study
+CHUNK_BYTES = 2**23  # that are written at once
 NOTE_SECONDS = 30.0  # of an upload, after which what was sent is noted
 # A copy's epochs are never newer than its states, or a resume would train some anew; its journal
 # never newer than its epochs, or a trial that is over would lack some; its study.json never newer
@@ -113,12 +114,13 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         raise StudyError(
             f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
+    noted = notes(system, path) if SENT in files else {}
     try:
         with staging(results) as folder:
             copy = folder / target.name
             for name in sorted(files, key=_rank, reverse=True):
                 if not name.endswith(PART) and name != SENT:
-                    _fetch_file(system, files[name], copy, PurePosixPath(name))
+                    _fetch_file(system, files[name], copy, PurePosixPath(name), noted.get(name))
             try:
                 about = StudyFolder(copy).read_study()
             except StudyError as error:  # names a folder that will be gone
@@ -131,8 +133,31 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     return StudyFolder(target)
 
 
-def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPath) -> None:
-    """Copy one file with its time of change, by which a resume may know how long a run was."""
+def notes(system: FileSystem, path: str) -> dict[str, tuple[int, int]]:
+    """Return what a copy says that it was sent: of each file the size, and the time of change.
+
+    Empty where that does not read: then all is sent again.
+    """
+    try:
+        with system.open_input_stream(f"{path}/{SENT}") as stream:
+            read = json.loads(stream.read())
+        return {str(name): (int(size), int(changed)) for name, (size, changed) in read.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _fetch_file(
+    system: FileSystem,
+    entry: Any,
+    copy: Path,
+    inside: PurePosixPath,
+    noted: tuple[int, int] | None = None,
+) -> None:
+    """Copy one file with its time of change, by which a resume may know how long a run was.
+
+    Args:
+        noted: size and time of change of what was sent, by which it is not sent back.
+    """
     if ".." in inside.parts:
         raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
     local = copy / inside
@@ -144,8 +169,9 @@ def _fetch_file(system: FileSystem, entry: Any, copy: Path, inside: PurePosixPat
         if isinstance(error, FileNotFoundError) and {*inside.parts} & {*GIVEN_UP}:
             return  # its driver lives
         raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
-    if entry.mtime_ns is not None:
-        os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
+    changed = noted[1] if noted and noted[0] == entry.size else entry.mtime_ns
+    if changed is not None:
+        os.utime(local, ns=(changed, changed))
 
 
 class Mirror:
@@ -157,7 +183,7 @@ class Mirror:
         self.made: set[str] = set()  # folders
         self.noted: dict[str, tuple[int, int]] = {}  # `sent` as the copy knows it
         self.adopted, self.failing, self.given_up = False, False, ""
-        self.latest = time.monotonic()  # when a file arrived last
+        self.latest = time.monotonic()  # when something arrived last
         self._wanted, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None  # since something was asked for
 
@@ -197,7 +223,7 @@ class Mirror:
         """
         self._check_apart()
         found = files_in(self.system, self.path, absent_too=True)
-        noted = {} if found.pop(SENT, None) is None else self._read(SENT)
+        noted = {} if found.pop(SENT, None) is None else notes(self.system, self.path)
         if STUDY in found:
             self._check_ours()
         elif found:  # which an upload would delete
@@ -319,10 +345,11 @@ class Mirror:
             self.made.add(parent)
         on_disk = self.system.type_name == "local"  # an object appears whole by itself
         with self.system.open_output_stream(target + PART * on_disk) as stream:
-            stream.write(content)
+            for begin in range(0, len(content), CHUNK_BYTES):
+                stream.write(content[begin : begin + CHUNK_BYTES])
+                self.latest = time.monotonic()
         if on_disk:
             self.system.move(target + PART, target)
-        self.latest = time.monotonic()
 
     def _names(self) -> set[str]:
         return {str(path.relative_to(self.folder.path)) for path in self.folder.lasting_files()}
@@ -385,7 +412,7 @@ class Mirror:
         """Wait for the last upload, if anything was asked for; return whether it is complete.
 
         Args:
-            at_once: not for as long as files arrive, but for a moment.
+            at_once: not for as long as something arrives, but for a moment.
         """
         self._ending.set()
         if self._thread is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -100,6 +100,15 @@ def too_close(chosen: TrialRecord, others: Iterable[TrialRecord], images: int) -
     """
     gaps = (images * (each.val_accuracy - chosen.val_accuracy) for each in others)
     return sum(abs(round(gap)) <= CLOSE for gap in gaps) - 1
+
+
+def more_trials(trials: Collection[TrialRecord]) -> str:
+    """Return the option by which `resume` tries others where every trial failed, else "".
+
+    Without it such a search would only fail once more.
+    """
+    failed = trials and all(trial.state == "failed" for trial in trials)
+    return f" --trials {2 * len(trials)}" if failed else ""
 
 
 def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -295,7 +295,7 @@ def space_from_json(data: AboutSpace) -> SearchSpace:
         published = {k: Published(**each) for k, each in data.get("published", {}).items()}
         fields: dict[str, Any] = {**data, "search": search, "published": published}
         return SearchSpace(**fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"The space in study.json is damaged ({first_line(error)}); put back a whole one."
         ) from None

@@ -7,16 +7,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def kept(name: str, place: str = "results/**") -> list[Path]:
-    """Return the files of a name that are committed or staged, sorted; without git, all.
+    """Return the files of a name that are committed or staged, sorted; all where git knows none.
 
     Args:
         place: a pattern of folders, from the project's own.
     """
     found = sorted(ROOT.glob(f"{place}/{name}"))
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--", "results"], capture_output=True, text=True
-    )
-    if listed.returncode:
-        return found
-    ours = {ROOT / each for each in listed.stdout.split("\0")}
-    return [path for path in found if path in ours]
+    words = ["git", "-C", ROOT, "ls-files", "-z", "--", "results"]
+    try:
+        listed = subprocess.run(words, capture_output=True, text=True).stdout
+    except FileNotFoundError:  # no git
+        listed = ""
+    ours = {ROOT / each for each in listed.split("\0")}
+    return [path for path in found if path in ours] if listed else found

@@ -237,18 +237,22 @@ def test_a_copy_is_fetched_in_the_order_that_keeps_it_true(folder, tmp_path, mon
     own = hwtune.mirror._fetch_file
     monkeypatch.setattr(
         hwtune.mirror, "_fetch_file",
-        lambda system, entry, copy, inside: (fetched.append(str(inside)),
-                                             own(system, entry, copy, inside)),
+        lambda system, entry, copy, inside, noted: (fetched.append(str(inside)),
+                                                    own(system, entry, copy, inside, noted)),
     )  # fmt: skip
     fetch((tmp_path / "shared" / "s").as_uri(), tmp_path / "there")
     assert fetched == ["study.json", "space.py", "optuna.journal", "epochs.csv", "checkpoints/0.pt"]
 
 
 def test_a_copy_keeps_the_times_by_which_a_resume_knows_how_long_a_run_was(folder, tmp_path):
+    os.utime(folder.epochs, (1e9, 1e9))
     Mirror(folder, (tmp_path / "shared").as_uri(), tell=print).upload()
-    os.utime(tmp_path / "shared" / "s" / "epochs.csv", (1e9, 1e9))
     copy = fetch((tmp_path / "shared" / "s").as_uri(), tmp_path / "there")
     assert copy.epochs.stat().st_mtime == 1e9
+    os.utime(tmp_path / "shared" / "s" / "epochs.csv", (2e9, 2e9))
+    (tmp_path / "shared" / "s" / "mirror.json").unlink()  # which older copies lack
+    older = fetch((tmp_path / "shared" / "s").as_uri(), tmp_path / "elsewhere")
+    assert older.epochs.stat().st_mtime == 2e9
 
 
 @pytest.mark.parametrize("name", ["checkpoints/0.pt", "retraining/began.json"])
@@ -307,20 +311,42 @@ def test_what_was_sent_is_not_sent_again_by_the_next_command(place, folder):
         assert stream.read() == (folder.path / "space.py").read_bytes()
 
 
+def test_what_was_fetched_is_not_sent_back(place, folder, tmp_path):
+    uri, query = place
+    Mirror(folder, uri + query, tell=print).upload()
+    again = fetch(f"{uri}/s{query}", tmp_path / "there")
+    assert not (again.path / "mirror.json").exists()
+    mirror, sent = Mirror(again, uri + query, tell=print), []
+    send = mirror._send
+    mirror._send = lambda name, content: (sent.append(name), send(name, content))
+    mirror.upload()
+    assert {*sent} <= {"study.json", "mirror.json"}
+
+
+def test_a_note_of_what_was_sent_that_does_not_read_costs_no_more_than_an_upload(folder, tmp_path):
+    uri = (tmp_path / "shared").as_uri()
+    Mirror(folder, uri, tell=print).upload()
+    for damaged in ("", "[]", '{"epochs.csv": 3}'):
+        (tmp_path / "shared" / "s" / "mirror.json").write_text(damaged)
+        mirror = Mirror(folder, uri, tell=print)
+        mirror.adopt()
+        assert {*mirror.sent.values()} == {(-1, -1)}
+
+
 def test_a_last_upload_is_waited_for_while_files_arrive(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("hwtune.mirror.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("hwtune.mirror.SILENT_SECONDS", 3.0)
     mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=print)
     send = mirror._send
 
     def slow(name, content):
-        time.sleep(0.3)
+        time.sleep(0.6)
         send(name, content)
 
     mirror._send = slow
     began = time.monotonic()
     with mirror.running():
         mirror.request()
-    assert time.monotonic() - began > 1
+    assert time.monotonic() - began > 3
     assert mirror.is_whole()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.kept import kept
+
 ROOT = Path(__file__).parent.parent
 NAMES = ("search", "test", "check", "setup", "results_table", "slurm")
 
@@ -20,6 +22,13 @@ def test_a_script_says_what_it_does_in_its_first_line(name):
     assert script.stat().st_mode & stat.S_IXUSR
     assert lines[0].startswith("#!/usr/bin/env ")
     assert lines[1].startswith("# ")
+
+
+def test_the_projects_own_studies_are_those_that_git_knows(monkeypatch):
+    kept_with_git = kept("study.json")
+    assert len(kept_with_git) > 20
+    monkeypatch.setenv("PATH", "")
+    assert {*kept("study.json")} >= {*kept_with_git}
 
 
 def test_python_that_is_too_old_is_named(tmp_path):

@@ -59,7 +59,7 @@ def test_every_space_has_points_that_can_be_trained(space):
 @EVERY_SPACE
 def test_a_space_survives_the_way_through_json(space):
     assert space_from_json(json.loads(json.dumps(space.to_json()))) == space
-    for damaged in ({"search": {"lr": {}}}, {"search": {"lr": 3}}, {"unheard": 1}):
+    for damaged in ({"search": {"lr": {}}}, {"search": {"lr": 3}}, {"unheard": 1}, {"search": []}):
         with pytest.raises(StudyError, match="space in study.json is damaged"):
             space_from_json({**space.to_json(), **damaged})
 

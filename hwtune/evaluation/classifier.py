@@ -23,6 +23,7 @@ from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model, measure_cost
+from hwtune.records import more_trials
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
@@ -163,5 +164,5 @@ def no_model(folder: Path, wrong: str) -> StudyError:
     elif about.get("status") == "running":
         remedy = "its study runs; wait until it ends"
     else:
-        remedy = f"finish the study: {study.command('resume')}"
+        remedy = f"finish the study: {study.command('resume', more_trials(study.read_trials()))}"
     return StudyError(f"{folder} {wrong}; {remedy}")

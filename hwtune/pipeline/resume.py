@@ -45,7 +45,6 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
             raise StudyError(
                 f"{folder.path / 'study.json'} is damaged: {missing}; put back a whole one."
             )
-        settings_of(about)  # refuses what this machine lacks, before anything is written
         ended = about["status"] == "complete"
         if ended and more == Budget():
             if not complete_files(folder, about, command, mended=mended):
@@ -59,6 +58,8 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
         searched = ended or "search_seconds" in about
         if searched and more != Budget():
             check_extension(more, done=done, best=best)
+        if not searched or more != Budget():
+            settings_of(about)  # refuses a sampler that this machine lacks, before the run begins
         session = session_again(folder, about, place, command)
         budget = extended_budget(
             Budget(**about["budget"]),

@@ -21,7 +21,7 @@ from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, same_data, writable
-from hwtune.records import CLOSE, once_each, ranked, too_close
+from hwtune.records import CLOSE, more_trials, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
@@ -64,15 +64,16 @@ def retrain_study(
     with folder.locked():
         about = folder.read_study()
         if "baseline" in about:
-            go_on = "" if about["status"] == "complete" else f"{folder.command('resume')}; or, "
+            ended = about["status"] == "complete"
+            go_on = "" if ended else f" Go on with it: {folder.command('resume')}; or:"
             raise StudyError(
-                f"{folder.name} is a baseline's training, not a search. Go on: {go_on}to train it "
-                f"anew, also with --seeds 5, give another --name to: {once_more(about['command'])}"
+                f"{folder.name} is a baseline's training, not a search.{go_on} To train it anew, "
+                f"also with --seeds 5, give another --name to: {once_more(about['command'])}"
             )
-        if not ranked(folder.read_trials()):
+        if not ranked(trials := folder.read_trials()):
             raise StudyError(
                 f"Study {folder.name!r} has no trained trial; go on with it first: "
-                f"{folder.command('resume')}"
+                f"{folder.command('resume', more_trials(trials))}"
             )
         session = Session(folder, about, same_data(folder, about), place, command)
         if retraining.finalists > 1:

@@ -16,7 +16,7 @@ from hwtune.errors import HwtuneFailure
 from hwtune.evaluation.candidates import retrain_epochs
 from hwtune.models.layers import Cost
 from hwtune.pipeline.session import Session, seconds_of_all
-from hwtune.records import TrialRecord, front_in_words, pareto_front
+from hwtune.records import TrialRecord, front_in_words, more_trials, pareto_front
 from hwtune.search.budget import Budget, Clock, CostModel, Retraining, drifts
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, survey
 from hwtune.search.forecast import Outlook
@@ -203,7 +203,10 @@ class Search:
                 "come first. Give more --trials, or more time."
             )
         if asked is not None and expected.seconds > asked + TOLERATED * (asked - self.spent):
-            self.say("That is more than was asked for, so that the search will be cut short.")
+            self.say(
+                "That is more than was asked for: the search is cut short, and fewer --epochs or "
+                "--seeds make retraining shorter."
+            )
 
     def costs(self, points: Mapping[str, Hyperparameters]) -> dict[str, Cost]:
         """Return the costs of known points."""
@@ -215,7 +218,7 @@ def nothing_trained(folder: StudyFolder, ledger: Ledger) -> str:
     reasons = Counter(t.reason for t in ledger.trials.values() if t.reason)
     why, _ = (reasons.most_common(1) or [("no reason was recorded", 0)])[0]
     if ledger.trained:
-        others = folder.command("resume", f" --trials {2 * ledger.trained}")
+        others = folder.command("resume", more_trials(ledger.trials.values()))
         return f"Every trial failed, most often so: {why}. Try others ({others}), or another space."
     longer = folder.command("resume", " --time-budget 30m")
     return f"No trial was trained, most often so: {why}. Give more time ({longer}), or a new space."

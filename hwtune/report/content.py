@@ -12,6 +12,7 @@ from hwtune.records import (
     EpochRecord,
     TrialRecord,
     front_in_words,
+    more_trials,
     once_each,
     pareto_front,
     ranked,
@@ -53,10 +54,7 @@ class Content:
     @property
     def to_go_on(self) -> str:
         """Return the options of `resume` that go on with a search that did not end well."""
-        most = self.about.get("budget", {"trials": None})["trials"]
-        if ranked(self.trials) or most is None or len(self.trials) < most:
-            return ""
-        return f" --trials {2 * most}"  # or it would fail once more
+        return more_trials(self.trials)
 
     @property
     def winner(self) -> TestRecord | None:

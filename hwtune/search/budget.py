@@ -67,7 +67,7 @@ class Budget:
     def longest_closing(self) -> float:
         """Return the most seconds that are kept for what follows the search.
 
-        A costly trial that leads for a while must not end the search at once.
+        However costly the trial that leads, the rest of the time is searched.
         """
         return LONGEST_CLOSING * self.available
 

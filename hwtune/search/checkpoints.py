@@ -42,9 +42,10 @@ class Retention:
         """
         size = self._size(record.trial)
         self.total += size
-        if not cut_off:
+        failed = record.state == "failed"
+        if failed or not cut_off:
             self.kept[record.trial] = (record, size)
-        if record.state == "failed":
+        if failed:
             self._delete(record.trial)
 
     def trim(self, to_come: Iterable[int]) -> None:

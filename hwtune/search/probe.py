@@ -101,7 +101,8 @@ def probe(
         if gpu and results[0].epochs:
             tell(
                 "torch cannot use the GPU that Ray has found, so that it trains on CPUs; a newer "
-                "driver may help, and --parallel N uses more CPUs."
+                "driver, or a torch that was built for this GPU, may help, and --parallel N uses "
+                "more CPUs."
             )
         return None
     return replace(need, memory=min([need.memory, *itertools.chain(*others)]))
@@ -131,8 +132,13 @@ def free_memories() -> list[int]:
     """
     import torch
 
-    every = range(torch.cuda.device_count())
-    return [torch.cuda.mem_get_info(each)[0] + GPU_CONTEXT_BYTES for each in every]
+    free = []
+    for each in range(torch.cuda.device_count()):
+        try:
+            free.append(torch.cuda.mem_get_info(each)[0] + GPU_CONTEXT_BYTES)
+        except RuntimeError:  # nobody else may use it, or it is full
+            free.append(0)
+    return free
 
 
 def probed_points(space: SearchSpace, *, classes: int, side: int) -> list[tuple[TrialConfig, Cost]]:

@@ -83,6 +83,8 @@ class StudyCallback(TrialProgressCallback):
             self.board.epoch(epoch, ledger.trials[number])
         if not new:
             return
+        for line in result.get("warned", ()):
+            ledger.folder.log(number, line)
         self.view.epoch(epoch)
         self.recorded()
         if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another

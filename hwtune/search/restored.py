@@ -12,7 +12,7 @@ import optuna
 from hwtune.records import EpochRecord, ranked, taken_over
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.journal import enqueue_cut_off, enqueue_known_points, share_distributions
-from hwtune.search.ledger import CONTINUES, COST, Ledger, settle
+from hwtune.search.ledger import CONTINUES, COST, Ledger, cut_off, settle
 from hwtune.search.stopping import StoppingRule
 from hwtune.space import SearchSpace
 from hwtune.states import state_file
@@ -60,12 +60,13 @@ def restored(
     return ledger, recorded, taken
 
 
-def retained(folder: StudyFolder, ledger: Ledger, *, limit: int) -> Retention:
+def retained(folder: StudyFolder, study: optuna.Study, ledger: Ledger, *, limit: int) -> Retention:
     """Return what keeps the states of trials under `limit` bytes, knowing those that ended."""
     retention = Retention(folder.checkpoints, limit)
+    cut = {trial.number for trial in study.get_trials(deepcopy=False) if cut_off(trial)}
     for trial in ledger.trials.values():
         if trial.state != "running":
-            retention.ended(trial)
+            retention.ended(trial, cut_off=trial.trial in cut)
     return retention
 
 

@@ -204,8 +204,11 @@ class OptunaSearcher(Searcher):
     @property
     def hidden(self) -> set[int]:
         """Return the trials that a sampler must not see, or it would count their points twice."""
+        trials = self.ledger.trials
         gone_on = {
-            before for now, before in self.ledger.continues.items() if now in self.ledger.trials
+            before
+            for now, before in self.ledger.continues.items()
+            if now in trials and trials[now].epochs >= trials[before].epochs
         }
         return self.pardoned | gone_on
 

@@ -30,7 +30,8 @@ class Settings:
         reduction_factor: of ASHA.
         objectives: what is optimised, validation accuracy first.
         seed: of the sampler and of the trials.
-        disk_limit: bytes that the states of all trials may take.
+        disk_limit: bytes that the states of trials may take, but for what is still needed; see
+            `Retention`.
     """
 
     sampler: str = "tpe"

@@ -131,7 +131,7 @@ def run_search(
         endings=stopping.endings,
         gpu_slots=slots.parallel if slots.gpus else 0,
     )
-    retention = retained(folder, ledger, limit=settings.disk_limit)
+    retention = retained(folder, study, ledger, limit=settings.disk_limit)
 
     def ended(trial: TrialRecord) -> None:
         retention.ended(trial, cut_off=trial.trial in stopping.endings.cut)

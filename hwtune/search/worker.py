@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -44,6 +45,7 @@ class Worker:
         self.state: TrainState | None = None
         self.results: Iterator[EpochResult] = iter(())
         self.reports: list[Report] = []
+        self.warned: set[str] = set()
         self.known: list[Report] = []  # of an earlier process: reported again, not trained again
         free_gpu_memory()
 
@@ -95,7 +97,8 @@ class Worker:
     def train_epoch(self) -> Report:
         """Train an epoch and return its report, once the state is on disk."""
         assert self.state is not None
-        result = next(self.results)
+        with warnings.catch_warnings(record=True) as caught:
+            result = next(self.results)
         full_length = is_over(self.state, self.config)
         # With the digits of epochs.csv, so that a resumed study decides as an undisturbed one.
         epoch = {name: float(f"{value:.6g}") for name, value in asdict(result).items()}
@@ -108,7 +111,9 @@ class Worker:
         torch.save({"state": self.state.to_dict(), "reports": self.reports}, buffer)
         if problem := ray.get(self.store.save.remote(self.number, buffer.getvalue())):
             return {**report, "halt": problem}
-        return report
+        said = {" ".join(str(each.message).split()) for each in caught} - self.warned
+        self.warned |= said
+        return {**report, "warned": sorted(said)}
 
     def failed(self, reason: str, *, diverged: bool = False, traceback: str = "") -> Report:
         """Return the last result of a configuration that cannot go on, and let go of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import torch
 from torch import nn
@@ -14,7 +13,8 @@ class WeightAverage(nn.Module):
 
     Its decay rises to the given one, so that the first epochs are not dominated by the untrained
     network (the rule (1 + n) / (10 + n) of TensorFlow's ExponentialMovingAverage). Its state has
-    the names of torch's AveragedModel, which waits for a GPU at every step.
+    the names of torch's AveragedModel, which waits for a GPU at every step. The network's tensors
+    are looked up once: it must neither move nor get others.
 
     Attributes:
         module: the average, a network like the averaged one.
@@ -28,25 +28,17 @@ class WeightAverage(nn.Module):
         self.decay = decay
         self.module = copy.deepcopy(model)
         self.register_buffer("n_averaged", torch.tensor(0))
+        self.averaged, self.current = floats_of(self.module), floats_of(model)
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take the weights of `model` into the average; the first are the average."""
+    def update(self) -> None:
+        """Take the network's weights of now into the average; the first are the average."""
         count = int(self.n_averaged)
         decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        averaged, current = tensors_of(self.module), tensors_of(model)
-        floats = [old.is_floating_point() for old in averaged]
-        torch._foreach_lerp_(
-            list(itertools.compress(averaged, floats)),
-            list(itertools.compress(current, floats)),
-            1 - decay,
-        )
-        for old, new, is_float in zip(averaged, current, floats, strict=True):
-            if not is_float:
-                old.copy_(new)
+        torch._foreach_lerp_(self.averaged, self.current, 1 - decay)
         self.n_averaged += 1
 
 
-def tensors_of(model: nn.Module) -> list[torch.Tensor]:
-    """Return the parameters and the buffers of a network."""
-    return [*model.parameters(), *model.buffers()]
+def floats_of(model: nn.Module) -> list[torch.Tensor]:
+    """Return the parameters and the buffers of a network, without its counters of batches."""
+    return [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point()]

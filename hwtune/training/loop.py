@@ -78,7 +78,7 @@ def train(
             if isinstance(state.lr_schedule, torch.optim.lr_scheduler.OneCycleLR):
                 state.lr_schedule.step()
             if state.ema is not None:
-                state.ema.update_parameters(state.model)
+                state.ema.update()
             losses.append(loss)  # .item() here would wait for the GPU
             state.step += 1
             if state.step >= last_step:

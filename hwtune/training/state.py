@@ -108,9 +108,13 @@ def gone_on_with(start: Callable[[], Started], saved: Any) -> Started:
     started = start()
     try:
         started[0].take(saved)
-    except (KeyError, RuntimeError, ValueError):  # as torch says that names or shapes differ
-        return start()
-    return started
+    except (KeyError, RuntimeError, ValueError) as error:  # as torch says that something differs
+        if isinstance(error, RuntimeError) and "loading state_dict" not in str(error):
+            raise  # it may be the trouble of a GPU
+    else:
+        return started
+    del started  # with what it holds of a GPU
+    return start()
 
 
 def start_training(

@@ -22,6 +22,7 @@ def training_step(
     model: nn.Module, *, fast: Fast, softmax: bool = False, label_smoothing: float = 0.0
 ) -> Step:
     """Return the step of a network; `softmax` is applied before the cross-entropy."""
+    weights = list(model.parameters())
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(fast.device, torch.bfloat16, enabled=fast.bf16):
@@ -29,7 +30,7 @@ def training_step(
         logits = logits.float()
         scores = logits.softmax(1) if softmax else logits
         loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
-        for weight in model.parameters():
+        for weight in weights:
             weight.grad = None
         loss.backward()
         return loss.detach()

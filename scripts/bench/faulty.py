@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hwtune.data.splits import SearchSplit
 from hwtune.search.trial import Report, TrialRunner
 from hwtune.search.worker import Worker
 
-RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS, GPU_MEMORY = 1, 2, 3, 4, 5, 6
+WARNS, RAISES, NAN, MEMORY, KILLED_ONCE, KILLED_ALWAYS, GPU_MEMORY = 0, 1, 2, 3, 4, 5, 6
 FLAG = "HWTUNE_FAULTY_FLAG"  # the environment variable that names a file, absent until a kill
 
 
@@ -43,6 +44,10 @@ class FaultyWorker(Worker):
     def train_epoch(self) -> Report:
         """Fail before the epoch is trained, where this trial's turn has come."""
         assert self.state is not None
+        if self.number == WARNS:
+            self.state.model.register_forward_pre_hook(
+                lambda *_: warnings.warn("odd", stacklevel=1)
+            )
         if self.state.epoch == 1:
             if self.number == RAISES:
                 raise ValueError("a mistake in the model")

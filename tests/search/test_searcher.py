@@ -161,11 +161,18 @@ def test_after_the_last_proposal_a_lost_trial_is_handed_out_again(tmp_path):
 
 
 def test_a_sampler_sees_a_trial_that_another_went_on_with_once(bridge):
-    bridge.searcher.pardoned = {3}
+    def seen(number, unseen):
+        hidden.append(unseen)
+        return make(number, unseen)
+
+    hidden, make, bridge.searcher.sampler = [], bridge.searcher.sampler, seen
+    bridge.ledger.trials |= {5: TrialRecord(5, epochs=2), 6: TrialRecord(6)}
     bridge.ledger.continues = {8: 5, 9: 6}
-    assert bridge.searcher.hidden == {3}
-    bridge.ledger.trials[8] = TrialRecord(8)
-    assert bridge.searcher.hidden == {3, 5}
+    bridge.begin()
+    for epochs in (1, 2):
+        bridge.ledger.trials[8] = TrialRecord(8, epochs=epochs)
+        bridge.begin()
+    assert hidden == [set(), set(), {5}]
 
 
 def test_a_divergence_violates_a_constraint_and_tells_no_nan(bridge):
@@ -782,7 +789,7 @@ def test_a_resumed_study_knows_the_states_of_trials_that_ended(tmp_path):
     for number in range(3):
         store.save(number, bytes(100))
     again = Bridge(tmp_path, again=True)
-    retained(again.folder, again.ledger, limit=150).trim([])
+    retained(again.folder, again.study, again.ledger, limit=150).trim([])
     best = max(again.ledger.trials.values(), key=lambda trial: trial.val_accuracy)
     assert [path.stem for path in again.folder.checkpoints.glob("*.pt")] == [str(best.trial)]
 

@@ -45,10 +45,12 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     folder = StudyFolder(tmp_path / "results" / "s")
     trials = folder.read_trials()
     assert {t.trial: t.state for t in trials} == {
-        0: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
+        faulty.WARNS: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
         faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
         faulty.GPU_MEMORY: "failed",
     }  # fmt: skip
+    said = (folder.logs / f"{faulty.WARNS}.log").read_text()
+    assert said.count("odd") == 1, "once, although each epoch warned"
     reasons = {t.trial: t.reason for t in trials}
     assert reasons[faulty.RAISES] == "ValueError: a mistake in the model"
     assert "diverged at epoch 2" in reasons[faulty.NAN]
@@ -79,7 +81,7 @@ def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, dig
 
 
 def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, digits, ray_here):
-    alone = {"slots": cluster.Slots(1), "sampler": "random"}
+    alone = {"slots": cluster.Slots(1), "sampler": "random", "disk_limit": 1}
     folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
     (cut,) = folder.read_trials()
     assert (cut.epochs, cut.state) == (1, "stopped")

@@ -3,11 +3,12 @@ import io
 import pytest
 from rich.console import Console
 
+from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.view import View
-from hwtune.space import load_space
+from hwtune.space import SearchSpace, choice, load_space
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,18 @@ def test_the_best_are_shown_however_many_run(tmp_path, running, height, seen):
         assert words in shown
     assert ("best so far" in shown) == (height > 20)
     assert ("more" in shown) == (running == 400)
+
+
+def test_a_running_trial_shows_its_own_length_and_what_its_space_calls_it(tmp_path):
+    start = {"lr": 0.01, "epochs": 2}
+    space = SearchSpace(
+        question="?", data="digits", starts={"quick": start},
+        search={"lr": choice(0.1, 0.01), "epochs": choice(2, 5)},
+    )  # fmt: skip
+    ledger = Ledger(create_study(tmp_path, None, "s"), space, images=1)
+    ledger.start(0, start, baseline="", start=True, cost=Cost(1, 1))
+    console = Console(file=io.StringIO(), width=80, height=20)
+    console.print(View(ledger, slots=1, resources="1 CPU", seconds_left=lambda: 60.0))
+    shown = console.file.getvalue()
+    assert "trial 0 (quick)" in shown
+    assert "0 of 2" in shown

@@ -174,7 +174,7 @@ def test_the_weight_average_is_torchs_own():
         model(torch.randn(8, 1, 8, 8))  # which moves the statistics
         for weight in model.parameters():
             weight.data.add_(torch.randn_like(weight), alpha=0.1)
-        ours.update_parameters(model)
+        ours.update()
         theirs.update_parameters(model)
     of_ours, of_theirs = ours.state_dict(), theirs.state_dict()
     assert of_ours.keys() == of_theirs.keys()
