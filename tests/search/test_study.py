@@ -45,8 +45,8 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     folder = StudyFolder(tmp_path / "results" / "s")
     trials = folder.read_trials()
     assert {t.trial: t.state for t in trials} == {
-        faulty.WARNS: "complete", faulty.RAISES: "failed", faulty.NAN: "failed", faulty.MEMORY: "failed",
-        faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
+        faulty.WARNS: "complete", faulty.RAISES: "failed", faulty.NAN: "failed",
+        faulty.MEMORY: "failed", faulty.KILLED_ONCE: "complete", faulty.KILLED_ALWAYS: "failed",
         faulty.GPU_MEMORY: "failed",
     }  # fmt: skip
     said = (folder.logs / f"{faulty.WARNS}.log").read_text()
