@@ -290,14 +290,15 @@ def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, t
             if line.startswith("retrained "):
                 break
         deadline = time.monotonic() + PATIENCE
-        while not list((tmp_path / "s" / "retraining").glob("*.pt")):
+        # Whole, not on its way to the disk, where the end would overtake it.
+        while not list((tmp_path / "s" / "retraining").glob("[!.]*.pt")):
             assert time.monotonic() < deadline, "a state is on its way to the disk"
             time.sleep(0.05)
         process.terminate()  # as Ctrl-C, which a parent may have switched off
         said, complaint = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, complaint
     assert re.search(r"is kept. Go on: \S*python -m hwtune retrain s --seeds 6\n", said)
-    assert list((tmp_path / "s" / "retraining").glob("*.pt"))
+    assert list((tmp_path / "s" / "retraining").glob("[!.]*.pt"))
     done = run(words, tmp_path)
     assert done.returncode == 0, done.stderr
     tested = json.loads((tmp_path / "s" / "retrain.json").read_text())["configurations"][0]

@@ -184,8 +184,9 @@ def trained(jobs: Sequence[Job], data: SearchSplit, seconds: float) -> Probed:
     free = torch.cuda.mem_get_info()[0] if on_gpu else 0
     deadline = time.monotonic() + seconds
     epochs, side, broke = [], data.side, ""
-    if on_gpu:  # the hungriest first, before the time is over: its memory counts
-        jobs = sorted(jobs, key=lambda job: -job[1] * trial_config(job[0]).batch_size)
+    if on_gpu and jobs:  # the hungriest first, before the time is over: its memory counts
+        largest = max(jobs, key=lambda job: job[1] * trial_config(job[0]).batch_size)
+        jobs = [largest, *(job for job in jobs if job is not largest)]
     for values, macs in jobs:
         # Two short epochs, of which the first warms up, at a rate that lets nothing diverge.
         config = replace(trial_config(values), epochs=2, max_steps=0, early_stop=0, lr=TINY_RATE)
