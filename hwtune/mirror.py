@@ -114,13 +114,14 @@ def fetch(uri: str, results: Path) -> StudyFolder:
         raise StudyError(
             f"{uri!r} holds no study.json with its epochs.csv; give the URI of a mirrored study."
         )
-    noted = notes(system, path) if SENT in files else {}
+    noted = notes(system, path, files)
     try:
         with staging(results) as folder:
             copy = folder / target.name
             for name in sorted(files, key=_rank, reverse=True):
                 if not name.endswith(PART) and name != SENT:
-                    _fetch_file(system, files[name], copy, PurePosixPath(name), noted.get(name))
+                    _, changed = noted.get(name, (0, files[name].mtime_ns))
+                    _fetch_file(system, files[name], copy, PurePosixPath(name), changed)
             try:
                 about = StudyFolder(copy).read_study()
             except StudyError as error:  # names a folder that will be gone
@@ -133,30 +134,34 @@ def fetch(uri: str, results: Path) -> StudyFolder:
     return StudyFolder(target)
 
 
-def notes(system: FileSystem, path: str) -> dict[str, tuple[int, int]]:
+def notes(system: FileSystem, path: str, files: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return what a copy says that it was sent: of each file the size, and the time of change.
 
-    Empty where that does not read: then all is sent again.
+    Files that have another size now are left out, all where that does not read: then they are sent
+    again.
+
+    Args:
+        files: what lies there, as `files_in` returns it.
     """
     try:
         with system.open_input_stream(f"{path}/{SENT}") as stream:
             read = json.loads(stream.read())
-        return {str(name): (int(size), int(changed)) for name, (size, changed) in read.items()}
+        return {
+            name: (int(size), int(changed))
+            for name, (size, changed) in read.items()
+            if name in files and files[name].size == size
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _fetch_file(
-    system: FileSystem,
-    entry: Any,
-    copy: Path,
-    inside: PurePosixPath,
-    noted: tuple[int, int] | None = None,
+    system: FileSystem, entry: Any, copy: Path, inside: PurePosixPath, changed: int | None
 ) -> None:
     """Copy one file with its time of change, by which a resume may know how long a run was.
 
     Args:
-        noted: size and time of change of what was sent, by which it is not sent back.
+        changed: when, in nanoseconds; as it was sent, so that it is not sent back.
     """
     if ".." in inside.parts:
         raise StudyError(f"The mirror holds {entry.path!r}, which lies outside of the study.")
@@ -169,7 +174,6 @@ def _fetch_file(
         if isinstance(error, FileNotFoundError) and {*inside.parts} & {*GIVEN_UP}:
             return  # its driver lives
         raise StudyError(f"{entry.path!r} cannot be fetched ({first_line(error)}).") from None
-    changed = noted[1] if noted and noted[0] == entry.size else entry.mtime_ns
     if changed is not None:
         os.utime(local, ns=(changed, changed))
 
@@ -223,7 +227,7 @@ class Mirror:
         """
         self._check_apart()
         found = files_in(self.system, self.path, absent_too=True)
-        noted = {} if found.pop(SENT, None) is None else notes(self.system, self.path)
+        found.pop(SENT, None)
         if STUDY in found:
             self._check_ours()
         elif found:  # which an upload would delete
@@ -231,10 +235,9 @@ class Mirror:
                 f"{self.path} holds files that are of no study ({min(found)}, for one); give "
                 "--name, or mirror to another place."
             )
-        self.sent = dict.fromkeys(found, UNKNOWN)
-        for name, (size, changed) in noted.items():
-            if name in found and found[name].size == size and name != STUDY:
-                self.sent[name] = (size, changed)
+        noted = notes(self.system, self.path, found)
+        noted.pop(STUDY, None)  # which is sent in any case: it says of which run the copy is
+        self.sent = dict.fromkeys(found, UNKNOWN) | noted
         self.adopted = True
         return found
 

@@ -271,7 +271,7 @@ def test_what_a_living_driver_deletes_meanwhile_is_not_missed(folder, tmp_path, 
 def test_nothing_is_fetched_to_outside_of_the_study(tmp_path):
     entry = SimpleNamespace(path="bucket/s/../x")
     with pytest.raises(StudyError, match="outside of the study"):
-        hwtune.mirror._fetch_file(None, entry, tmp_path / "s", PurePosixPath("../x"))
+        hwtune.mirror._fetch_file(None, entry, tmp_path / "s", PurePosixPath("../x"), None)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -94,6 +94,7 @@ def trials(
     """
     from hwtune.columns import trials_csv
     from hwtune.files import dump
+    from hwtune.records import more_trials
     from hwtune.report.content import answer, read_content
     from hwtune.results import find_study
     from hwtune.words import counted
@@ -131,7 +132,7 @@ def trials(
     say(answer(content))
     if (status := content.about["status"]) in ("interrupted", "failed"):
         what = "was cut off" if status == "interrupted" else "failed"
-        print(f"The study {what}. Go on: {folder.command('resume', content.to_go_on)}")
+        print(f"The study {what}. Go on: {folder.command('resume', more_trials(content.trials))}")
 
 
 def compare(

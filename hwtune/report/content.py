@@ -12,7 +12,6 @@ from hwtune.records import (
     EpochRecord,
     TrialRecord,
     front_in_words,
-    more_trials,
     once_each,
     pareto_front,
     ranked,
@@ -50,11 +49,6 @@ class Content:
         """Return what the space calls the points of trials, by number: its baselines and starts."""
         named = {t.trial: self.space.name_of(self.space.parse(t.config)) for t in self.trials}
         return {trial: name for trial, name in named.items() if name}
-
-    @property
-    def to_go_on(self) -> str:
-        """Return the options of `resume` that go on with a search that did not end well."""
-        return more_trials(self.trials)
 
     @property
     def winner(self) -> TestRecord | None:

@@ -12,7 +12,7 @@ from plotly.graph_objects import Figure
 from hwtune.contract import About, Scores, Tested
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
-from hwtune.records import once_each, pareto_front, ranked, rung_epochs
+from hwtune.records import more_trials, once_each, pareto_front, ranked, rung_epochs
 from hwtune.report.choices import effect_intervals, importance_bars, parallel_coordinates
 from hwtune.report.content import (
     Content,
@@ -69,7 +69,7 @@ def write_report(folder: StudyFolder) -> None:
         about=about,
         run=run_of(about),
         answer=answer(content),
-        to_go_on=content.to_go_on,
+        to_go_on=more_trials(content.trials),
         commands=commands(content),
         rivals=rivals(content),
         compared_after=content.compared_after,
