@@ -184,7 +184,7 @@ def retrain_baseline(
 def _split(kind: SplitKind, seed: int) -> SplitSpec:
     """Return what was asked for as a split."""
     if kind not in (known := get_args(SplitKind)):
-        raise OptionError(f"split={kind!r} is none of {', '.join(known)}.")
+        raise OptionError(f"split={kind!r} is not one of {', '.join(known)}.")
     return SplitSpec(kind=kind, seed=checked("split_seed", seed_of, seed))
 
 

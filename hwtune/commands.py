@@ -29,6 +29,11 @@ def once_more(text: str) -> str:
     return hwtune_command(arguments) if program == "hwtune" else text
 
 
+def installing(*packages: str) -> str:
+    """Return the line that installs packages for the Python that runs now."""
+    return f"{by_name('python', Path(sys.executable))} -m pip install {' '.join(packages)}"
+
+
 def tool(name: str) -> str:
     """Return what runs a program that was installed beside hwtune, such as "tensorboard"."""
     beside = Path(sys.executable).with_name(name)

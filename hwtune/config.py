@@ -133,7 +133,7 @@ def check_value(name: str, value: object, hint: Any) -> None:
     """
     if choices := get_args(hint):
         if value not in choices:
-            raise SpaceError(f"{name}={value!r} is none of {', '.join(map(str, choices))}.")
+            raise SpaceError(f"{name}={value!r} is not one of {', '.join(map(str, choices))}.")
         return
     allowed = (int, float) if hint is float else hint
     if not isinstance(value, allowed) or (hint is not bool and isinstance(value, bool)):
@@ -177,7 +177,7 @@ def numbers(text: str, *, name: str, kind: type = int) -> list[Any]:
     try:
         values = [kind(part) for part in text.split("-")]
     except ValueError:
-        raise SpaceError(f"{name}={text!r} is no list such as '16-32'.") from None
+        raise SpaceError(f"{name}={text!r} is not a list such as '16-32'.") from None
     if not all(value > 0 if kind is int else 0 <= value < 1 for value in values):
         want = "of at least 1" if kind is int else "from 0 to below 1"
         raise SpaceError(f"{name}={text!r} must hold numbers {want}.")

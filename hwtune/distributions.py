@@ -106,7 +106,7 @@ def parse_value(key: str, distribution: BaseDistribution, text: str) -> Any:
     else:
         with suppress(ValueError):
             return int(text) if isinstance(distribution, IntDistribution) else float(text)
-    raise SpaceError(f"{key}={text!r} is no value of {distribution}.")
+    raise SpaceError(f"{key}={text!r} is not a value of {distribution}.")
 
 
 def in_words(distribution: BaseDistribution) -> str:

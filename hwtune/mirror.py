@@ -56,7 +56,7 @@ def open_uri(uri: str) -> tuple[FileSystem, str]:
 def no_place(uri: str, error: Exception) -> OptionError:
     """Return what a user is told of a URI that opens nothing."""
     return OptionError(
-        f"{uri!r} is no place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
+        f"{uri!r} is not a place to mirror to ({first_line(error)}); give s3://BUCKET/FOLDER, "
         "gs://BUCKET/FOLDER or file:///FOLDER."
     )
 
@@ -290,7 +290,7 @@ class Mirror:
                 raise ValueError("no JSON object")
         except ValueError as error:
             raise MirrorError(
-                f"{self.path}/{name} does not read ({error}); give --name, or mirror to another "
+                f"{self.path}/{name} cannot be read ({error}); give --name, or mirror to another "
                 "place."
             ) from None
         return content
@@ -406,7 +406,9 @@ class Mirror:
         try:
             complete = self._end()
         except KeyboardInterrupt:
-            self.tell(f"The mirror is not complete: its last upload was cut short. Go on: {again}")
+            self.tell(
+                f"The mirror is not complete: its last upload was cut short. To continue: {again}"
+            )
             raise
         if not complete:
             raise HwtuneFailure(self.given_up or f"{INCOMPLETE} Once it can be reached: {again}")

@@ -36,7 +36,7 @@ def create_study(
     if not is_plain(usual if wanted is None else wanted):
         given = repr(usual) if wanted is None else f"--name {wanted!r}"
         raise OptionError(
-            f"{given} is no plain folder name; give a --name of at most {LONGEST_NAME} bytes "
+            f"{given} is not a plain folder name; give a --name of at most {LONGEST_NAME} bytes "
             "without slash, and with no dot or dash in front."
         )
     try:

@@ -95,20 +95,22 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
-            raise SpaceError(f"name={self.name!r} is no plain name, which a study's folder needs.")
+            raise SpaceError(
+                f"name={self.name!r} is not a plain name, which a study's folder needs."
+            )
         for what in ("question", "data", "model"):
             if not isinstance(text := getattr(self, what), str):
-                raise SpaceError(f"{what}={text!r} is no text; put it in quotes.")
+                raise SpaceError(f"{what}={text!r} is not text; put it in quotes.")
         for bound in ("max_parameters", "max_macs"):
             most = getattr(self, bound)
             if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-                raise SpaceError(f"{bound}={most!r} is no whole number of 1 or more.")
+                raise SpaceError(f"{bound}={most!r} is not a whole number of 1 or more.")
         if not self.search:
             raise SpaceError(f"Space {self.name!r} searches nothing; list a value in search={{}}.")
         for key, distribution in self.search.items():
             if not isinstance(distribution, BaseDistribution):
                 raise SpaceError(
-                    f"search[{key!r}]={distribution!r} is no range; use choice, uniform, "
+                    f"search[{key!r}]={distribution!r} is not a range; use choice, uniform, "
                     "log_uniform or integer, or move it to fixed."
                 )
             if HINTS.get(key) is str and not isinstance(distribution, CategoricalDistribution):
@@ -132,17 +134,19 @@ class SearchSpace:
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
         for name, split in self.found_on.items():
             if name not in self.points:
-                raise SpaceError(f"found_on[{name!r}] is no baseline and no start; take it out.")
+                raise SpaceError(
+                    f"found_on[{name!r}] is neither a baseline nor a start; take it out."
+                )
             if not isinstance(split, Mapping) or split.keys() - {*SPLIT_FIELDS, *DATA_FIELDS}:
                 raise SpaceError(
-                    f"found_on[{name!r}]={split!r} is no split; give its "
+                    f"found_on[{name!r}]={split!r} is not a split; give its "
                     f'{", ".join(SPLIT_FIELDS)}, as in {{"kind": "random", "seed": 0}}, or '
                     f"{', '.join(DATA_FIELDS)} of its data."
                 )
         for name, published in self.published.items():
             if name not in self.baselines:
                 raise SpaceError(
-                    f"published[{name!r}] is no baseline; take it out of published, too."
+                    f"published[{name!r}] is not a baseline; take it out of published, too."
                 )
             self.config({**self.baselines[name], **published.values})
 
@@ -163,7 +167,7 @@ class SearchSpace:
                 raise SpaceError(f"{title} sets {key!r}, which the space does not search.")
             if not contains(self.search[key], value):
                 raise SpaceError(
-                    f"{title} lies outside its space: {key}={value!r} is none of "
+                    f"{title} lies outside its space: {key}={value!r} is not one of "
                     f"{in_words(self.search[key])}."
                 )
 
@@ -193,7 +197,7 @@ class SearchSpace:
         """Return the point whose values a record holds: as they are, or as texts from its file.
 
         Raises:
-            SpaceError: when a text is no value of its hyperparameter.
+            SpaceError: when a text is not a value of its hyperparameter.
         """
         return {key: parse_value(key, d, str(texts.get(key, ""))) for key, d in self.search.items()}
 
@@ -327,7 +331,7 @@ def space_source(name_or_path: str) -> str:
         with tokenize.open(path) as file:  # in the encoding that its first lines name
             return file.read()
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path} does not read ({error}); save it as UTF-8.") from None
+        raise SpaceError(f"{path} cannot be read ({error}); save it as UTF-8.") from None
 
 
 def space_file(name_or_path: str) -> Path:
@@ -340,7 +344,7 @@ def space_file(name_or_path: str) -> Path:
     path = files.get(name_or_path, Path(name_or_path))
     there = os.path.isfile(path)  # Path's own fails on names that are too long
     if path.suffix != ".py" or not there:
-        what = f"{path} is no .py file" if there else f"Unknown space {name_or_path!r}"
+        what = f"{path} is not a .py file" if there else f"Unknown space {name_or_path!r}"
         if path.suffix == ".py":
             what = f"There is no file {path}"
         raise SpaceError(

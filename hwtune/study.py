@@ -176,7 +176,7 @@ class Study:
                 resume_search(self.folder, more=more, place=place, command=begun)
                 return
             if more != Budget():
-                raise OptionError(f"{self.name} is no search: resume it without a budget.")
+                raise OptionError(f"{self.name} is not a search: resume it without a budget.")
             resume_baseline(self.folder, place=place, command=begun)
 
     def retrain(

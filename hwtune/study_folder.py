@@ -200,7 +200,9 @@ class StudyFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StudyError(f"{self.path / name} does not read ({error}); {WHOLE_COPY}.") from None
+            raise StudyError(
+                f"{self.path / name} cannot be read ({error}); {WHOLE_COPY}."
+            ) from None
         if not isinstance(content, dict):
             raise StudyError(f"{self.path / name} holds no JSON object; {WHOLE_COPY}.")
         return content
@@ -256,7 +258,7 @@ class StudyFolder:
         try:
             return epochs_of(self.epochs.read_text(encoding="utf-8"))
         except (OSError, csv.Error, ValueError, TypeError, KeyError) as error:
-            raise StudyError(f"{self.epochs} does not read ({error}); {WHOLE_COPY}.") from None
+            raise StudyError(f"{self.epochs} cannot be read ({error}); {WHOLE_COPY}.") from None
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
@@ -279,7 +281,7 @@ class StudyFolder:
                 return []
             raise self._lost(path, "is gone") from None
         except (OSError, csv.Error, AttributeError, ValueError, TypeError, KeyError) as error:
-            raise self._lost(path, f"does not read ({error})") from None
+            raise self._lost(path, f"cannot be read ({error})") from None
         for epoch in self.read_epochs():
             if epoch.trial in trials:
                 trials[epoch.trial].add(epoch)

@@ -20,18 +20,18 @@ def bytes_of(text: str | int) -> int:
     """Return the bytes of "500MB" or "2GB"."""
     match = re.fullmatch(r"(\d+)(MB|GB)?", str(text))
     if not match or not int(match[1]):
-        raise OptionError(f"{text!r} is no size; write 500MB or 2GB.")
+        raise OptionError(f"{text!r} is not a size; write 500MB or 2GB.")
     return int(match[1]) * {"MB": 10**6, "GB": 10**9, None: 1}[match[2]]
 
 
 def accuracy_of(text: str | float) -> float:
     """Return an accuracy above 0 and at most 1."""
-    return fraction(text, name="accuracy", example=0.998)
+    return fraction(text, name="an accuracy", example=0.998)
 
 
 def share_of(text: str | float) -> float:
     """Return a part of a GPU, above 0 and at most 1."""
-    return fraction(text, name="share", example=0.25)
+    return fraction(text, name="a share", example=0.25)
 
 
 def fraction(text: str | float, *, name: str, example: float) -> float:
@@ -39,7 +39,7 @@ def fraction(text: str | float, *, name: str, example: float) -> float:
     with suppress(ValueError):
         if 0 < float(text) <= 1:
             return float(text)
-    raise OptionError(f"{text!r} is no {name} above 0 and at most 1, such as {example}.")
+    raise OptionError(f"{text!r} is not {name} above 0 and at most 1, such as {example}.")
 
 
 def seconds_of(text: str | float) -> float:
@@ -49,7 +49,7 @@ def seconds_of(text: str | float) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(text))
     parts = [int(part or 0) for part in match.groups()] if match else []
     if not any(parts):
-        raise OptionError(f"{text!r} is no duration; write 90s, 30m, 2h or 1h30m.")
+        raise OptionError(f"{text!r} is not a duration; write 90s, 30m, 2h or 1h30m.")
     return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
@@ -74,7 +74,7 @@ def seed_of(text: str | int) -> int:
 def whole_number(text: str | int, *, at_least: int) -> int:
     """Return the number that `text` writes."""
     if not re.fullmatch(r"\d+", str(text)) or int(text) < at_least:
-        raise OptionError(f"{text!r} is no whole number of at least {at_least}.")
+        raise OptionError(f"{text!r} is not a whole number of at least {at_least}.")
     return int(text)
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from PIL import Image
+from typer.main import get_command
 
+from hwtune.cli import app
 from hwtune.cli.tables import show_table
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec
@@ -26,6 +28,7 @@ from tests.conftest import assert_refused
 from tests.data.archives import members, write_zip
 
 ROOT = Path(__file__).parent.parent
+COMMAND = get_command(app)
 QUICK = ("--trials", 1, "--epochs", 1, "--parallel", 1)
 
 
@@ -59,11 +62,11 @@ def study_of(space):
         (("search", "digits_cnn", "--split", "both"), ("'both'", "writer")),
         (
             ("search", "digits_cnn", "--trials", 0),
-            ("--trials", "'0' is no whole number of at least 1"),
+            ("--trials", "'0' is not a whole number of at least 1"),
         ),
         (
             ("search", "digits_cnn", "--epochs", 0),
-            ("--epochs", "'0' is no whole number of at least 1"),
+            ("--epochs", "'0' is not a whole number of at least 1"),
         ),
         (
             ("search", "mnist_m3", "--data", "digits", "--epochs", 300),
@@ -71,9 +74,9 @@ def study_of(space):
         ),
         (
             ("search", "digits_cnn", "--parallel", 0),
-            ("--parallel", "'0' is no whole number of at least 1"),
+            ("--parallel", "'0' is not a whole number of at least 1"),
         ),
-        (("search", "digits_cnn", "--seed", "x"), ("--seed", "'x' is no whole number")),
+        (("search", "digits_cnn", "--seed", "x"), ("--seed", "'x' is not a whole number")),
         (("search", "digits_cnn", "--time-budget", "soon"), ("'soon'", "30m")),
         (("search", "digits_cnn", "--time-budget", "0m"), ("'0m'",)),
         (("search", "digits_cnn", "--name", "a/b"), ("plain folder name",)),
@@ -86,7 +89,7 @@ def study_of(space):
         (("trials", "absent", "--json", "--csv"), ("--json and --csv are two formats",)),
         (("search", "digits_cnn", "--folds", "4"), ("--folds 4 belongs to --finalists",)),
         (("spaces", "absent.py"), ("There is no file absent.py",)),
-        (("spaces", "README.md"), ("README.md is no .py file",)),
+        (("spaces", "README.md"), ("README.md is not a .py file",)),
         (("export", "absent", "--format", "pickle"), ("'pickle'", "'onnx'")),
         (("spaces", "absent"), ("Unknown space 'absent'",)),
         (("data", "get", "emoji"), ("Unknown data set 'emoji'",)),
@@ -249,15 +252,34 @@ def test_a_study_without_a_model_is_refused(hwtune, tmp_path):
     assert_refused(hwtune("export", "mine"), "holds no model")
 
 
+def commands(group, *before):
+    """Yield the words of every command below a group, and the command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *before, name)
+        else:
+            yield [*before, name], command
+
+
 @pytest.mark.parametrize(
-    "command",
-    ["search", "retrain", "studies", "report", "trials", "predict", "export", "spaces", "data list",
-     "data get", "data add", "data check"],
-)  # fmt: skip
-def test_every_command_has_help_with_an_example(hwtune, command):
-    done = hwtune(*command.split(), "--help")
+    ("words", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands(COMMAND)]
+)
+def test_every_command_has_help_with_an_example(hwtune, words, command):
+    done = hwtune(*words, "--help")
     assert done.returncode == 0
-    assert re.search(rf"python -m hwtune {command}", done.stdout)
+    assert f"python -m hwtune {' '.join(words)}" in done.stdout
+    assert all(parameter.help for parameter in command.params)
+
+
+def test_a_study_whose_sampler_is_not_installed_is_left_as_it_is(hwtune, tmp_path, monkeypatch):
+    folder = create_study(tmp_path / "results", "mine", "digits_cnn")
+    settings = Settings(sampler="cmaes").describe()
+    folder.write_study({**study_of("digits_cnn"), **settings, "status": "complete"})
+    folder.journal.touch()
+    before = (folder.path / "study.json").read_bytes()
+    monkeypatch.setattr("hwtune.search.samplers.find_spec", lambda _: None)
+    assert_refused(hwtune("resume", "mine", "--trials", 9), "cmaes", "python -m pip install cmaes")
+    assert (folder.path / "study.json").read_bytes() == before
 
 
 def test_studies_are_listed_the_newest_first(hwtune, tmp_path):

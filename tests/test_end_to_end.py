@@ -1,6 +1,7 @@
 """The main command on real digits, in real processes."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -25,7 +26,7 @@ from hwtune.config import trial_config
 from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
-from hwtune.evaluation.classifier import load_classifier
+from hwtune.evaluation.classifier import AT_ONCE, load_classifier
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from scripts.bench.faults import PATIENCE
@@ -261,7 +262,7 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
         str(folder / "1.png"), str(folder / "3.png"),
     ]  # fmt: skip
-    assert_refused(done, "2.png is no picture that can be read")
+    assert_refused(done, "2.png cannot be read as a picture")
     rows = json.loads(hwtune("predict", study[0], folder, "--json").stdout)
     assert [sorted(row) for row in rows] == [
         ["image", "label", "probability"], ["error", "image"], ["image", "label", "probability"],
@@ -277,6 +278,25 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     done = hwtune("predict", study[0], tmp_path / "empty", folder / "1.png")
     assert done.stdout.startswith(f"{folder / '1.png'}: ")
     assert_refused(done, "empty holds no picture")
+
+
+def test_lines_for_a_spreadsheet_come_while_pictures_are_still_read(study, tmp_path):
+    """A pipe of 4,096 bytes holds the command up in its first pictures; the last goes meanwhile."""
+    pictures = [tmp_path / f"{n:0{99 - len(str(tmp_path)) - 4}}.png" for n in range(AT_ONCE + 1)]
+    for each in pictures:
+        Image.new("L", (8, 8)).save(each)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "hwtune", "predict", study[0], *pictures, "--csv"]
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.DEVNULL):
+        os.close(writer)
+        with open(reader, newline="") as lines:
+            head = next(lines)
+            pictures[-1].unlink()
+            rows = list(csv.reader(lines))
+    assert head == "image,label,probability,error\n"
+    assert len(rows) == AT_ONCE + 1
+    assert [bool(error) for *_, error in rows] == [False] * AT_ONCE + [True]
 
 
 def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, tmp_path):
@@ -297,7 +317,7 @@ def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, t
         process.terminate()  # as Ctrl-C, which a parent may have switched off
         said, complaint = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, complaint
-    assert re.search(r"is kept. Go on: \S*python -m hwtune retrain s --seeds 6\n", said)
+    assert re.search(r"is kept. To continue: \S*python -m hwtune retrain s --seeds 6\n", said)
     assert list((tmp_path / "s" / "retraining").glob("[!.]*.pt"))
     done = run(words, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -439,7 +459,7 @@ def test_where_every_trial_failed_the_way_to_others_is_told(tmp_path, hwtune):
     assert "Every trial failed, most often so: diverged at epoch 1" in done.stderr
     assert "resume s --trials 4" in done.stderr
     shown = hwtune("trials", "s").stdout
-    assert "The study failed. Go on: " in shown
+    assert "The study failed. To continue: " in shown
     assert "resume s --trials 4" in shown
     assert "resume s --trials 4</code> goes on" in (results / "s" / "report.html").read_text()
 

@@ -52,7 +52,7 @@ def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path):
             time.sleep(0.02)
         output = study.kill(process, number)
         assert process.returncode == 130, output
-        assert "Nothing was tested. Go on: " in output
+        assert "Nothing was tested. To continue: " in output
         assert folder.read_study()["status"] == "interrupted"
     study.finish()
     assert whole(study.outcome("", ""))

@@ -104,7 +104,7 @@ def test_a_damaged_copy_is_named(folder, tmp_path):
     mirror.upload()
     for damaged in ("", "[]"):
         (tmp_path / "shared" / "s" / "study.json").write_text(damaged)
-        with pytest.raises(MirrorError, match="s/study.json does not read"):
+        with pytest.raises(MirrorError, match="s/study.json cannot be read"):
             mirror.adopt()
 
 

@@ -53,11 +53,11 @@ def test_the_package_offers_what_it_lists_and_no_other():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"trials": 0}, "trials: 0 is no whole number"),
-        ({"time_budget": "soon"}, "time_budget: 'soon' is no duration"),
-        ({"target": 99.8}, "target: 99.8 is no accuracy"),
-        ({"seeds": 0}, "seeds: 0 is no whole number"),
-        ({"split": "both"}, "split='both' is none of random, writer"),
+        ({"trials": 0}, "trials: 0 is not a whole number"),
+        ({"time_budget": "soon"}, "time_budget: 'soon' is not a duration"),
+        ({"target": 99.8}, "target: 99.8 is not an accuracy"),
+        ({"seeds": 0}, "seeds: 0 is not a whole number"),
+        ({"split": "both"}, "split='both' is not one of random, writer"),
         ({"sampler": "luck"}, "--sampler 'luck'; known are tpe"),
         ({"scheduler": "luck"}, "--scheduler 'luck'; known are asha"),
     ],
@@ -72,9 +72,9 @@ def test_a_wrong_argument_for_a_baseline_is_named(tmp_path):
     for wrong, message in (
         ({"baseline": "other"}, "no baseline or start 'other'"),
         ({"split": "writer"}, "belongs to --honest"),
-        ({"split": "both"}, "split='both' is none of random, writer"),
-        ({"seeds": 0}, "seeds: 0 is no whole number"),
-        ({"epochs": 0}, "epochs: 0 is no whole number"),
+        ({"split": "both"}, "split='both' is not one of random, writer"),
+        ({"seeds": 0}, "seeds: 0 is not a whole number"),
+        ({"epochs": 0}, "epochs: 0 is not a whole number"),
     ):
         with pytest.raises(HwtuneError, match=message):
             hwtune.retrain_baseline(

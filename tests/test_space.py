@@ -143,18 +143,18 @@ def test_a_plain_value_in_search_is_refused():
 @pytest.mark.parametrize("bound", [None, "5M", 0, 2.5, True])
 def test_a_bound_that_is_no_number_is_refused(bound):
     for name in ("max_parameters", "max_macs"):
-        with pytest.raises(SpaceError, match=f"{name}={bound!r} is no whole number"):
+        with pytest.raises(SpaceError, match=f"{name}={bound!r} is not a whole number"):
             SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, **{name: bound})
 
 
 def test_a_point_that_was_found_must_be_there():
-    with pytest.raises(SpaceError, match=r"found_on\['a'\] is no baseline"):
+    with pytest.raises(SpaceError, match=r"found_on\['a'\] is neither a baseline"):
         SearchSpace(
             question="?", data="digits", search={"lr": choice(0.1)},
             found_on={"a": {"kind": "random"}},
         )  # fmt: skip
     for wrong in ({"kid": "random"}, "random"):
-        with pytest.raises(SpaceError, match=r"=.* is no split; give its kind, seed"):
+        with pytest.raises(SpaceError, match=r"=.* is not a split; give its kind, seed"):
             SearchSpace(
                 question="?", data="digits", search={"lr": choice(0.1)}, starts={"a": {"lr": 0.1}},
                 found_on={"a": wrong},
@@ -238,14 +238,14 @@ def test_the_source_of_a_space_is_read_in_its_own_encoding(tmp_path):
     file.write_bytes("# -*- coding: latin-1 -*-\n# \xe9\n".encode("latin-1"))
     assert "\xe9" in space_source(str(file))
     file.write_bytes(b"# \xe9\n")
-    with pytest.raises(SpaceError, match=r"mine.py does not read"):
+    with pytest.raises(SpaceError, match=r"mine.py cannot be read"):
         space_source(str(file))
 
 
 @pytest.mark.parametrize("what", ["question", "data", "model"])
 def test_what_a_space_says_in_words_is_a_text(what):
     values = {"question": "?", "data": "digits", "search": {"lr": choice(0.1)}, what: None}
-    with pytest.raises(SpaceError, match=f"{what}=None is no text"):
+    with pytest.raises(SpaceError, match=f"{what}=None is not text"):
         SearchSpace(**values)
 
 

@@ -31,7 +31,7 @@ def test_a_name_that_exists_is_refused(tmp_path):
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     with pytest.raises(OptionError, match="plain folder name"):
         create_study(tmp_path, name, "digits_cnn")
-    with pytest.raises(OptionError, match="is no plain folder name; give a --name"):
+    with pytest.raises(OptionError, match="is not a plain folder name; give a --name"):
         create_study(tmp_path, None, name)  # as a baseline may be called
 
 
@@ -61,7 +61,7 @@ def test_epochs_that_do_not_read_are_named(tmp_path, text):
     file.unlink()
     if text is not None:
         file.write_bytes(text.encode("latin-1"))
-    with pytest.raises(StudyError, match="epochs.csv does not read"):
+    with pytest.raises(StudyError, match="epochs.csv cannot be read"):
         folder.read_epochs()
 
 
@@ -77,7 +77,7 @@ def test_epochs_that_do_not_read_are_named(tmp_path, text):
 def test_trials_that_do_not_read_are_named(tmp_path, text):
     folder = create_study(tmp_path, None, "s")
     (folder.path / "trials.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(StudyError, match="trials.csv does not read"):
+    with pytest.raises(StudyError, match="trials.csv cannot be read"):
         folder.read_trials()
 
 

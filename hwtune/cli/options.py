@@ -81,7 +81,7 @@ Parallel = Annotated[
     typer.Option(
         parser=option(positive),
         metavar="N",
-        help="Trainings at once; default: one a CPU, or by GPU memory; to resume: as at first.",
+        help="Trainings at once; default: one a CPU, or by GPU memory; on resume: as before.",
     ),
 ]
 Address = Annotated[
@@ -93,7 +93,7 @@ GpusPerTrial = Annotated[
     typer.Option(
         parser=option(share_of),
         metavar="SHARE",
-        help="Part of a GPU a training takes; default: by memory; to resume: as at first.",
+        help="Part of a GPU a training takes; default: by memory; on resume: as before.",
     ),
 ]
 Baselines = Annotated[bool, typer.Option("--baselines", help="Retrain and test the baselines too.")]
@@ -162,7 +162,12 @@ SamplerOption = Annotated[
         "--scheduler none."
     ),
 ]
-SchedulerOption = Annotated[Scheduler, typer.Option(help="What stops trials.")]
+SchedulerOption = Annotated[
+    Scheduler,
+    typer.Option(
+        help="What stops poor trials early: successive halving, the median of the others, nothing."
+    ),
+]
 Brackets = Annotated[
     int,
     typer.Option(
@@ -172,8 +177,8 @@ Brackets = Annotated[
 Objective = Annotated[
     list[str] | None,
     typer.Option(
-        help="Give several times: val_accuracy, and parameters, val_loss or "
-        "seconds_per_image; of a trial Optuna then stores those of its best epoch alone."
+        help="Give several times: val_accuracy, and parameters, val_loss or seconds_per_image; "
+        "Optuna then stores the values of each trial's best epoch alone."
     ),
 ]
 Seed = Annotated[
@@ -188,7 +193,10 @@ Seed = Annotated[
 DiskLimit = Annotated[
     int,
     typer.Option(
-        parser=option(bytes_of), metavar="SIZE", help="Space for the trials' states, such as 500MB."
+        parser=option(bytes_of),
+        metavar="SIZE",
+        help="Space for the states of trials that ended, such as 500MB; what a later extension "
+        "can go on with is kept in any case.",
     ),
 ]
 MirrorUri = Annotated[

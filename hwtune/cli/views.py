@@ -22,7 +22,7 @@ WIDE = 110  # columns of a terminal that has room for a sentence in a table
 
 
 def studies(as_json: Json = False, results: Results = DEFAULT_RESULTS) -> None:
-    """List the studies of the results folder, the newest first; one that does not read is named.
+    """List the studies of the results folder, the newest first; one that cannot be read is named.
 
     Example: `python -m hwtune studies`
     """
@@ -132,7 +132,8 @@ def trials(
     say(answer(content))
     if (status := content.about["status"]) in ("interrupted", "failed"):
         what = "was cut off" if status == "interrupted" else "failed"
-        print(f"The study {what}. Go on: {folder.command('resume', more_trials(content.trials))}")
+        again = folder.command("resume", more_trials(content.trials))
+        print(f"The study {what}. To continue: {again}")
 
 
 def compare(
@@ -279,6 +280,7 @@ def predict(
             rows.append(row)
         elif as_csv:
             table.writerow(row)
+            sys.stdout.flush()  # who reads along shall not wait for the last picture
     if as_json:
         print(dump(rows), end="")
     if failed:

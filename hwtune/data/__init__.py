@@ -274,7 +274,7 @@ def check_own(name: str, path: Path) -> None:
     """
     if not path.is_dir() or len(folders_in(path)) < 2:
         raise DataError(
-            f"{path} is no folder with a folder of pictures for each class, CLASS/PICTURE, as a "
+            f"{path} is not a folder with a folder of pictures for each class, CLASS/PICTURE, as a "
             f"data set of your own is; by name are known {', '.join(DATASETS)}."
         )
     if name == "auto":

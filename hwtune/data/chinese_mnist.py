@@ -54,7 +54,7 @@ def read_chinese_mnist(source: Path) -> Dataset:
     """Return the data set of Kaggle's zip, of its unpacked folder, or of the `chn_mnist` pickle.
 
     Raises:
-        DataError: when the source is none of these, incomplete, damaged or hostile.
+        DataError: when the source is not one of these, incomplete, damaged or hostile.
     """
     if source.is_dir():
         return _read_folder(source)
@@ -62,7 +62,7 @@ def read_chinese_mnist(source: Path) -> Dataset:
         return _read_zip(source)
     if source.suffix in ("", ".pkl", ".pickle"):
         return _read_pickle(source)
-    raise DataError(f"{source} is no zip archive; give Kaggle's zip, its folder, or chn_mnist.")
+    raise DataError(f"{source} is not a zip archive; give Kaggle's zip, its folder, or chn_mnist.")
 
 
 def _read_zip(source: Path) -> Dataset:
@@ -104,7 +104,7 @@ def _read_folder(source: Path) -> Dataset:
     try:
         return _read_images(source, set(files), read)
     except OSError as error:
-        raise DataError(f"{error.filename} does not read ({error.strerror}); mend it.") from None
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}); mend it.") from None
 
 
 def copy_chinese_mnist(source: Path, target: Path) -> None:
@@ -149,7 +149,7 @@ def _read_table(source: Path, content: bytes) -> set[tuple[int, int, int]]:
         table = [tuple(int(row[column]) for column in COLUMNS) for row in csv.DictReader(lines)]
     except (UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
-            f"{source}: {TABLE} does not read ({type(error).__name__}: {error}); "
+            f"{source}: {TABLE} cannot be read ({type(error).__name__}: {error}); "
             f"it needs the columns {', '.join(COLUMNS)} with numbers."
         ) from None
     limits = (WRITERS, SAMPLES, len(CLASSES))
@@ -179,7 +179,7 @@ def decode_grey(source: Path, name: str, content: bytes) -> np.ndarray[Any, Any]
                 return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
         raise DataError(
-            f"{source}: {name} is no image; remove the archive, and get it again."
+            f"{source}: {name} is not an image; remove the archive, and get it again."
         ) from None
 
 

@@ -118,14 +118,16 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     alike: dict[str, str] = {}
     for each in classes:
         if each != each.encode(errors="ignore").decode():
-            raise DataError(f"{for_people(folder)}: {each!a} is no UTF-8; rename that folder.")
+            raise DataError(f"{for_people(folder)}: {each!a} is not UTF-8; rename that folder.")
         if (twin := alike.setdefault(composed(each), each)) != each:
             raise DataError(
                 f"{for_people(folder)}: {twin!a} and {each!a} look alike; put their pictures into "
                 "one folder, or rename one."
             )
         if each != printable(each):
-            raise DataError(f"{for_people(folder)}: {each!r} is no plain name; rename that folder.")
+            raise DataError(
+                f"{for_people(folder)}: {each!r} is not a plain name; rename that folder."
+            )
         for link in lost_links(folder / each):
             raise DataError(
                 f"{for_people(link)} is a link, and links to folders are not followed; put the "

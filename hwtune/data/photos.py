@@ -122,6 +122,6 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # what is damaged may fail in any way
         raise DataError(
-            f"{for_people(path)} is no picture that can be read ({error}); give a PNG, JPEG, BMP, "
+            f"{for_people(path)} cannot be read as a picture ({error}); give a PNG, JPEG, BMP, "
             "WebP or TIFF that is whole."
         ) from None

@@ -78,7 +78,7 @@ class ArrayUnpickler(pickle._Unpickler):
             return STAND_INS[name]
         if (module, name) == ("_codecs", "encode"):
             return self._latin_bytes
-        raise DataError(f"holds {module}.{name}, which is no array; it was not loaded.")
+        raise DataError(f"holds {module}.{name}, which is not an array; it was not loaded.")
 
     def _latin_bytes(self, text: str, encoding: str) -> bytes:
         self._count(len(text))
@@ -111,7 +111,7 @@ def build(array: StoredArray) -> NDArray[Any]:
     """
     shape, dtype, by_columns, raw = array.parts
     if not is_number(dtype.code) or dtype.order not in "<>|=":
-        raise DataError(f"holds an array of {dtype.code!r}, which are no numbers.")
+        raise DataError(f"holds an array of {dtype.code!r}, which are not numbers.")
     kind = np.dtype(dtype.code).newbyteorder(dtype.order)
     if math.prod(shape) * kind.itemsize != len(raw):
         raise DataError("holds an array whose bytes do not fit its shape.")

@@ -36,7 +36,7 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise DataError(f"Split {self.kind!r} is none of {', '.join(get_args(Kind))}.")
+            raise DataError(f"Split {self.kind!r} is not one of {', '.join(get_args(Kind))}.")
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1.")

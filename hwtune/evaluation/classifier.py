@@ -29,7 +29,7 @@ from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
 
-AT_ONCE = 500  # pictures
+AT_ONCE = 50  # pictures; who waits for the first reading waits for so many
 FLOAT_BYTES = 4
 
 
@@ -145,7 +145,7 @@ def load_classifier(folder: Path) -> Classifier:
     except FileNotFoundError:
         raise no_model(folder, "holds no model") from None
     except Exception as error:  # a damaged model may fail in any way
-        raise no_model(folder, f"holds a model that does not read ({error})") from None
+        raise no_model(folder, f"holds a model that cannot be read ({error})") from None
     model = model.to(memory_format=torch.channels_last)
     return Classifier(model, config, about["classes"], side=side)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from hwtune.commands import installing
 from hwtune.data.batches import PixelScale, to_floats
 from hwtune.data.images import Bytes
 from hwtune.data.splits import Part
@@ -71,7 +72,7 @@ def export_onnx(classifier: Classifier, folder: Path) -> Path:
             does, or it cannot be written.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise OptionError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
+        raise OptionError(f"export needs {', '.join(missing)}: {installing(*missing)}")
     config, side, file = classifier.config, classifier.side, folder / ONNX_FILE
     reader = Reader(classifier.model, side=side, scaled_to=config.side, scale=config.pixel_scale)
     images = noise(side)

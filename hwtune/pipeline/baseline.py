@@ -49,12 +49,12 @@ def published_run(space: SearchSpace, baseline: str, *, honest: bool = False) ->
     reported = found.headline
     if reported is not None and not (is_number(reported) and 0 <= reported <= 1):
         raise SpaceError(
-            f"published[{baseline!r}] reports {reported!r}, which is no accuracy in [0, 1]; give "
-            "one, as 0.97, or None."
+            f"published[{baseline!r}] reports {reported!r}, which is not an accuracy in [0, 1]; "
+            "give one, as 0.97, or None."
         )
     if not isinstance(found.really, str):
         raise SpaceError(
-            f"published[{baseline!r}] has really={found.really!r}, which is no text; say what its "
+            f"published[{baseline!r}] has really={found.really!r}, which is not text; say what its "
             "headline is of."
         )
     return found

@@ -65,14 +65,14 @@ def retrain_study(
         about = folder.read_study()
         if "baseline" in about:
             ended = about["status"] == "complete"
-            go_on = "" if ended else f" Go on with it: {folder.command('resume')}; or:"
+            go_on = "" if ended else f" Continue it: {folder.command('resume')}; or:"
             raise StudyError(
                 f"{folder.name} is a baseline's training, not a search.{go_on} To train it anew, "
                 f"also with --seeds 5, give another --name to: {once_more(about['command'])}"
             )
         if not ranked(trials := folder.read_trials()):
             raise StudyError(
-                f"Study {folder.name!r} has no trained trial; go on with it first: "
+                f"Study {folder.name!r} has no trained trial; continue it first: "
                 f"{folder.command('resume', more_trials(trials))}"
             )
         session = Session(folder, about, same_data(folder, about), place, command)
@@ -98,7 +98,7 @@ def repeatable(command: Command) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        command.console.print(f"What was trained is kept. Go on: {once_more(command.text)}")
+        command.console.print(f"What was trained is kept. To continue: {once_more(command.text)}")
         raise
 
 

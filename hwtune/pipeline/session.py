@@ -205,7 +205,7 @@ def explained(session: Session) -> Iterator[None]:
         if not folder.read_study()["runs"]:  # nothing was begun, and the folder will be gone
             raise
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
-        session.say(f"{untouched}Go on: {folder.command('resume', place.option)}")
+        session.say(f"{untouched}To continue: {folder.command('resume', place.option)}")
         if any(trial.epochs for trial in folder.read_trials()):
             session.say(f"Or test the best so far: {folder.command('retrain', place.option)}")
         raise

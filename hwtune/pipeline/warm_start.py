@@ -112,7 +112,7 @@ def point_of(space: SearchSpace, config: Mapping[str, Any], *, side: int) -> Hyp
         off = name in OFF and not (value or contains(each, value))
         values[name] = None if off else nearest(each, value)
         if values[name] is None:
-            raise SpaceError(f"{name}={value!r} is none of {in_words(each)}")
+            raise SpaceError(f"{name}={value!r} is not one of {in_words(each)}")
     return values
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hwtune.commands import installing
 from hwtune.errors import HwtuneFailure
 from hwtune.study_folder import StudyFolder
 
@@ -87,7 +88,7 @@ def ray_dashboard(folder: StudyFolder) -> str:
 def lacking(folder: StudyFolder) -> str:
     """Return why a study has no Optuna dashboard, or ""."""
     if importlib.util.find_spec("optuna_dashboard") is None:
-        return "it is not installed; pip install optuna-dashboard"
+        return f"it is not installed; {installing('optuna-dashboard')}"
     return "" if folder.journal.is_file() else f"{folder.name} keeps no {folder.journal.name}"
 
 

@@ -29,7 +29,7 @@ class _CheckedType(StoredType):
     def __init__(self, code: str, *flags: object) -> None:
         super().__init__(code)
         if not is_number(code):  # others point at things, wherever their bytes say
-            raise DataError(f"holds the type {code!r}, which is no number.")
+            raise DataError(f"holds the type {code!r}, which is not a number.")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         super().__setstate__(state)

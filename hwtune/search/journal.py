@@ -101,7 +101,7 @@ def journal_of(folder: StudyFolder) -> JournalStorage:
         return JournalStorage(Journal(path))
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise StudyError(
-            f"{path} does not read ({error}); put back a whole copy, or search anew."
+            f"{path} cannot be read ({error}); put back a whole copy, or search anew."
         ) from None
 
 

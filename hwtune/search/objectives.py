@@ -26,7 +26,7 @@ def check_objectives(names: str | Sequence[str]) -> tuple[str, ...]:
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in DIRECTIONS:
-            raise OptionError(f"--objective {name!r} is none of {', '.join(DIRECTIONS)}.")
+            raise OptionError(f"--objective {name!r} is not one of {', '.join(DIRECTIONS)}.")
         if names.count(name) > 1:
             raise OptionError(f"--objective {name!r} is given twice; give each once.")
     if names and ACCURACY[0] not in names:

@@ -105,7 +105,14 @@ def probe(
                 "more CPUs."
             )
         return None
-    return replace(need, memory=min([need.memory, *itertools.chain(*others)]))
+    need = replace(need, memory=min([need.memory, *itertools.chain(*others)]))
+    if need.bytes > need.memory:
+        tell(
+            f"A GPU has {need.memory / 2**30:.1f} GiB free, where the hungriest configuration "
+            f"needs {need.bytes / 2**30:.1f}: trials may break there. End what else uses that GPU, "
+            "or leave it out (CUDA_VISIBLE_DEVICES names those to use)."
+        )
+    return need
 
 
 def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.ObjectRef) -> Probed:

@@ -11,6 +11,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
+from hwtune.commands import installing
 from hwtune.errors import OptionError
 from hwtune.search.history import Bounded
 from hwtune.values import Sampler
@@ -35,7 +36,7 @@ def check_sampler(name: str, *, objectives: int) -> None:
     if name == "cmaes" and objectives > 1:
         raise OptionError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
     if name == "cmaes" and find_spec("cmaes") is None:
-        raise OptionError("--sampler 'cmaes' needs a package: pip install cmaes.")
+        raise OptionError(f"The sampler cmaes needs its package: {installing('cmaes')}")
 
 
 def make_sampler(

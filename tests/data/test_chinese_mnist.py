@@ -88,11 +88,13 @@ def test_an_image_of_huge_size_is_refused_before_it_is_decoded(tmp_path, files):
     content = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(content, "PNG")
     changed = {**files, IMAGE: content.getvalue()}
-    refused(write_zip(tmp_path / "a.zip", changed), "is no image")
+    refused(write_zip(tmp_path / "a.zip", changed), "is not an image")
 
 
 def test_an_image_that_is_none_is_refused(tmp_path, files):
-    refused(write_zip(tmp_path / "a.zip", {**files, IMAGE: b"?"}), "input_1_1_1.jpg is no image")
+    refused(
+        write_zip(tmp_path / "a.zip", {**files, IMAGE: b"?"}), "input_1_1_1.jpg is not an image"
+    )
 
 
 def test_a_member_that_names_the_folder_itself_is_harmless(tmp_path, files):
@@ -102,7 +104,7 @@ def test_a_member_that_names_the_folder_itself_is_harmless(tmp_path, files):
 
 def test_an_image_of_another_format_is_refused_undecoded(tmp_path, files):
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n"
-    refused(write_zip(tmp_path / "a.zip", {**files, IMAGE: eps}), "input_1_1_1.jpg is no image")
+    refused(write_zip(tmp_path / "a.zip", {**files, IMAGE: eps}), "input_1_1_1.jpg is not an image")
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "..\\evil"])
@@ -147,7 +149,7 @@ def test_a_table_bomb_is_refused(tmp_path, files):
         ("1,1,16,0,?", "code 16"),
         ("101,1,1,0,?", "suite_id 101"),
         ("1,0,1,0,?", "sample_id 0"),
-        ("1,x,1,0,?", "does not read"),
+        ("1,x,1,0,?", "cannot be read"),
         ("1,1,1,0,零", "150 of them different"),
     ],
 )
@@ -197,7 +199,7 @@ class Evil:
 
 def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(pickled(tmp_path / "chn_mnist", Evil()), "posix.system, which is no array")
+    refused(pickled(tmp_path / "chn_mnist", Evil()), "posix.system, which is not an array")
     assert not (tmp_path / "evil").exists()
 
 
@@ -262,7 +264,7 @@ def test_a_few_bytes_make_no_large_list(tmp_path, content):
 
 def test_an_array_of_objects_is_refused(tmp_path):
     content = {"images": np.array([{}]), "targets": np.zeros(1, int)}
-    refused(pickled(tmp_path / "chn_mnist", content), "'O8', which are no numbers")
+    refused(pickled(tmp_path / "chn_mnist", content), "'O8', which are not numbers")
 
 
 @pytest.mark.parametrize("dtype", [">u2", "<f4", "f8", "i8", "u1"])

@@ -197,9 +197,9 @@ def spoil_layout(mine):
     [
         (spoil_depth, "10/0.png and .*ann/0.png: .*CLASS/WRITER/PICTURE"),
         (spoil_count, "tick holds 9 pictures .* needs 10"),
-        (spoil_picture, "tick/0.png is no picture"),
-        (spoil_classes, "mine is no folder with a folder of pictures for each class"),
-        (spoil_name, "'.udcca.udcd6' is no UTF-8; rename that folder"),
+        (spoil_picture, "tick/0.png cannot be read as a picture"),
+        (spoil_classes, "mine is not a folder with a folder of pictures for each class"),
+        (spoil_name, "'.udcca.udcd6' is not UTF-8; rename that folder"),
         (spoil_layout, "divided into Test, train, which hwtune does itself"),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_disk_that_takes_small_letters_for_large_ones_merges_no_classes(tmp_pa
 
 def test_a_file_is_no_folder_of_images(tmp_path):
     (tmp_path / "letters.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="letters.zip is no folder with a folder"):
+    with pytest.raises(DataError, match="letters.zip is not a folder with a folder"):
         add_data("letters", tmp_path / "letters.zip")
 
 

@@ -103,7 +103,7 @@ def test_a_sliver_is_refused(tmp_path, size):
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
-    with pytest.raises(DataError, match="a.jpg is no picture that can be read"):
+    with pytest.raises(DataError, match="a.jpg cannot be read as a picture"):
         read_image(tmp_path / "a.jpg", 16)
     with pytest.raises(DataError, match="no file .*absent.jpg; give the path of a picture"):
         read_image(tmp_path / "absent.jpg", 16)
@@ -134,7 +134,7 @@ def test_a_picture_whose_text_unpacks_to_too_much_is_refused(tmp_path):
     bomb = PngInfo()
     bomb.add_text("a", "b" * 2_000_000, zip=True)
     Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=bomb)
-    with pytest.raises(DataError, match="a.png is no picture that can be read"):
+    with pytest.raises(DataError, match="a.png cannot be read as a picture"):
         read_image(tmp_path / "a.png", 16)
 
 

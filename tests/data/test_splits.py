@@ -138,7 +138,7 @@ def test_a_split_of_the_test_part_needs_one(kind):
 
 
 def test_a_split_that_is_none_is_refused():
-    with pytest.raises(DataError, match="'thirds' is none of random, writer, ordered, halved"):
+    with pytest.raises(DataError, match="'thirds' is not one of random, writer, ordered, halved"):
         SplitSpec(kind="thirds")
     with pytest.raises(DataError, match="validation=1.0 must be at least 0 and below 1"):
         SplitSpec(validation=1.0)

@@ -98,7 +98,7 @@ def test_no_model_is_refused_with_the_remedy(tmp_path):
 
 def test_damaged_weights_are_refused(folder):
     (folder / "model.safetensors").write_bytes(b"garbage")
-    with pytest.raises(StudyError, match="does not read"):
+    with pytest.raises(StudyError, match="cannot be read"):
         load_classifier(folder)
 
 

@@ -90,5 +90,5 @@ def test_another_model_takes_the_file_away(tmp_path):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as Python says "not installed"
-    with pytest.raises(OptionError, match="pip install onnxruntime"):
+    with pytest.raises(OptionError, match="python -m pip install onnxruntime"):
         export_onnx(saved(tmp_path, SMALL, side=4), tmp_path)

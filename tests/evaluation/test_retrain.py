@@ -23,7 +23,7 @@ from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation import retrain as retraining
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
-from hwtune.evaluation.parallel import Job, state_name, train_all
+from hwtune.evaluation.parallel import Job, Watch, state_name, train_all
 from hwtune.evaluation.retrain import retrain, under_names_of
 from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
@@ -286,14 +286,23 @@ def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console, ray_here
 
 @pytest.mark.slow
 def test_a_training_whose_process_is_killed_goes_on_from_its_state(
-    tmp_path, digits, console, ray_here
+    tmp_path, digits, console, monkeypatch, ray_here
 ):
-    split = search_split(digits, SplitSpec())
+    split, notes = search_split(digits, SplitSpec()), tmp_path / "notes"
     config = TrialConfig(filters="16-32", convs_per_stage=2, epochs=60, lr=3e-3, ema=0.9)
+
+    class NotingWatch(Watch):
+        """Writes down each epoch that it is told of."""
+
+        def note(self, title, epoch):
+            """Take it down twice."""
+            super().note(title, epoch)
+            with notes.open("a") as file:
+                file.write(f"{epoch}\n")
 
     def kill_it():
         """Kill the process once it has saved a state."""
-        while not list(tmp_path.glob("*.pt")):
+        while not list(tmp_path.glob("[!.]*.pt")):
             time.sleep(0.1)
         for process in descendants(os.getpid()):
             with suppress(OSError):  # one that has ended meanwhile
@@ -301,6 +310,7 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(
                     os.kill(process, signal.SIGKILL)
                     killed.append(process)
 
+    monkeypatch.setattr(parallel, "Watch", NotingWatch)
     killed = []
     killer = threading.Thread(target=kill_it, daemon=True)
     killer.start()
@@ -309,6 +319,8 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(
     killer.join()
     weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
     assert len(killed) == 1
+    told = notes.read_text().split()
+    assert (told.count("1"), told[-1]) == (1, "60"), "from its state, not from the beginning"
     undisturbed, *_ = train_one(
         config.to_dict(),
         split.part(slice(None)),

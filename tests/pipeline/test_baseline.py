@@ -265,7 +265,7 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     )  # fmt: skip
     folder = tmp_path / "mine-small"
     deadline = time.monotonic() + PATIENCE
-    while len(list(folder.glob("retraining/*.pt"))) < 2:
+    while len(list(folder.glob("retraining/[!.]*.pt"))) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -326,5 +326,5 @@ def test_what_authors_report_is_an_accuracy(headline):
         question="?", data="digits", search={"lr": choice(0.1)}, baselines={"old": {"lr": 0.1}},
         published={"old": Published(headline=headline, really="", values={}, split={})},
     )  # fmt: skip
-    with pytest.raises(SpaceError, match="which is no accuracy"):
+    with pytest.raises(SpaceError, match="which is not an accuracy"):
         published_run(space, "old")

@@ -31,7 +31,7 @@ def test_a_study_that_broke_at_once_still_has_a_report(tmp_path, console):
     folder.write_study(STUDY)
     with pytest.raises(ZeroDivisionError), reported(folder, console):
         raise ZeroDivisionError
-    assert "This search is failed" in folder.report.read_text(encoding="utf-8")
+    assert "This search failed" in folder.report.read_text(encoding="utf-8")
 
 
 def test_who_ends_a_study_does_not_wait_for_a_long_report(tmp_path, console, monkeypatch):

@@ -130,7 +130,9 @@ def test_a_network_that_the_space_does_not_train_is_passed_over(tmp_path):
 
 def test_a_study_without_a_point_of_the_space_is_refused(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "filters": choice("32")})
-    with pytest.raises(OptionError, match=r"first: none of its trials .*filters='16' is none of"):
+    with pytest.raises(
+        OptionError, match=r"first: none of its trials .*filters='16' is not one of"
+    ):
         starts(tmp_path, space)
     resnet = replace(
         SPACE, model="resnet", search={"lr": SPACE.search["lr"]},

@@ -27,7 +27,9 @@ def holding(state):
 def test_a_foreign_pickle_in_a_journal_is_refused_and_not_run(tmp_path):
     flag = tmp_path / "touched"
     hostile = holding(pickle.dumps(Touches(flag)))
-    with pytest.raises(StudyError, match="holds (builtins.getattr|pathlib.*), which is no array"):
+    with pytest.raises(
+        StudyError, match="holds (builtins.getattr|pathlib.*), which is not an array"
+    ):
         check_states([hostile])
     assert not flag.exists()
     with pytest.raises(StudyError, match="is not its own"):
@@ -73,7 +75,7 @@ def test_a_type_that_points_at_things_is_refused_whatever_its_state_says():
     plain = (3, "<", None, None, None, -1, -1, 0)
     check_states([holding(pickle.dumps(Calls(buffer, b"A" * 8, typed("f8", plain), (1,), "C")))])
     for code, state, why in (
-        ("O8", plain, "'O8', which is no number"),
+        ("O8", plain, "'O8', which is not a number"),
         ("f8", (*plain[:-1], 63), "more than numbers"),
     ):
         array = Calls(buffer, b"A" * 8, typed(code, state), (1,), "C")

@@ -3,10 +3,20 @@ import signal
 from dataclasses import replace
 
 import ray
+import torch
 
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.search.budget import CostModel
-from hwtune.search.probe import RANDOM_POINTS, Probed, answer, measure, probe, probed_points
+from hwtune.search.probe import (
+    GPU_CONTEXT_BYTES,
+    RANDOM_POINTS,
+    Probed,
+    answer,
+    free_memories,
+    measure,
+    probe,
+    probed_points,
+)
 from hwtune.space import SearchSpace, choice, uniform
 
 SHAPE = {"classes": 10, "side": 8}
@@ -49,6 +59,17 @@ def test_a_process_that_was_lost_is_followed_by_one_without_the_costliest_config
 
     assert measured(50, 500, 10, 200) == [10, 50]
     assert measured(500) == []
+
+
+def test_a_gpu_that_lets_nobody_in_has_no_free_memory(monkeypatch):
+    def free(device):
+        if device:
+            raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+        return 8 * 2**30, 80 * 2**30
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    assert free_memories() == [8 * 2**30 + GPU_CONTEXT_BYTES, 0]
 
 
 def test_known_points_are_measured_first_and_too_large_ones_only_where_published():
