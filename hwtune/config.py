@@ -88,7 +88,7 @@ class TrialConfig:
         steps = max(1, images // self.batch_size)  # of an epoch
         return min(self.epochs, math.ceil(self.max_steps / steps))
 
-    def images_seen(self, epochs: int, images: int) -> int:
+    def images_seen(self, epochs: int, *, images: int) -> int:
         """Return on how many images `epochs` epochs of `images` training images train.
 
         The last may be a part of one.

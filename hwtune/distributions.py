@@ -76,10 +76,17 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     return distribution._contains(distribution.to_internal_repr(value))
 
 
+def typed(distribution: BaseDistribution, value: Any) -> Any:
+    """Return a value that a distribution contains as Optuna gives it back: of floats 12 is 12.0."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value
+    return int(value) if isinstance(distribution, IntDistribution) else float(value)
+
+
 def nearest(distribution: BaseDistribution, value: Any) -> Any:
     """Return a value where a distribution has it, of numbers the nearest that it has, else None."""
     if contains(distribution, value):
-        return value
+        return typed(distribution, value)
     if not is_number(value):
         return None
     if isinstance(distribution, CategoricalDistribution):
@@ -89,7 +96,7 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     within = min(max(value, low), high)
     if step:
         within = low + round((within - low) / step) * step
-    return int(within) if isinstance(distribution, IntDistribution) else float(within)
+    return typed(distribution, within)
 
 
 def is_number(value: Any) -> bool:

@@ -23,7 +23,7 @@ from optuna.distributions import (
 
 from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
 from hwtune.contract import AboutSpace
-from hwtune.distributions import bounds, contains, every_value, in_words, parse_value
+from hwtune.distributions import bounds, contains, every_value, in_words, parse_value, typed
 from hwtune.distributions import choice as choice  # for the files of spaces, as the next ones
 from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
@@ -130,6 +130,9 @@ class SearchSpace:
                 if name != printable(name):
                     raise SpaceError(f"{kind} {name!r} has no plain name; rename it.")
                 self._check_point(f"{kind} {name!r}", values)
+        for each in ("baselines", "starts"):  # with the values that a record will hold
+            points = {n: self._typed(values) for n, values in getattr(self, each).items()}
+            object.__setattr__(self, each, points)
         if both := self.baselines.keys() & self.starts.keys():
             raise SpaceError(f"{min(both)!r} is the name of a baseline and of a start; rename one.")
         for name, split in self.found_on.items():
@@ -171,6 +174,9 @@ class SearchSpace:
                     f"{in_words(self.search[key])}."
                 )
 
+    def _typed(self, values: Hyperparameters) -> dict[str, Any]:
+        return {key: typed(self.search[key], value) for key, value in values.items()}
+
     def config(self, values: Hyperparameters) -> TrialConfig:
         """Return the typed configuration of a point of the space."""
         return trial_config({"model": self.model, **self.fixed, **values})
@@ -182,7 +188,7 @@ class SearchSpace:
         """
         if not self.fixed.get("max_steps") and "max_steps" not in self.search:
             return epochs * images  # at once: it is asked of every epoch of a study
-        return self.config(self.parse(values)).images_seen(epochs, images)
+        return self.config(self.parse(values)).images_seen(epochs, images=images)
 
     def epochs_seen(self, values: Mapping[str, Any], epochs: int, *, images: int) -> float:
         """Return the same as a number of whole epochs."""

@@ -230,7 +230,7 @@ class StudyFolder:
             + ([each for each in said if each] or [self.epochs.stat().st_mtime])
         )
 
-    def forget_unknown(self, begun: set[int], waiting: set[int]) -> list[EpochRecord]:
+    def forget_unknown(self, *, begun: set[int], waiting: set[int]) -> list[EpochRecord]:
         """Drop what the journal does not know of; return the epochs that stay.
 
         The numbers of those trials will be given again. A study of one machine has none; a mirror

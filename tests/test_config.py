@@ -74,6 +74,6 @@ def test_watching_validation_follows_from_early_stop_or_plateau():
 
 def test_a_last_epoch_may_be_a_part_of_one():
     config = TrialConfig(batch_size=16, max_steps=200)
-    assert [config.images_seen(n, 1000) for n in (0, 1, 3, 4)] == [0, 1000, 3000, 3226]
-    assert replace(config, max_steps=0).images_seen(3, 1000) == 3000
-    assert replace(config, batch_size=2000, max_steps=5).images_seen(2, 1000) == 2000
+    assert [config.images_seen(n, images=1000) for n in (0, 1, 3, 4)] == [0, 1000, 3000, 3226]
+    assert replace(config, max_steps=0).images_seen(3, images=1000) == 3000
+    assert replace(config, batch_size=2000, max_steps=5).images_seen(2, images=1000) == 2000

@@ -141,7 +141,7 @@ def test_what_the_journal_does_not_know_is_forgotten(tmp_path):
         folder.append_epoch(EpochRecord(trial, 1, 0.1, 0.2, 0.123457, 0.1, 1.0))
         (folder.checkpoints / f"{trial}.pt").touch()
     (folder.checkpoints / "0 (1).pt").touch()  # what programs that copy make of a conflict
-    folder.forget_unknown({0}, {2})
+    folder.forget_unknown(begun={0}, waiting={2})
     assert [epoch.trial for epoch in folder.read_epochs()] == [0, 0]
     assert {path.name for path in folder.checkpoints.iterdir()} == {"0.pt", "0 (1).pt", "2.pt"}
 
@@ -164,7 +164,9 @@ def test_torn_lines_and_the_leavings_of_a_killed_process_are_cleaned_up(tmp_path
         temporary.touch()
         leavings.append(temporary)
     temporary.touch()  # as where its process was killed before it took its name
-    assert folder.forget_unknown(set(), set()) == []  # also of a process that dies a moment later
+    assert (
+        folder.forget_unknown(begun=set(), waiting=set()) == []
+    )  # also of a process that dies a moment later
     leavings.append(folder.path / ".88-retraining")
     (leavings[-1] / "inside").mkdir(parents=True)
     mine = folder.path / ".backup-2026"

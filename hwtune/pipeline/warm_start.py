@@ -20,6 +20,7 @@ from hwtune.space import SearchSpace, found_elsewhere, space_from_json
 from hwtune.study_folder import StudyFolder
 
 BEST = 3  # trials of each study
+ALL_KNOWN = "all of whose trials are tried anyway"
 OFF = ("max_steps", "early_stop", "clip_value", "ema")  # at 0, to which no other value is near
 
 
@@ -44,7 +45,10 @@ def with_starts_from(
             "started_from": about.get("started_from", []),
         }
         unseen = refuse_leaks(study, origin, dataset, split)
-        found = best_points(space, searched, study, about["data"]["side"], dataset)
+        found = best_points(
+            replace(space, starts={**starts, **space.starts}), study, dataset,
+            searched=searched, side=about["data"]["side"],
+        )  # fmt: skip
         for trial, values in found.items():
             starts[free_name(f"{study.name}-{trial}", {*space.points, *starts})] = values
         origins.append({**origin, "trials": list(found), "not_compared": unseen})
@@ -52,20 +56,25 @@ def with_starts_from(
 
 
 def best_points(
-    space: SearchSpace, searched: SearchSpace, study: StudyFolder, side: int, dataset: Dataset
+    space: SearchSpace,
+    study: StudyFolder,
+    dataset: Dataset,
+    *,
+    searched: SearchSpace,
+    side: int,
 ) -> dict[int, Hyperparameters]:
-    """Return the best trials of a study as points of the space, by number.
+    """Return the best trials of a study as points of the space, by number; no known points.
 
     What the space fixes stays as it is. A number that it does not have becomes the nearest that it
     has; a trial of which it lacks another value, or whose network it does not train, is passed
-    over.
+    over, and so is a baseline or start of the space, which is tried anyway.
 
     Args:
         searched: the space of the study.
         side: of that study's images.
 
     Raises:
-        OptionError: when there is none.
+        OptionError: when none of them is a point of the space.
     """
     trials = ranked(study.read_trials())
     if not trials:
@@ -73,7 +82,7 @@ def best_points(
             f"--starts-from {study.called}: it has no trained trial; give another study."
         )
     found: dict[int, Hyperparameters] = {}
-    why = ""
+    tried, fits, why = list(space.points.values()), False, ""
     for trial in trials:
         config = searched.config(searched.parse(trial.config)).to_dict()
         try:
@@ -84,11 +93,14 @@ def best_points(
             misfit = str(error)
         if misfit:
             why = why or misfit
-        elif values not in found.values():
+            continue
+        fits = True
+        if values not in tried:
+            tried.append(values)
             found[trial.trial] = values
         if len(found) == BEST:
             break
-    if not found:
+    if not fits:
         raise OptionError(
             f"--starts-from {study.called}: none of its trials is a point of {space.name} that can "
             f"be trained ({why.rstrip('.')}); give another study, or leave it out."
@@ -130,7 +142,7 @@ def refuse_leaks(
     for each in lineage(origin):
         same = each["data"]["sha256"] == dataset.sha256
         searched = dataset if same else find_again(each["data"])
-        if why := leak(each, searched, dataset, split):
+        if why := leak(each, dataset, split, searched=searched):
             raise OptionError(f"--starts-from {study.called}: study {each['study']} {why}")
         if searched is None:
             missing.add(each["data"]["name"])
@@ -138,7 +150,7 @@ def refuse_leaks(
 
 
 def leak(
-    origin: Mapping[str, Any], searched: Dataset | None, dataset: Dataset, split: SplitSpec
+    origin: Mapping[str, Any], dataset: Dataset, split: SplitSpec, *, searched: Dataset | None
 ) -> str:
     """Return what a study knows of images that are tested now, and the remedy, or "".
 
@@ -186,7 +198,12 @@ def free_name(wanted: str, taken: Container[str]) -> str:
 
 def told(origins: Sequence[Mapping[str, Any]]) -> str:
     """Return where a search begins, as a sentence."""
-    each = (f"{o['study']} (trials {', '.join(map(str, o['trials']))})" for o in origins)
+    each = (
+        f"{o['study']} (trials {', '.join(map(str, o['trials']))})"
+        if o["trials"]
+        else f"{o['study']} ({ALL_KNOWN})"
+        for o in origins
+    )
     missing = sorted({name for o in origins for name in o["not_compared"]})
     beware = f" Not at hand, so that nobody looked for images tested here: {', '.join(missing)}."
     return f"Starts from {'; '.join(each)}." + beware * bool(missing)

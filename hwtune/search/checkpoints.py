@@ -10,12 +10,12 @@ from hwtune.records import TrialRecord, ranked
 from hwtune.states import state_file
 
 
-def hand_over(folder: Path, trial: int, other: int) -> bool:
-    """Let a trial without a state go on from that of an `other`; return whether it has one."""
+def hand_over(folder: Path, trial: int, *, before: int) -> bool:
+    """Let a trial without a state go on from that of one `before`; return whether it has one."""
     own = state_file(folder, trial)
     if not own.exists():
         with suppress(FileNotFoundError):
-            state_file(folder, other).rename(own)
+            state_file(folder, before).rename(own)
     return own.exists()
 
 

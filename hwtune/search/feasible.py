@@ -129,7 +129,9 @@ def images_an_epoch(space: SearchSpace, *, images: int) -> int:
     """
     corners = (space.config(space.corner(largest=each)) for each in (False, True))
     lengths = [(config, config.longest(images)) for config in corners]
-    return round(fmean(config.images_seen(epochs, images) / epochs for config, epochs in lengths))
+    return round(
+        fmean(config.images_seen(epochs, images=images) / epochs for config, epochs in lengths)
+    )
 
 
 def longest(space: SearchSpace, *, images: int) -> int:

@@ -160,8 +160,9 @@ def earlier_runs(folder: StudyFolder) -> Earlier:
     begun = {trial.number for trial in trials if COST in trial.user_attrs}
     epochs = [epoch.trial for epoch in folder.read_epochs() if epoch.trial in begun]
     unbegun = {trial.number for trial in trials if cut_off(trial)} - {*epochs}
+    counting = begun - unbegun
     return Earlier(
-        trials=sum(t.number in begun - unbegun and not refused(t) for t in trials),
+        trials=sum(t.number in counting and not refused(t) for t in trials),
         known=known_points(trials),
         cut_off=sum(map(cut_off, trials)) - len(unbegun),
         running=[

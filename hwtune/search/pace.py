@@ -24,6 +24,7 @@ class Pace:
         an_epoch: images that an epoch of a trial has, on average.
         points: how many the space has.
         expected: epochs that a trial trains on average.
+        gpus: whether trials run on GPUs, some perhaps on CPUs beside them; GPUs alone retrain.
     """
 
     def __init__(
@@ -38,11 +39,24 @@ class Pace:
         an_epoch: int,
         points: float,
         expected: float,
+        gpus: bool = False,
     ) -> None:
         self.budget, self.clock, self.cost, self.ledger = budget, clock, cost, ledger
         self.typical, self.images, self.an_epoch = typical, images, an_epoch
-        self.points, self.expected = points, expected
+        self.points, self.expected, self.gpus = points, expected, gpus
         self._reserve, self._reserve_until = 0.0, -math.inf
+
+    def learn(self, trial: int, epoch: int, *, seconds: float) -> None:
+        """Learn from an epoch of a trial what training costs: on GPUs, where there are any.
+
+        Of one that a CPU trained beside them, what a GPU would have taken is noted.
+        """
+        macs, images = self.ledger.costs[trial].macs, self.ledger.images_of(trial, epoch)
+        if self.gpus and trial in self.ledger.on_cpu:
+            there = self.cost.epoch_seconds(macs=macs, images=images)
+            self.clock.beside[trial] += there - seconds
+        else:
+            self.cost.observe(macs=macs, images=images, seconds=seconds)
 
     @property
     def mean_epoch(self) -> float:
@@ -108,11 +122,13 @@ class Pace:
     def too_slow(self, cost: Cost, config: TrialConfig) -> str:
         """Return why a trial, or retraining it, would take too much of the time budget, or "".
 
-        However short the time, one trial is begun.
+        However short the time, one trial is begun. On GPUs an epoch's time does not follow from
+        what other networks multiply.
         """
-        if self.budget.seconds is None or not (self.cost.calibrated and self.ledger.trained):
+        foreseen = self.cost.calibrated and not self.gpus
+        if self.budget.seconds is None or not (foreseen and self.ledger.trained):
             return ""
-        images = config.images_seen(config.longest(self.images), self.images)
+        images = config.images_seen(config.longest(self.images), images=self.images)
         seconds = self.cost.epoch_seconds(macs=cost.macs, images=images)
         retraining = self.clock.closing(seconds, candidates=1, finalists=1)
         for each, share, what in (

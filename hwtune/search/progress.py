@@ -12,8 +12,8 @@ from rich.console import Console
 
 from hwtune.board import TensorBoard
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.search.budget import Clock, CostModel
 from hwtune.search.interrupts import Halt, Interrupts, halting
+from hwtune.search.pace import Pace
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of
@@ -37,8 +37,7 @@ class StudyCallback(TrialProgressCallback):
     def __init__(
         self,
         searcher: OptunaSearcher,
-        cost: CostModel,
-        clock: Clock,
+        pace: Pace,
         board: TensorBoard,
         view: View,
         *,
@@ -48,7 +47,7 @@ class StudyCallback(TrialProgressCallback):
         console: Console,
         live: bool,
     ) -> None:
-        self.searcher, self.cost, self.clock, self.board = searcher, cost, clock, board
+        self.searcher, self.pace, self.board = searcher, pace, board
         self.view, self.interrupts, self.live = view, interrupts, live
         self.recorded, self.ended = recorded, ended
         self.console = console
@@ -88,12 +87,7 @@ class StudyCallback(TrialProgressCallback):
         self.view.epoch(epoch)
         self.recorded()
         if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another
-            macs, images = ledger.costs[number].macs, ledger.images_of(number, epoch.epoch)
-            if self.searcher.gpu_slots and not trial.config["gpu"]:  # retraining runs on GPUs alone
-                there = self.cost.epoch_seconds(macs=macs, images=images)
-                self.clock.beside[number] += there - epoch.seconds
-            else:
-                self.cost.observe(macs=macs, images=images, seconds=epoch.seconds)
+            self.pace.learn(number, epoch.epoch, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 

@@ -10,9 +10,11 @@ from typing import Any
 import optuna
 
 from hwtune.records import EpochRecord, ranked, taken_over
+from hwtune.search.budget import RECENT_EPOCHS
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.journal import enqueue_cut_off, enqueue_known_points, share_distributions
 from hwtune.search.ledger import CONTINUES, COST, Ledger, cut_off, settle
+from hwtune.search.pace import Pace
 from hwtune.search.stopping import StoppingRule
 from hwtune.space import SearchSpace
 from hwtune.states import state_file
@@ -41,7 +43,7 @@ def restored(
     for trial in told:
         share_distributions(trial, space)
     begun, waiting = ({t.number for t in told if e in t.user_attrs} for e in (COST, CONTINUES))
-    recorded = folder.forget_unknown(begun, waiting)
+    recorded = folder.forget_unknown(begun=begun, waiting=waiting)
     ledger.restore(told, recorded)
     enqueue_known_points(study, space, left_out)
     order = [trial.trial for trial in ranked(ledger.trials.values())]
@@ -53,7 +55,7 @@ def restored(
         before, number = trial.user_attrs.get(CONTINUES), trial.number
         if before is not None:
             ledger.continues[number] = before
-            if hand_over(folder.checkpoints, number, before) and (
+            if hand_over(folder.checkpoints, number, before=before) and (
                 number in taken or number not in measured  # else it was trained anew
             ):
                 ledger.handed.add(number)
@@ -89,6 +91,24 @@ def rebuild(
         if trial.state == "running" and epoch.epoch == trial.epochs:
             decided[epoch.trial, epoch.epoch] = verdict
     return decided
+
+
+def relearn(
+    pace: Pace, recorded: Sequence[EpochRecord], taken: Mapping[int, int], drift: Iterable[float]
+) -> None:
+    """Let the recorded epochs tell what training costs, as if these machines had trained them.
+
+    Args:
+        taken, drift: as of `seconds_here`.
+    """
+    ledger = pace.ledger
+    here = seconds_here(ledger, recorded, taken, drift)
+    pace.clock.extra = extra_seconds(ledger, recorded, here)
+    on_cpu = ledger.on_cpu if pace.gpus else set()
+    others = [each for each in recorded if each.trial not in on_cpu]
+    beside = [each for each in recorded if each.trial in on_cpu]
+    for epoch in [*others[-RECENT_EPOCHS:], *beside]:  # these last, when the GPUs' speed is known
+        pace.learn(epoch.trial, epoch.epoch, seconds=here[epoch.trial, epoch.epoch])
 
 
 def seconds_here(

@@ -55,6 +55,7 @@ class EarlyStopping(FIFOScheduler):
         self,
         rule: StoppingRule | None,
         scores: Scores,
+        *,
         over: Callable[[float], str],
         decided: Mapping[tuple[int, int], str] | None = None,
         reported: Callable[[int], int] = lambda trial: 0,
@@ -118,7 +119,7 @@ class EarlyStopping(FIFOScheduler):
         self.endings.broke[number] += trial.status != Trial.PENDING or own
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Record the last result of a trial that ran its full length."""
+        """Record the last result of a trial; of one that was stopped the rule hears it again."""
         self._judge(trial.config["trial"], result)
         if tune_controller is not None:  # None where a search is replayed
             forget_ended(tune_controller, but=trial)

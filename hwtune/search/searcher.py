@@ -34,6 +34,7 @@ from hwtune.search.ledger import (
     COST,
     ENDED,
     INFEASIBLE,
+    ON_CPU,
     SAME_AS,
     SLOW,
     START,
@@ -159,11 +160,22 @@ class OptunaSearcher(Searcher):
                 rejected += 1
                 continue
             self.asked[trial_id] = trial
-            if gpu := len(self.on_gpu) < self.gpu_slots:
-                self.on_gpu.add(trial_id)
-            return {**config, "gpu": gpu}
+            return {**config, "gpu": self._takes_gpu(trial_id, trial)}
         self.barren |= rejected == MAX_REJECTED_IN_A_ROW
         return None if self.asked else Searcher.FINISHED
+
+    def _takes_gpu(self, trial_id: str, trial: optuna.Trial) -> bool:
+        """Return whether a trial asks for a GPU; note where one trains beside GPUs."""
+        gpu = len(self.on_gpu) < self.gpu_slots
+        if gpu:
+            self.on_gpu.add(trial_id)
+            self.ledger.on_cpu.discard(trial.number)
+        elif self.gpu_slots:
+            self.ledger.on_cpu.add(trial.number)
+        on_cpu = trial.number in self.ledger.on_cpu
+        if trial.user_attrs.get(ON_CPU, False) != on_cpu:
+            trial.set_user_attr(ON_CPU, on_cpu)
+        return gpu
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:
         """Start a trial and return its configuration; None and told so when it is refused."""

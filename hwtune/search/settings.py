@@ -27,6 +27,7 @@ class Settings:
         sampler: a name in `SAMPLERS`.
         scheduler: one of `SCHEDULERS`.
         brackets: of ASHA, each with a longer grace period.
+        grace_period: epochs before a trial can be stopped.
         reduction_factor: of ASHA.
         objectives: what is optimised, validation accuracy first.
         seed: of the sampler and of the trials.
@@ -37,6 +38,7 @@ class Settings:
     sampler: str = "tpe"
     scheduler: str = "asha"
     brackets: int = 1
+    grace_period: int = GRACE_PERIOD
     reduction_factor: int = REDUCTION_FACTOR
     objectives: tuple[str, ...] = ACCURACY
     seed: int = 0
@@ -52,10 +54,10 @@ class Settings:
             raise OptionError(
                 f"--brackets {self.brackets} belongs to --scheduler asha, not {self.scheduler}."
             )
-        if self.reduction_factor < 2:
+        if self.reduction_factor < 2 or self.grace_period < 1:
             raise OptionError(
-                f"ASHA's reduction factor {self.reduction_factor} is below 2; put the study.json "
-                "back as it was."
+                f"ASHA's reduction factor {self.reduction_factor} is below 2, or its grace period "
+                f"{self.grace_period} below 1; put the study.json back as it was."
             )
         if self.scheduler == "median" and len(self.objectives) > 1:
             raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
@@ -63,12 +65,10 @@ class Settings:
     def describe(self) -> AboutMore:
         """Return the keys of `study.json`."""
         scheduler: AboutScheduler = {"name": self.scheduler}
+        if self.scheduler != "none":
+            scheduler["grace_period"] = self.grace_period
         if self.scheduler == "asha":
-            scheduler |= {
-                "grace_period": GRACE_PERIOD,
-                "reduction_factor": self.reduction_factor,
-                "brackets": self.brackets,
-            }
+            scheduler |= {"reduction_factor": self.reduction_factor, "brackets": self.brackets}
         return {
             "sampler": {"name": self.sampler, "startup_trials": STARTUP_TRIALS},
             "scheduler": scheduler,
@@ -99,7 +99,7 @@ class Settings:
             case Brackets(ladders=ladders, shares=shares):
                 graces = [ladder.descending[-1].epoch for ladder in ladders]
             case _:
-                graces, shares = [GRACE_PERIOD], [1.0]
+                graces, shares = [self.grace_period], [1.0]
         each = (expected_epochs(epochs, grace=g, factor=self.reduction_factor) for g in graces)
         return float(sum(share * mean for share, mean in zip(shares, each, strict=True)))
 
@@ -122,12 +122,15 @@ class Settings:
 
     def rule(self, *, epochs: int) -> StoppingRule | None:
         """Return a fresh stopping rule for trials of at most `epochs`."""
-        ladder = {"reduction_factor": self.reduction_factor, "max_epochs": epochs}
+        if self.scheduler == "none":
+            return None
         if self.scheduler == "median":
-            return MedianRule(grace_period=GRACE_PERIOD)
-        if self.scheduler == "asha" and self.brackets > 1:
-            return Brackets(grace_period=GRACE_PERIOD, brackets=self.brackets, **ladder)
-        return Rungs(grace_period=GRACE_PERIOD, **ladder) if self.scheduler == "asha" else None
+            return MedianRule(grace_period=self.grace_period)
+        ladder = {
+            "grace_period": self.grace_period, "reduction_factor": self.reduction_factor,
+            "max_epochs": epochs,
+        }  # fmt: skip
+        return Brackets(brackets=self.brackets, **ladder) if self.brackets > 1 else Rungs(**ladder)
 
 
 def settings_of(about: About) -> Settings:
@@ -136,6 +139,7 @@ def settings_of(about: About) -> Settings:
         sampler=about["sampler"]["name"],
         scheduler=about["scheduler"]["name"],
         brackets=about["scheduler"].get("brackets", 1),
+        grace_period=about["scheduler"].get("grace_period", GRACE_PERIOD),
         reduction_factor=about["scheduler"].get("reduction_factor", REDUCTION_FACTOR),
         objectives=tuple(about["objectives"]),
         seed=about["seed"],

@@ -24,7 +24,10 @@ class StoppingRule(Protocol):
     """What the scheduler and a resumed study need of a rule."""
 
     def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
-        """Record one epoch and return why the trial should stop, or "" when it may go on."""
+        """Record one epoch and return why the trial should stop, or "" when it may go on.
+
+        An epoch that it has heard changes nothing.
+        """
 
 
 @dataclass

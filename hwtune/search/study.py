@@ -29,7 +29,7 @@ from hwtune.cluster import LOST, Slots, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.search.budget import RECENT_EPOCHS, Budget, Clock, CostModel
+from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, images_an_epoch, longest, too_large
 from hwtune.search.interrupts import halting, interruptible
@@ -38,7 +38,7 @@ from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.pace import Pace
 from hwtune.search.progress import StudyCallback
-from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
+from hwtune.search.restored import rebuild, relearn, restored, retained
 from hwtune.search.samplers import make_sampler
 from hwtune.search.scheduler import EarlyStopping
 from hwtune.search.searcher import MAX_LOST, MAX_REJECTED_IN_A_ROW, OptunaSearcher
@@ -95,19 +95,12 @@ def run_search(
     study = open_optuna_study(folder, objectives)
     check_states(study.get_trials(deepcopy=False))
     ledger, recorded, taken = restored(study, space, folder, left_out, images=images)
-    here = seconds_here(ledger, recorded, taken, drift)
-    for epoch in recorded[-RECENT_EPOCHS:]:
-        cost.observe(
-            macs=ledger.costs[epoch.trial].macs,
-            images=ledger.images_of(epoch.trial, epoch.epoch),
-            seconds=here[epoch.trial, epoch.epoch],
-        )
-    clock.extra = extra_seconds(ledger, recorded, here)
     pace = Pace(
         budget, clock, cost, ledger, typical=costs, images=images,
         an_epoch=images_an_epoch(space, images=images), points=size_of(space),
-        expected=settings.expected_epochs(epochs),
+        expected=settings.expected_epochs(epochs), gpus=bool(slots.gpus),
     )  # fmt: skip
+    relearn(pace, recorded, taken, drift)
     rule = settings.rule(epochs=epochs)
     stopping = stopping_of(rule, ledger, recorded, objectives, pace)
     searcher = OptunaSearcher(
@@ -125,8 +118,7 @@ def run_search(
         ),
         measure=partial(cost_of, space, classes=split.classes, side=split.side),
         too_large=partial(too_large, space),
-        # On a GPU an epoch's time does not follow from what other networks multiply.
-        too_slow=(lambda cost, config: "") if slots.gpus else pace.too_slow,
+        too_slow=pace.too_slow,
         finished=pace.finished,
         endings=stopping.endings,
         gpu_slots=slots.parallel if slots.gpus else 0,
@@ -151,8 +143,7 @@ def run_search(
     with interruptible() as interrupts, shown(view, console, log) as live:
         callback = StudyCallback(
             searcher,
-            cost,
-            clock,
+            pace,
             TensorBoard(folder.tensorboard, space.search),
             view,
             recorded=lambda: retention.trim(ledger.to_come),
@@ -204,10 +195,10 @@ def stopping_of(
     return EarlyStopping(
         rule,
         scores,
-        pace.over,
-        {} if rule is None else rebuild(rule, ledger, recorded, scores),
-        ledger.reported,
-        ledger.first,
+        over=pace.over,
+        decided={} if rule is None else rebuild(rule, ledger, recorded, scores),
+        reported=ledger.reported,
+        first=ledger.first,
     )
 
 

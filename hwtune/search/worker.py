@@ -22,6 +22,7 @@ from hwtune.search.trial import Report
 from hwtune.training.device import free_gpu_memory, prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
 from hwtune.training.state import TrainState, gone_on_with, start_training
+from hwtune.words import in_a_line
 
 
 class Worker:
@@ -66,7 +67,9 @@ class Worker:
                 raise  # its GPU may be lost to this process, or full of another's trial
             if isinstance(error, RuntimeError) and "allocate" in str(error):
                 return self.failed("out of memory")  # torch has no better class on a CPU
-            return self.failed(f"{type(error).__name__}: {error}"[:200], traceback=format_exc())
+            return self.failed(
+                f"{type(error).__name__}: {in_a_line(error)}", traceback=format_exc()
+            )
 
     def begin(self) -> None:
         """Build the network, and go on from the state on disk, where there is one.

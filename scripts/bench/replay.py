@@ -157,7 +157,7 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
         ledger = Ledger(study_folder, space, images=1)
         stopping = EarlyStopping(
             Once(rule) if method.once and isinstance(rule, Rungs) else rule,
-            lambda _, result: [result["val_accuracy"]], lambda _: "",
+            lambda _, result: [result["val_accuracy"]], over=lambda _: "",
         )  # fmt: skip
         searcher = (MixedFidelities if method.mixed else OptunaSearcher)(
             study, space, ledger, objectives,

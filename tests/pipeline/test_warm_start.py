@@ -37,7 +37,7 @@ def images(name, seed=0):
     return Dataset(name, pixels, labels, ("a", "b"))
 
 
-def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins=()):
+def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins=(), points=POINTS):
     data = data or images("old")
     about = {
         "format": 1, "space": space.to_json(), "data": data.describe(),
@@ -47,7 +47,7 @@ def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins
     for number, accuracy in enumerate(ACCURACIES):
         folder.append_epoch(EpochRecord(number, 1, 0.1, 0.2, accuracy, 0.1, 1.0))
     trials = [
-        TrialRecord(number, state="complete", config=values) for number, values in enumerate(POINTS)
+        TrialRecord(number, state="complete", config=values) for number, values in enumerate(points)
     ]
     folder.write_trials(trials, space.search)
     return folder
@@ -71,12 +71,26 @@ def test_starts_of_the_space_stay_and_come_after(tmp_path):
 
 
 def test_starts_of_one_name_stand_beside_each_other(tmp_path):
-    first, second = study(tmp_path / "a"), study(tmp_path / "b")
-    space = replace(SPACE, baselines={"first-3": POINTS[0]})
+    others = [{**values, "lr": values["lr"] / 2} for values in POINTS]
+    first, second = study(tmp_path / "a"), study(tmp_path / "b", points=others)
+    space = replace(SPACE, baselines={"first-3": {**POINTS[0], "lr": 1e-4}})
     new, _ = with_starts_from(space, [first, second], images("new", 1), PLAIN)
     assert list(new.starts) == [
         "first-1", "first-3-2", "first-2", "first-1-2", "first-3-3", "first-2-2",
     ]  # fmt: skip
+
+
+def test_what_is_tried_anyway_makes_room_for_the_next_best(tmp_path):
+    space = replace(SPACE, baselines={"old": POINTS[3]}, starts={"mine": POINTS[1]})
+    assert list(starts(tmp_path / "a", space)) == ["first-2", "first-4", "first-0", "mine"]
+    again, origins = with_starts_from(
+        SPACE, [study(tmp_path / "b"), study(tmp_path / "c", "second")], images("new", 1), PLAIN
+    )
+    assert list(again.starts) == ["first-1", "first-3", "first-2", "second-4", "second-0"]
+    known = replace(SPACE, starts={str(n): values for n, values in enumerate(POINTS)})
+    again, origins = with_starts_from(known, [study(tmp_path / "d")], images("new", 1), PLAIN)
+    assert again.starts == known.starts
+    assert "first (all of whose trials are tried anyway)" in told(origins)
 
 
 def test_what_the_new_space_searches_and_the_old_fixed_is_taken_from_there(tmp_path):
@@ -115,7 +129,7 @@ def test_a_side_of_zero_stays_or_is_that_of_the_old_images(tmp_path):
 
 def test_no_number_is_near_to_what_is_switched_off(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "max_steps": integer(100, 1000)})
-    with pytest.raises(OptionError, match="max_steps=0 is none of"):
+    with pytest.raises(OptionError, match="max_steps=0 is not one of"):
         starts(tmp_path, space)
 
 

@@ -14,6 +14,7 @@ from hwtune.search.feasible import images_an_epoch, longest
 from hwtune.search.forecast import Outlook
 from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
+from hwtune.search.restored import relearn
 from hwtune.space import SearchSpace, choice, integer, load_space, log_uniform
 
 
@@ -131,19 +132,47 @@ def test_without_a_time_budget_there_is_always_time(tmp_path):
 class Running:
     """The pace of a study of two slots whose networks all cost the same."""
 
-    def __init__(self, path, budget, points=math.inf, expected=3.0, spent=0.0):
+    def __init__(self, path, budget, points=math.inf, expected=3.0, spent=0.0, gpus=False):
         self.cost = CostModel()
         self.ledger = Ledger(create_study(path, None, "s"), load_space("digits_cnn"), images=1000)
         self.pace = Pace(
             budget, replace(clock(), started=time.monotonic() - spent), self.cost, self.ledger,
             typical=[Cost(1000, 10**7)], images=1000, an_epoch=1000, points=points,
-            expected=expected,
+            expected=expected, gpus=gpus,
         )  # fmt: skip
 
     def train(self, number, seconds):
         self.ledger.trials[number] = trial(number, [0.5] * 9, seconds=seconds)
         self.ledger.best = self.ledger.trials[number]
         self.cost.observe(macs=10**7, images=1000, seconds=seconds)
+
+
+def test_a_resume_knows_what_was_trained_on_cpus_beside_the_gpus(tmp_path):
+    """Thirty times as slow, and most of what is recorded."""
+    recorded = [EpochRecord(0, 1, 0, 0, 0.5, 0, 1.0)]
+    recorded += [EpochRecord(1, epoch, 0, 0, 0.9, 0, 30.0) for epoch in range(1, 5)]
+    predicted = {}
+    for gpus in (True, False):
+        running = Running(tmp_path / str(gpus), Budget(seconds=900), gpus=gpus)
+        running.ledger.on_cpu = {1}
+        for epoch in recorded:
+            running.ledger.costs[epoch.trial] = Cost(1000, 10**7)
+            known = running.ledger.trials.setdefault(epoch.trial, TrialRecord(epoch.trial))
+            known.add(epoch)
+        relearn(running.pace, recorded, {}, [])
+        predicted[gpus] = running.pace.mean_epoch
+        slow = running.ledger.trials[1]
+        each = 1.0 if gpus else 30.0
+        assert running.pace.clock.training([slow]) == pytest.approx(slow.best_epoch * each)
+    assert predicted == {True: pytest.approx(1.0), False: pytest.approx(30.0)}
+
+
+def test_networks_are_not_held_to_be_slow_on_gpus(tmp_path):
+    for gpus in (True, False):
+        running = Running(tmp_path / str(gpus), Budget(seconds=60), gpus=gpus)
+        running.train(0, 1.0)
+        refused = running.pace.too_slow(Cost(1000, 10**10), TrialConfig(epochs=3))
+        assert bool(refused) == (not gpus)
 
 
 def test_the_study_ends_with_its_trials(tmp_path):
@@ -227,7 +256,7 @@ def test_a_training_that_ends_within_an_epoch_is_as_quick_as_it_was_measured(tmp
     )  # fmt: skip
     assert images_an_epoch(space, images=1000) == 200
     running, config = Running(tmp_path, Budget(seconds=100)), space.config({"lr": 0.01})
-    each = config.images_seen(1, 1000)
+    each = config.images_seen(1, images=1000)
     running.cost.observe(macs=10**7, images=each, seconds=8.0)
     running.ledger.trials[0] = trial(0, [0.5], seconds=8.0)
     cost = Cost(1000, 10**7)

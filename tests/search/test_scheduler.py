@@ -18,7 +18,7 @@ def accuracy(trial, result):
 
 def asha():
     rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
-    return EarlyStopping(rungs, accuracy, lambda _: "")
+    return EarlyStopping(rungs, accuracy, over=lambda _: "")
 
 
 def curves(seed, *, trials, epochs):
@@ -65,7 +65,7 @@ def test_who_reaches_a_rung_is_judged_as_by_rays_own_scheduler(seed, grace, fact
     for trial in trials:
         theirs.on_trial_add(None, trial)
     rungs = Rungs(grace_period=grace, reduction_factor=factor, max_epochs=epochs)
-    ours = EarlyStopping(Once(rungs), accuracy, lambda _: "")
+    ours = EarlyStopping(Once(rungs), accuracy, over=lambda _: "")
     decided = play(ours, trials, table, epochs, seed)
     assert decided == play(theirs, trials, table, epochs, seed)
     stopped = {number for number, _, decision in decided if decision == TrialScheduler.STOP}
@@ -85,7 +85,7 @@ def test_a_baseline_is_never_stopped_but_counts():
 
 
 def test_the_search_may_be_over_with_the_epoch_that_is_judged():
-    scheduler = EarlyStopping(None, accuracy, lambda latest: "enough" if latest >= 0.9 else "")
+    scheduler = EarlyStopping(None, accuracy, over=lambda latest: "enough" if latest >= 0.9 else "")
     heard = [
         scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": value})
         for epoch, value in enumerate((0.8, 0.9), 1)
@@ -95,14 +95,14 @@ def test_the_search_may_be_over_with_the_epoch_that_is_judged():
 
 
 def test_everything_stops_when_the_search_is_over():
-    scheduler = EarlyStopping(None, accuracy, lambda _: "the time for the search was over")
+    scheduler = EarlyStopping(None, accuracy, over=lambda _: "the time for the search was over")
     trial = ray_trial(0, known=True)
     assert scheduler.on_trial_result(None, trial, {"epoch": 4, "val_accuracy": 0.9}) == "STOP"
     assert scheduler.endings.reasons[0] == "epoch 4: the time for the search was over"
 
 
 def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
-    scheduler = EarlyStopping(None, accuracy, lambda _: "enough", reported={0: 5}.__getitem__)
+    scheduler = EarlyStopping(None, accuracy, over=lambda _: "enough", reported={0: 5}.__getitem__)
     heard = [
         scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": 0.5})
         for epoch in range(1, 6)
@@ -117,7 +117,7 @@ def test_a_trial_that_goes_on_with_another_does_not_compete_with_it():
         scores = {0: 0.95, 1: 0.90, 2: 0.80, 5: 0.93}  # of which three quarters lie below 0.925
         for number, score in scores.items():
             rungs.judge(number, 4, (score,))
-        again = EarlyStopping(rungs, accuracy, lambda _: "", reported=lambda _: 4, first=first)
+        again = EarlyStopping(rungs, accuracy, over=lambda _: "", reported=lambda _: 4, first=first)
         return [
             again.on_trial_result(None, ray_trial(6), {"epoch": epoch, "val_accuracy": 0.93})
             for epoch in range(1, 6)
@@ -129,7 +129,7 @@ def test_a_trial_that_goes_on_with_another_does_not_compete_with_it():
 
 def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
     rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
-    scheduler = EarlyStopping(rungs, accuracy, lambda _: "the time for the search was over")
+    scheduler = EarlyStopping(rungs, accuracy, over=lambda _: "the time for the search was over")
     for number, value in enumerate((0.9, 0.1, 0.95)):
         scheduler.on_trial_result(None, ray_trial(number), {"epoch": 1, "val_accuracy": value})
     assert scheduler.endings.cut == {0, 2}
@@ -139,14 +139,14 @@ def test_the_end_of_a_search_cuts_off_what_no_rule_has_stopped():
 
 def test_what_was_decided_before_a_resume_stands():
     rungs = Rungs(grace_period=1, reduction_factor=3, max_epochs=9)
-    again = EarlyStopping(rungs, accuracy, lambda _: "", {(0, 1): "it was the worst"})
+    again = EarlyStopping(rungs, accuracy, over=lambda _: "", decided={(0, 1): "it was the worst"})
     first = {"epoch": 1, "val_accuracy": 0.5}
     assert again.on_trial_result(None, ray_trial(0), first) == "STOP"
     assert again.endings.reasons == {0: "it was the worst"}
 
 
 def test_without_a_rule_nothing_stops():
-    scheduler = EarlyStopping(None, accuracy, lambda _: "")
+    scheduler = EarlyStopping(None, accuracy, over=lambda _: "")
     for number in range(20):
         result = {"epoch": 1, "val_accuracy": 1 - number / 20}
         assert scheduler.on_trial_result(None, ray_trial(number), result) == "CONTINUE"

@@ -441,6 +441,32 @@ def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
     assert ledger.reported(3) == 1
 
 
+def test_where_a_trial_trains_beside_gpus_is_known_to_a_resume(tmp_path):
+    first = Bridge(tmp_path)
+    first.searcher.gpu_slots = 1
+    assert [first.begin(name)["gpu"] for name in "abc"] == [True, False, False]
+    again = Bridge(tmp_path, again=True)
+    assert again.ledger.on_cpu == {1, 2}
+    again.searcher.gpu_slots = 2
+    assert [again.begin(name)["gpu"] for name in "abc"] == [True, True, False]
+    assert again.ledger.on_cpu == Bridge(tmp_path, again=True).ledger.on_cpu == {2}
+
+
+def test_a_start_is_recorded_as_it_will_be_read_again(tmp_path):
+    """An extension that goes on with it must find the same point."""
+    space = SearchSpace(
+        question="?", data="digits", search={"rotation": uniform(0.0, 25.0)},
+        starts={"turned": {"rotation": 12}},
+    )  # fmt: skip
+    first = Bridge(tmp_path, space)
+    first.begin()
+    first.epoch(1, 0.5)
+    live = first.folder.read_trials()
+    again = Bridge(tmp_path, space, again=True)
+    assert [t.point for t in again.folder.read_trials()] == [t.point for t in live]
+    assert live[0].config == {"rotation": "12.0"}
+
+
 def reopened(folder):
     """Return what an earlier run recorded, as a new process finds it."""
     study = open_optuna_study(folder, Objectives(("val_accuracy",)))

@@ -140,6 +140,11 @@ def test_a_study_that_was_begun_keeps_its_rungs():
     about["scheduler"]["reduction_factor"] = 3
     rungs = settings_of(about).rule(epochs=EPOCHS)
     assert [rung.epoch for rung in rungs.descending] == [9, 3, 1]
+    for scheduler in ("asha", "median"):
+        about = settings(scheduler).describe()
+        about["scheduler"]["grace_period"] = 2
+        assert settings_of(about).rule(epochs=EPOCHS).judge(0, 1, [0.5]) == ""
+        assert settings_of(about).grace_period == 2
 
 
 def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
