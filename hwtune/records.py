@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hwtune.config import Hyperparameters
+from hwtune.values import scored
 
 CLOSE = 5  # images, by which two trials are too close to tell apart
 DIVERGED = "diverged"  # begins the reason of a trial whose losses are no numbers any more
@@ -162,21 +163,19 @@ def pareto_front(
 ) -> list[int]:
     """Return the numbers of the trials that no other beats in every objective, by accuracy.
 
-    Objectives are `val_accuracy`, `val_loss`, `parameters` and `seconds_per_image`; all but the
-    first are better when lower.
-
     Args:
+        objectives: names in `DIRECTIONS`.
         trained: returns how many epochs a trial has trained, where some end within one.
     """
 
     def scores(trial: TrialRecord) -> tuple[float, ...]:
         values = {
             "val_accuracy": trial.val_accuracy,
-            "val_loss": -trial.val_loss,
-            "parameters": -trial.parameters,
-            "seconds_per_image": -trial.seconds / trained(trial),
+            "val_loss": trial.val_loss,
+            "parameters": trial.parameters,
+            "seconds_per_image": trial.seconds / trained(trial),
         }
-        return tuple(values[name] for name in objectives)
+        return tuple(scored(name, values[name]) for name in objectives)
 
     every = [(trial.trial, scores(trial)) for trial in once_each(ranked(trials))]
     return [

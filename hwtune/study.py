@@ -20,7 +20,7 @@ from hwtune.report.words import percent
 from hwtune.signals import signals_caught
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
-from hwtune.values import accuracy_of, positive, seconds_of, wished
+from hwtune.values import FINALISTS, FOLDS, SEEDS, TOP, accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -182,10 +182,10 @@ class Study:
     def retrain(
         self,
         *,
-        finalists: int = 1,
-        folds: int = 3,
-        top: int = 1,
-        seeds: int = 3,
+        finalists: int = FINALISTS,
+        folds: int = FOLDS,
+        top: int = TOP,
+        seeds: int = SEEDS,
         baselines: bool = False,
         parallel: int | None = None,
         address: str | None = None,

@@ -14,6 +14,19 @@ Value = TypeVar("Value")
 SplitKind = Literal["random", "writer"]
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
 Scheduler = Literal["asha", "median", "none"]
+FINALISTS, FOLDS, TOP, SEEDS = 1, 3, 1, 3  # of a retraining where nothing else is asked for
+DISK_LIMIT = "2GB"  # of the states of a study's trials
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {  # of the objectives, as Optuna says it
+    "val_accuracy": "maximize",
+    "val_loss": "minimize",
+    "parameters": "minimize",
+    "seconds_per_image": "minimize",
+}
+
+
+def scored(objective: str, value: float) -> float:
+    """Return the value of an objective with the sign that makes larger better."""
+    return value if DIRECTIONS[objective] == "maximize" else -value
 
 
 def bytes_of(text: str | int) -> int:

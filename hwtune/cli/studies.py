@@ -43,6 +43,7 @@ from hwtune.cli.options import (
 )
 from hwtune.errors import OptionError
 from hwtune.study_folder import DEFAULT_RESULTS, StudyFolder
+from hwtune.values import DISK_LIMIT, FINALISTS, FOLDS, SEEDS, TOP
 from hwtune.words import for_people
 
 
@@ -63,14 +64,14 @@ def search(
     brackets: Brackets = 1,
     objective: Objective = None,
     seed: Seed = 0,
-    disk_limit: DiskLimit = "2GB",  # type: ignore[assignment] # parsed as if it were given
+    disk_limit: DiskLimit = DISK_LIMIT,  # type: ignore[assignment] # parsed as if it were given
     mirror: MirrorUri = None,
     name: Name = None,
     starts_from: StartsFrom = None,
-    finalists: Finalists = 1,
-    folds: Folds = 3,
-    top: Top = 1,
-    seeds: Seeds = 3,
+    finalists: Finalists = FINALISTS,
+    folds: Folds = FOLDS,
+    top: Top = TOP,
+    seeds: Seeds = SEEDS,
     baselines: Baselines = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
@@ -145,10 +146,10 @@ def retrain(
     study: Annotated[
         str, typer.Argument(help="A study's name or path; with --baseline a space's.")
     ],
-    finalists: Finalists = 1,
-    folds: Folds = 3,
-    top: Top = 1,
-    seeds: Seeds = 3,
+    finalists: Finalists = FINALISTS,
+    folds: Folds = FOLDS,
+    top: Top = TOP,
+    seeds: Seeds = SEEDS,
     baselines: Baselines = False,
     baseline: Baseline = None,
     honest: Honest = False,
@@ -186,10 +187,7 @@ def retrain(
         )  # fmt: skip
         say_done(found.folder)
         return
-    from hwtune.search.budget import Retraining
-
-    chosen = Retraining(finalists=finalists, folds=folds, top=top, baselines=baselines)
-    if chosen != Retraining():
+    if (finalists, folds, top, baselines) != (FINALISTS, FOLDS, TOP, False):
         raise OptionError(
             "--finalists, --folds, --top and --baselines choose within a study; leave them out "
             "with --baseline."

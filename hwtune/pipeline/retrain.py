@@ -25,7 +25,7 @@ from hwtune.records import CLOSE, more_trials, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
-from hwtune.values import checked, folds_of, positive
+from hwtune.values import FOLDS, checked, folds_of, positive
 from hwtune.words import counted
 
 MOST_FINALISTS = 8  # that are recommended; each is trained once a fold
@@ -44,7 +44,7 @@ def retraining_of(
         "seeds": (positive, seeds),
     }  # fmt: skip
     whole = {name: checked(name, *parsed) for name, parsed in values.items()}
-    if folds != Retraining.folds and finalists == 1:
+    if folds != FOLDS and finalists == 1:
         raise OptionError(
             f"--folds {folds} belongs to --finalists N, with N above 1; add it, or leave it out."
         )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from hwtune.contract import AboutBudget, AboutRetraining
 from hwtune.models.layers import Cost
 from hwtune.records import TrialRecord, once_each, ranked, rung_epochs
+from hwtune.values import FINALISTS, FOLDS, SEEDS, TOP
 
 DEFAULT_SECONDS = 15 * 60.0
 DEFAULT_TRIALS = 50
@@ -162,10 +163,10 @@ class Retraining:
         baselines: whether the baselines are, too.
     """
 
-    finalists: int = 1
-    folds: int = 3
-    top: int = 1
-    seeds: int = 3
+    finalists: int = FINALISTS
+    folds: int = FOLDS
+    top: int = TOP
+    seeds: int = SEEDS
     baselines: bool = False
 
     def describe(self) -> AboutRetraining:

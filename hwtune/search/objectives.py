@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hwtune.errors import OptionError
+from hwtune.values import DIRECTIONS, scored
 
-DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
-    "val_accuracy": "maximize",
-    "val_loss": "minimize",
-    "parameters": "minimize",
-    "seconds_per_image": "minimize",
-}
 ACCURACY = ("val_accuracy",)
 
 
@@ -73,7 +68,4 @@ class Objectives:
     def scores(self, result: Any, *, parameters: int, images: int) -> list[float]:
         """Return the same with the sign that makes larger better."""
         values = self.values(result, parameters=parameters, images=images)
-        return [
-            value if DIRECTIONS[name] == "maximize" else -value
-            for name, value in zip(self.names, values, strict=True)
-        ]
+        return list(map(scored, self.names, values))

@@ -200,7 +200,6 @@ class OptunaSearcher(Searcher):
             return None
         return {
             "trial": trial.number,
-            "baseline": baseline,
             "known": trial.number in self.ledger.known,
             "seed": (self.seed + 1) * SEEDS_APART + trial.number,
             "config": config.to_dict(),

@@ -11,12 +11,11 @@ from hwtune.search.budget import expected_epochs
 from hwtune.search.objectives import ACCURACY
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
-from hwtune.values import Scheduler
+from hwtune.values import DISK_LIMIT, Scheduler, bytes_of
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 4  # epochs; of ASHA
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 WHOLE_TRIALS = ("gp", "cmaes")  # samplers for which Optuna counts no trial that was stopped
-DISK_LIMIT = 2_000_000_000  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Settings:
     reduction_factor: int = REDUCTION_FACTOR
     objectives: tuple[str, ...] = ACCURACY
     seed: int = 0
-    disk_limit: int = DISK_LIMIT
+    disk_limit: int = bytes_of(DISK_LIMIT)
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:

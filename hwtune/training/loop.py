@@ -61,7 +61,7 @@ def train(
     fast = state.fast
     step = training_step(state.model, fast=fast, softmax=softmax, label_smoothing=label_smoothing)
     last_step = max_steps or math.inf
-    while state.epoch < epochs and state.step < last_step:
+    while not over(state, epochs=epochs, max_steps=max_steps, early_stop=early_stop):
         started = time.perf_counter()
         losses = []
         rate = 0.0
@@ -98,8 +98,6 @@ def train(
             state.remember_best(val_loss)
         seconds = time.perf_counter() - started
         yield EpochResult(state.epoch, train_loss, val_loss, val_accuracy, rate, seconds)
-        if early_stop and state.epochs_since_best >= early_stop:
-            break
     if early_stop and state.best_weights is not None:
         state.evaluated.load_state_dict(state.best_weights)
 
@@ -123,10 +121,17 @@ def train_config(
 
 def is_over(state: TrainState, config: TrialConfig) -> bool:
     """Return whether a configuration has been trained for as long as it wants."""
+    return over(
+        state, epochs=config.epochs, max_steps=config.max_steps, early_stop=config.early_stop
+    )
+
+
+def over(state: TrainState, *, epochs: int, max_steps: int, early_stop: int) -> bool:
+    """Return whether training that ends as `train` says has ended."""
     return (
-        state.epoch >= config.epochs
-        or 0 < config.max_steps <= state.step
-        or 0 < config.early_stop <= state.epochs_since_best
+        state.epoch >= epochs
+        or 0 < max_steps <= state.step
+        or 0 < early_stop <= state.epochs_since_best
     )
 
 

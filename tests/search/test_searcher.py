@@ -79,6 +79,7 @@ class Bridge:
     def begin(self, trial_id="t"):
         config = self.searcher.suggest(trial_id)
         self.number = config["trial"]
+        self.baseline = self.ledger.trials[self.number].baseline
         return config
 
     def epoch(self, number, accuracy):
@@ -212,10 +213,11 @@ def test_the_best_trial_of_the_study_ran_its_full_length(bridge):
 
 def test_baselines_come_first_under_their_name(bridge):
     first = bridge.begin()
-    assert (first["trial"], first["baseline"], first["config"]["lr"]) == (0, "old", 0.01)
+    assert (first["trial"], bridge.baseline, first["config"]["lr"]) == (0, "old", 0.01)
     bridge.epoch(1, 0.5)
     bridge.end(full_length=True)
-    assert bridge.begin()["baseline"] == ""
+    bridge.begin()
+    assert bridge.baseline == ""
 
 
 def test_what_is_known_to_work_is_marked_and_stays_so_after_a_resume(tmp_path):
@@ -377,7 +379,8 @@ def test_baselines_left_out_come_with_a_longer_budget(tmp_path):
     known = [t.user_attrs.get("baseline") or t.user_attrs.get("start") for t in first.study.trials]
     assert known == ["old", "vgg", None]
     again = Bridge(tmp_path, KNOWN, again=True)
-    assert again.begin()["baseline"] == "one"
+    again.begin()
+    assert again.baseline == "one"
 
 
 def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(tmp_path):
@@ -391,11 +394,13 @@ def test_known_points_that_the_end_cut_off_are_trained_again_when_there_is_time(
     for trial, baseline in ((3, "one"), (4, "")):
         config = again.begin()
         assert again.study.trials[trial].user_attrs["continues"] == trial - 2
-        assert (config["trial"], config["baseline"], config["known"]) == (trial, baseline, True)
+        assert (config["trial"], again.baseline, config["known"]) == (trial, baseline, True)
         again.epoch(1, 0.5)
         again.end(full_length=True)
     assert known_points(proposed(again.folder)) == {"old": True, "one": True, "vgg": True}
-    assert Bridge(tmp_path, KNOWN, again=True).begin()["baseline"] == ""
+    last = Bridge(tmp_path, KNOWN, again=True)
+    last.begin()
+    assert last.baseline == ""
 
 
 def test_other_trials_that_the_end_cut_off_are_gone_on_with_where_their_state_was_kept(tmp_path):
@@ -711,8 +716,9 @@ def test_a_proposal_cut_off_half_way_is_completed(tmp_path, written):
 def test_an_enqueued_baseline_cut_off_half_way_keeps_its_values(tmp_path):
     first = Bridge(tmp_path)
     first.study.ask({})
-    config = Bridge(tmp_path, again=True).begin()
-    assert (config["baseline"], config["config"]["lr"]) == ("old", 0.01)
+    again = Bridge(tmp_path, again=True)
+    assert again.begin()["config"]["lr"] == 0.01
+    assert again.baseline == "old"
 
 
 def test_a_configuration_is_trained_once_and_an_exhausted_space_ends_the_study(tmp_path):
