@@ -27,6 +27,7 @@ from hwtune.distributions import every_value
 from hwtune.errors import SpaceError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
+from hwtune.search.feasible import too_large
 from hwtune.search.interrupts import halting
 from hwtune.search.journal import share_distributions, together
 from hwtune.search.ledger import (
@@ -63,8 +64,8 @@ class OptunaSearcher(Searcher):
         sampler: returns the sampler that proposes the trial of a number, blind to the trials of
             a set of numbers.
         measure: returns the cost of a point of the space; raises SpaceError.
-        too_large, too_slow: return why a network is not trained, or "". Baselines are trained
-            however large they are, what is known to work however slow.
+        too_slow: returns why a network takes too long to be trained, or "". What is known to work
+            is trained however slow it is, and a baseline however large.
         finished: returns whether no further trial should start.
         endings: what the scheduler notes of trials that end.
         gpu_slots: how many trials may ask for a GPU at once.
@@ -85,7 +86,6 @@ class OptunaSearcher(Searcher):
         seed: int,
         sampler: Callable[[int, Container[int]], BaseSampler],
         measure: Callable[[Hyperparameters], Cost],
-        too_large: Callable[[Cost], str],
         too_slow: Callable[[Cost, TrialConfig], str],
         finished: Callable[[], bool],
         endings: Endings,
@@ -94,8 +94,7 @@ class OptunaSearcher(Searcher):
         super().__init__(metric="val_accuracy", mode="max")
         self.study, self.space, self.ledger, self.objectives = study, space, ledger, objectives
         self.seed, self.sampler = seed, sampler
-        self.measure, self.finished = measure, finished
-        self.too_large, self.too_slow = too_large, too_slow
+        self.measure, self.finished, self.too_slow = measure, finished, too_slow
         self.endings, self.gpu_slots = endings, gpu_slots
         self.check: Callable[[], None] = lambda: None
         self.barren = self.exhausted = False
@@ -131,25 +130,11 @@ class OptunaSearcher(Searcher):
         rejected = repeats = 0
         while rejected < MAX_REJECTED_IN_A_ROW:
             self.check()
-            begun = bool(self.left_running) and COST in self.left_running[0].user_attrs
-            if self.left_running:
-                trial = self._taken_up(self.left_running.pop(0))
-            elif self.exhausted or self.barren or self.finished():
+            trial = self._next(repeats)
+            if trial is None:
                 break
-            elif len(self.seen) >= size_of(self.space):
-                self.exhausted = True
-                break
-            else:
-                if repeats >= MAX_REPEATS_IN_A_ROW:
-                    if (unseen := self._unseen()) is None:
-                        self.exhausted = True
-                        break
-                    self.study.enqueue_trial(unseen)
-                self.study.sampler = self.sampler(self._next_number(), self.hidden)
-                with together(self.study):
-                    trial = self.study.ask(dict(self.space.search))
             first = self.seen.setdefault(point(trial.params), trial.number)
-            if first != trial.number and not begun:
+            if first != trial.number and COST not in trial.user_attrs:  # one that had begun goes on
                 repeats += 1
                 with together(self.study):
                     trial.set_user_attr(SAME_AS, first)
@@ -163,6 +148,27 @@ class OptunaSearcher(Searcher):
             return {**config, "gpu": self._takes_gpu(trial_id, trial)}
         self.barren |= rejected == MAX_REJECTED_IN_A_ROW
         return None if self.asked else Searcher.FINISHED
+
+    def _next(self, repeats: int) -> optuna.Trial | None:
+        """Return a trial that was left running, else a new one, None where there is none now.
+
+        Args:
+            repeats: how many new ones in a row had been proposed before.
+        """
+        if self.left_running:
+            return self._taken_up(self.left_running.pop(0))
+        if self.exhausted or self.barren or self.finished():
+            return None
+        stuck = repeats >= MAX_REPEATS_IN_A_ROW and not self._waiting()
+        unseen = self._unseen() if stuck else None
+        if len(self.seen) >= size_of(self.space) or (stuck and unseen is None):
+            self.exhausted = True
+            return None
+        if unseen is not None:
+            self.study.enqueue_trial(unseen)
+        self.study.sampler = self.sampler(self._next_number(), self.hidden)
+        with together(self.study):
+            return self.study.ask(dict(self.space.search))
 
     def _takes_gpu(self, trial_id: str, trial: optuna.Trial) -> bool:
         """Return whether a trial asks for a GPU; note where one trains beside GPUs."""
@@ -187,7 +193,7 @@ class OptunaSearcher(Searcher):
             cost = self.measure(trial.params)
             begun = trial.number in self.ledger.continues or (recorded and recorded.epochs)
             if not (baseline or begun):
-                reason = self.too_large(cost)
+                reason = too_large(self.space, cost)
                 if not reason and not start:
                     reason, why = self.too_slow(cost, config), SLOW
         except SpaceError as error:
@@ -225,8 +231,12 @@ class OptunaSearcher(Searcher):
 
     def _next_number(self) -> int:
         """Return the number of the trial that will be asked for next."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        waiting = self._waiting()
         return waiting[0].number if waiting else len(self.study.get_trials(deepcopy=False))
+
+    def _waiting(self) -> list[FrozenTrial]:
+        """Return the trials that were queued and not asked for yet."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
     def _taken_up(self, frozen: FrozenTrial) -> optuna.Trial:
         """Return a trial that an interrupted process left running, its point complete.

@@ -31,7 +31,7 @@ from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.cma_states import check_states
-from hwtune.search.feasible import cost_of, images_an_epoch, longest, too_large
+from hwtune.search.feasible import cost_of, images_an_epoch, longest
 from hwtune.search.interrupts import halting, interruptible
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.ledger import Ledger
@@ -117,7 +117,6 @@ def run_search(
             hidden=hidden,
         ),
         measure=partial(cost_of, space, classes=split.classes, side=split.side),
-        too_large=partial(too_large, space),
         too_slow=pace.too_slow,
         finished=pace.finished,
         endings=stopping.endings,

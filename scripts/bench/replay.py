@@ -166,7 +166,6 @@ def replay(method: Method, world: World, seed: int, until: float) -> list[tuple[
                 method.sampler, seed=seed, trial=number, parallel=True, hidden=hidden
             ),
             measure=lambda values: Cost(1, 1),
-            too_large=lambda cost: "",
             too_slow=lambda cost, config: "",
             finished=lambda: method == REFERENCE and ledger.trained >= DRAWS,
             endings=stopping.endings,

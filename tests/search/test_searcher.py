@@ -11,7 +11,7 @@ from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
 from hwtune.results import create_study
-from hwtune.search.feasible import cost_of, too_large
+from hwtune.search.feasible import cost_of
 from hwtune.search.journal import (
     enqueue_cut_off,
     enqueue_known_points,
@@ -70,7 +70,6 @@ class Bridge:
                 sampler, seed=seed, trial=trial, parallel=parallel, hidden=hidden
             ),
             measure=lambda values: cost_of(space, values, classes=10, side=8),
-            too_large=lambda cost: too_large(space, cost),
             too_slow=too_slow,
             finished=lambda: self.ledger.trained >= limit,
             endings=self.endings,
