@@ -1,5 +1,6 @@
 """What the command line says to wrong input, and its small commands."""
 
+import ast
 import json
 import os
 import re
@@ -237,6 +238,25 @@ def test_homes_in_the_environment_are_found(hwtune, tmp_path, monkeypatch):
     ):  # fmt: skip
         monkeypatch.setenv(variable, "~nobody-of-that-name/x")
         assert_refused(hwtune(*words), "'~nobody-of-that-name/x' names no folder")
+
+
+def test_a_trial_is_shown_in_full(hwtune, tmp_path):
+    study = ROOT / "results" / "chinese_cnn-trials"
+    shown = hwtune("trials", study, 5).stdout
+    assert shown.startswith("Trial 5 (vgg_strong): complete\n")
+    assert re.search(r"^ *rotation +18\.0 *$", shown, re.MULTILINE)
+    assert re.search(r"^ *epochs +4 \(fixed\) *$", shown, re.MULTILINE)
+    assert len(re.findall(r"^ *\d+(?: best)? +\d\.\d{4} ", shown, re.MULTILINE)) == 4
+    said = re.search(r"starts=(.*)", shown)[1]
+    assert {"vgg_strong": next(iter(ast.literal_eval(said).values()))}.items() <= (
+        load_space("chinese_cnn").starts.items()
+    )
+    assert [each["trial"] for each in json.loads(hwtune("trials", study, 5, "--json").stdout)] == [
+        5
+    ]
+    assert hwtune("trials", study, 5, "--csv").stdout.count("\n") == 2
+    assert_refused(hwtune("trials", study, 99), "no trial 99; give one from 0 to 26")
+    assert_refused(hwtune("trials", study, "best"), "best")
 
 
 def test_a_study_without_trials_is_refused(hwtune, tmp_path):

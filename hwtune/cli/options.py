@@ -52,6 +52,14 @@ Results = Annotated[
 Csv = Annotated[bool, typer.Option("--csv", help="Print lines for a spreadsheet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
+TrialNumber = Annotated[
+    int | None,
+    typer.Argument(
+        parser=option(seed_of),
+        metavar="TRIAL",
+        help="One trial's number, to see its hyperparameters and epochs.",
+    ),
+]
 Finalists = Annotated[
     int,
     typer.Option(

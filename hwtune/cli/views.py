@@ -9,13 +9,17 @@ import sys
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hwtune.cli.options import Csv, Json, Results, Study
+from hwtune.cli.options import Csv, Json, Results, Study, TrialNumber
 from hwtune.cli.tables import complain, say, show_table, width
 from hwtune.study_folder import DEFAULT_RESULTS
+
+if TYPE_CHECKING:
+    from hwtune.records import TrialRecord
+    from hwtune.report.content import Content
 
 MOST_TRIALS = 200  # that are shown at once
 WIDE = 110  # columns of a terminal that has room for a sentence in a table
@@ -81,6 +85,8 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
 
 def trials(
     study: Study,
+    number: TrialNumber = None,
+    *,
     every: Annotated[
         bool, typer.Option("--all", help=f"Show more than the best {MOST_TRIALS}.")
     ] = False,
@@ -88,7 +94,7 @@ def trials(
     as_csv: Csv = False,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Show a study's trials, the best first, and why each was stopped.
+    """Show a study's trials, the best first, and why each was stopped; or one of them in full.
 
     Example: `python -m hwtune trials chinese_cnn`
     """
@@ -102,12 +108,16 @@ def trials(
     one_format(as_json, as_csv)
     folder = find_study(results.absolute(), study)
     content = read_content(folder)
+    chosen = content.trials if number is None else [content.trial(number)]
     if as_json:
-        rows = [{**vars(t), "config": content.space.parse(t.config)} for t in content.trials]
+        rows = [{**vars(t), "config": content.space.parse(t.config)} for t in chosen]
         print(dump(rows), end="")
         return
     if as_csv:
-        print(trials_csv(content.trials, content.about["space"]["search"]), end="")
+        print(trials_csv(chosen, content.about["space"]["search"]), end="")
+        return
+    if number is not None:
+        show_trial(content, chosen[0])
         return
     if content.trials:
         show_table(
@@ -134,6 +144,36 @@ def trials(
         what = "was cut off" if status == "interrupted" else "failed"
         again = folder.command("resume", more_trials(content.trials))
         print(f"The study {what}. To continue: {again}")
+
+
+def show_trial(content: Content, trial: TrialRecord) -> None:
+    """Show a trial in full: why it ended, its hyperparameters, its epochs."""
+    from hwtune.report.words import short
+
+    known = content.names.get(trial.trial, "")
+    why = f"{trial.state}: {trial.reason}".removesuffix(": ")
+    say(f"Trial {trial.trial}{f' ({known})' if known else ''}: {why}")
+    values, fixed = content.space.parse(trial.config), content.space.fixed
+    show_table(
+        ("hyperparameter", "value"),
+        (
+            *((name, short(str(value))) for name, value in values.items()),
+            *((name, f"{value} (fixed)") for name, value in fixed.items()),
+        ),
+    )
+    show_table(
+        ("epoch", "train loss", "val loss", "val accuracy", "learning rate", "seconds"),
+        (
+            (
+                f"{e.epoch}{' best' if e.epoch == trial.best_epoch else ''}",
+                f"{e.train_loss:.4f}", f"{e.val_loss:.4f}", f"{e.val_accuracy:.2%}",
+                f"{e.lr:.2g}", f"{e.seconds:.1f}",
+            )
+            for e in content.epochs
+            if e.trial == trial.trial
+        ),
+    )  # fmt: skip
+    say(f"For a space of your own: starts={{'{content.about['study']}-{trial.trial}': {values}}}")
 
 
 def compare(

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from hwtune.contract import About, AboutBaseline, Tested, TestRecord
+from hwtune.errors import OptionError
 from hwtune.records import (
     CLOSE,
     EpochRecord,
@@ -102,6 +103,18 @@ class Content:
     def effects(self) -> list[Effect]:
         """Return what each choice was worth."""
         return effects(self.space, self.comparable)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return the trial of a number.
+
+        Raises:
+            OptionError: when there is none.
+        """
+        if (found := next((t for t in self.trials if t.trial == number), None)) is None:
+            last = max((t.trial for t in self.trials), default=None)
+            remedy = "search first" if last is None else f"give one from 0 to {last}"
+            raise OptionError(f"Study {self.about['study']!r} has no trial {number}; {remedy}.")
+        return found
 
     def trained(self, trial: TrialRecord) -> float:
         """Return how many epochs a trial has trained; `max_steps` may end the last within it."""
