@@ -266,6 +266,7 @@ class TestRecord(Scored):
     failed: NotRequired[dict[str, str]]  # by seed, why
     opening: NotRequired[int]  # which of the openings was its own
     chosen_among: NotRequired[int]
+    passed_over: NotRequired[list[str]]  # better trials, of which no retraining ended well
 
 
 class Opening(TypedDict):

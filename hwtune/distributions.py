@@ -83,20 +83,27 @@ def typed(distribution: BaseDistribution, value: Any) -> Any:
     return int(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """Return a value where a distribution has it, of numbers the nearest that it has, else None."""
+def nearest(distribution: BaseDistribution, value: Any, *, off: bool = False) -> Any:
+    """Return a value where a distribution has it, of numbers the nearest that it has, else None.
+
+    Args:
+        off: whether 0 switches something off, so that it is near to no other number.
+    """
     if contains(distribution, value):
         return typed(distribution, value)
     if not is_number(value):
         return None
     if isinstance(distribution, CategoricalDistribution):
         numbers = [each for each in distribution.choices if is_number(each)]
+        if off:
+            numbers = [each for each in numbers if bool(each) == bool(value)]
         return min(numbers, key=lambda each: abs(each - value), default=None)
     (low, high), step = bounds(distribution), distribution.step  # type: ignore[attr-defined]
     within = min(max(value, low), high)
     if step:
         within = low + round((within - low) / step) * step
-    return typed(distribution, within)
+    found = typed(distribution, within)
+    return None if off and bool(found) != bool(value) else found
 
 
 def is_number(value: Any) -> bool:

@@ -10,6 +10,7 @@ HwtuneError                 a user's mistake: one line with the value and the re
 ├── MirrorError             a place to mirror to that holds something else, or does not read
 └── ClusterError            a Ray cluster that does not answer, or is not the one asked for
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
+└── NoneTrained             no training of a configuration ended well: the next best takes its place
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 Halt                        the files cannot be written: ends a search (hwtune.search.interrupts)
 """
@@ -55,6 +56,10 @@ class ClusterError(HwtuneError):
 
 class HwtuneFailure(Exception):
     """Something failed that the user did not cause; its text is one line."""
+
+
+class NoneTrained(HwtuneFailure):
+    """No training of the configuration that would be tested first ended well."""
 
 
 class TrainingDiverged(Exception):

@@ -145,7 +145,7 @@ def test_a_study_that_is_being_written_is_refused(hwtune, tmp_path):
 def test_a_bad_archive_is_refused(hwtune, tmp_path, monkeypatch):
     (tmp_path / "chinese-mnist.zip").write_bytes(b"not a zip")
     monkeypatch.setenv("HWTUNE_DATA", str(tmp_path))
-    assert_refused(hwtune("search", "chinese_cnn", *QUICK), "no zip archive")
+    assert_refused(hwtune("search", "chinese_cnn", *QUICK), "is not a zip archive")
     assert not (tmp_path / "results").exists()
 
 

@@ -27,6 +27,7 @@ from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import AT_ONCE, load_classifier
+from hwtune.records import ranked
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from scripts.bench.faults import PATIENCE
@@ -325,6 +326,37 @@ def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, t
     assert tested["seeds"] == [0, 1, 2, 3, 4, 5]
     assert len(tested["epochs"]) == 6
     assert tested["dtypes"] == 6 * [choose_device(gpu=False).dtype]
+
+
+def test_a_best_trial_that_cannot_be_trained_again_makes_room_for_the_next(study, tmp_path):
+    copy = StudyFolder(shutil.copytree(study[0], tmp_path / "s"))
+
+    def spoil(*trials):
+        """Let trials have a rate at which training diverges."""
+        table = list(csv.DictReader(io.StringIO((copy.path / "trials.csv").read_text())))
+        for row in table:
+            if int(row["trial"]) in trials:
+                row["lr"] = "1e+30"
+        with (copy.path / "trials.csv").open("w") as file:
+            writer = csv.DictWriter(file, table[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+
+    best = ranked(copy.read_trials())[0]
+    spoil(best.trial)
+    done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"No training of {best.name} ended well" in done.stdout
+    second = ranked(copy.read_trials())[1]
+    tested = copy.read_retrain()["configurations"][0]
+    assert (tested["name"], tested["passed_over"]) == (second.name, [best.name])
+    said = run(["trials", copy.path], tmp_path).stdout
+    assert f"Better on validation, but no retraining ended well: {best.name}." in said
+    spoil(*(t.trial for t in copy.read_trials()))
+    done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
+    assert done.returncode == 1
+    assert "More trials may find others: " in done.stderr
+    assert copy.read_retrain()["configurations"][0] == tested
 
 
 def test_an_exported_model_reads_without_hwtune(study, tmp_path):
@@ -634,6 +666,12 @@ def test_what_a_complete_study_has_lost_is_made_anew(study, tmp_path, hwtune):
     (copy / "report.html").unlink()
     done = hwtune("resume", copy)
     assert (done.returncode, "made anew" in done.stdout) == (0, True), done.stderr
+    folder = StudyFolder(copy)
+    record = folder.read_retrain()  # as where a later retraining was killed before its page
+    record["test_openings"].append(record["test_openings"][0])
+    folder.write_retrain(record)
+    assert "made anew" in hwtune("resume", copy).stdout
+    assert_refused(hwtune("resume", copy), "is complete")
     before = (copy / "trials.csv").read_bytes()
     (copy / "trials.csv").unlink()
     assert_refused(hwtune("retrain", copy), "trials.csv is gone", "makes it anew")

@@ -95,7 +95,7 @@ def test_keys_in_a_uri_are_told_to_nobody(monkeypatch):
         with pytest.raises(OptionError, match="has a key in it; .* in the environment") as refused:
             open_uri(uri)
         assert "secret" not in str(refused.value)
-    with pytest.raises(OptionError, match="no place to mirror to"):
+    with pytest.raises(OptionError, match="not a place to mirror to"):
         open_uri("s3://[x")
 
 

@@ -229,7 +229,7 @@ def test_a_file_that_is_no_space_is_refused(tmp_path, text, message):
 
 @pytest.mark.parametrize("name", ["", "../x", "lr/dropout", ".hidden"])
 def test_a_name_that_is_no_folder_name_is_refused(name):
-    with pytest.raises(SpaceError, match="no plain name"):
+    with pytest.raises(SpaceError, match="not a plain name"):
         SearchSpace(question="?", data="digits", search={"lr": choice(0.1)}, name=name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,7 +114,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
     if not path.is_file():
         raise DataError(f"There is no file {for_people(path)}; give the path of a picture.")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is ours
+            unread = Image.open(path, formats=FORMATS)
+        with unread as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{for_people(path)} has {width}x{height} pixels; scale it down.")

@@ -74,7 +74,12 @@ def as_judged(
 
 
 def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
-    """Raise OptionError when there are fewer images of a class, or fewer writers, than folds."""
+    """Check that cross-validation trains every class in each fold.
+
+    Raises:
+        OptionError: when there are fewer images of a class, or fewer writers, than folds, or a fold
+            by writer leaves a class without an image to train on.
+    """
     pool = split_indices(dataset, spec).outside_test
     if spec.kind == "writer":
         assert dataset.writers is not None
@@ -83,6 +88,14 @@ def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
         most, what = int(np.bincount(dataset.labels[pool]).min()), "images of a class"
     if folds > most:
         raise OptionError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
+    for train, judged in fold_positions(dataset, spec, pool, folds=folds):
+        lacking = np.setdiff1d(dataset.labels[pool[judged]], dataset.labels[pool[train]])
+        if len(lacking):
+            raise OptionError(
+                f"--folds {folds}: a fold would train without the class "
+                f"{dataset.classes[lacking[0]]!r}, which too few writers wrote; give more, or "
+                "leave --finalists out."
+            )
 
 
 def fold_positions(

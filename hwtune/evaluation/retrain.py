@@ -15,7 +15,7 @@ from hwtune.board import add_distorted, add_picture, examples
 from hwtune.contract import TestRecord
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SearchSplit
-from hwtune.errors import HwtuneFailure
+from hwtune.errors import NoneTrained
 from hwtune.evaluation.candidates import Candidate, Ground, is_of
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
@@ -63,10 +63,10 @@ def retrain(
         opened: called when an opening of the test set is on disk.
 
     Raises:
-        HwtuneFailure: when no training of the first candidate ends well; nothing is tested then.
+        NoneTrained: when no training of the first candidate ends well; nothing is tested then.
     """
     folder, say = ground.folder, ground.console.print
-    kept = tested_already(candidates, folder, seeds)
+    kept = standing_records(candidates, folder, seeds, failed_too=again)
     if again:
         began = began_at(candidates, folder, seeds)
         kept = {i: record for i, record in kept.items() if record.get("opening", -1) >= began}
@@ -80,7 +80,7 @@ def retrain(
     say(f"Retraining with {counted(len(seeds), 'seed')}, then testing once.")
     trained = train_seeds(waiting, ground, seeds, join_validation=join_validation)
     if 0 in trained and not trained[0].nets:
-        raise HwtuneFailure(f"No training of {candidates[0].name} ended well; nothing was tested.")
+        raise NoneTrained(f"No training of {candidates[0].name} ended well; nothing was tested.")
     records: list[TestRecord] = []
     for index, each in enumerate(candidates):
         if index in kept:
@@ -179,20 +179,31 @@ def write_first(records: Sequence[TestRecord], folder: StudyFolder) -> None:
     folder.write_retrain(kept)
 
 
-def tested_already(
-    candidates: Sequence[Candidate], folder: StudyFolder, seeds: Sequence[int]
+def standing_records(
+    candidates: Sequence[Candidate],
+    folder: StudyFolder,
+    seeds: Sequence[int],
+    *,
+    failed_too: bool = False,
 ) -> dict[int, TestRecord]:
     """Return the records, by place, of those candidates that were tested as they would be now.
 
     More seeds are as good. The first one's is left out where `model/` is another's.
+
+    Args:
+        failed_too: whether seeds count whose training failed.
     """
+
+    def tried(entry: TestRecord) -> set[int]:
+        return {*entry["seeds"], *(map(int, entry.get("failed", {})) if failed_too else ())}
+
     before, model = folder.read_retrain()["configurations"], saved_config(folder.model)
     return {
         index: entry
         for index, each in enumerate(candidates)
         for place, entry in reversed([*enumerate(before)])  # the latest stands, which is the first
         if is_of(entry, each, candidates)
-        and set(seeds) <= set(entry["seeds"])
+        and set(seeds) <= tried(entry)
         and (index > 0 or (place == 0 and entry["config"] == model))
     }
 

@@ -74,7 +74,7 @@ def published_split(published: Published, dataset: Dataset, *, seed: int) -> Spl
         own = SplitSpec(**published.split)
     except (TypeError, DataError) as error:
         raise SpaceError(f"The published split {published.split} is none: {error}") from None
-    if not seed:
+    if seed in (0, own.seed):
         return own
     drawn = replace(own, seed=seed)
     before, after = (split_indices(dataset, each).outside_test for each in (own, drawn))
@@ -191,7 +191,7 @@ def run(session: Session) -> None:
             [each], session.ground(data, slots), seeds=range(wanted["seeds"]),
             join_validation=wanted["honest"], command=command.text,
         )  # fmt: skip
-        say_tested(entries, session.split.kind, command.console)
+        say_tested(entries, entries, session.split.kind, command.console)
     if wanted["headline"] is not None:
         session.say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from hwtune import cluster
 from hwtune.errors import ClusterError, HwtuneFailure
-from hwtune.report.words import run_of
+from hwtune.report.words import state_of
 from hwtune.search.interrupts import Halt
 from hwtune.study_folder import StudyFolder
 
-HEAD = 1000  # characters of a page, among which it says of which run it is
+HEAD = 1000  # characters of a page, among which it says of what state of its study it is
 INTERRUPTED_SECONDS = 5.0  # for the report, when the user ends a study
 
 
@@ -66,10 +66,10 @@ def page_completed(folder: StudyFolder, console: Console, *, anew: bool = False)
 
 
 def is_of_the_end(folder: StudyFolder) -> bool:
-    """Return whether the page of a complete study is of its last run, or does not say."""
+    """Return whether the page of a complete study is of its last run and test, or does not say."""
     with folder.report.open(encoding="utf-8") as file:
-        said = re.search(r'name="hwtune-run" content="([^"]*)"', file.read(HEAD))
-    return said is None or said[1] == run_of(folder.read_study())
+        said = re.search(r'name="hwtune-state" content="([^"]*)"', file.read(HEAD))
+    return said is None or said[1] == state_of(folder.read_study(), folder.read_retrain())
 
 
 def report(folder: StudyFolder, *, seconds: float | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from hwtune import cluster
 from hwtune.commands import once_more
 from hwtune.contract import TestRecord
 from hwtune.data.splits import search_split
-from hwtune.errors import OptionError, StudyError
+from hwtune.errors import NoneTrained, OptionError, StudyError
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import retrain
@@ -21,7 +21,7 @@ from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, same_data, writable
-from hwtune.records import CLOSE, more_trials, once_each, ranked, too_close
+from hwtune.records import CLOSE, TrialRecord, more_trials, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
@@ -29,6 +29,7 @@ from hwtune.values import FOLDS, checked, folds_of, positive
 from hwtune.words import counted
 
 MOST_FINALISTS = 8  # that are recommended; each is trained once a fold
+MOST_TRIED = 3  # of the best, until one can be trained
 
 
 def retraining_of(
@@ -126,32 +127,55 @@ def retrain_best(
     order = judged_first(list(tried), ground, retraining, again=again)
     if retraining.top > len(order):
         say(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
-    chosen = retraining.chosen(order)
     known = {each.baseline for each in order}
     if retraining.baselines and (without := [n for n in space.baselines if n not in known]):
         say(f"Without an accuracy in the search, so not retrained: {', '.join(without)}.")
-    winner = tried[chosen[0]]
     how = "by cross-validation" if min(retraining.finalists, len(order)) > 1 else "on validation"
-    say(
-        f"Winner {how}: {chosen[0].name}, on validation {winner.val_accuracy:.2%} after "
+    images, passed_over = session.about["split"]["counts"]["validation"], list[str]()
+    for left in reversed(range(min(len(order), MOST_TRIED))):
+        say_winner(tried[order[0]], how, tried.values(), images, session)
+        ground = replace(ground, slots=session.slots())  # machines may have come or gone meanwhile
+        try:
+            entries = retrain(
+                retraining.chosen(order), ground, seeds=range(retraining.seeds), again=again,
+                opened=changed, command=command.text,
+            )  # fmt: skip
+            break
+        except NoneTrained as error:
+            if not left:
+                more = folder.command("resume", f" --trials {2 * len(tried)}")
+                raise NoneTrained(f"{error} More trials may find others: {more}") from None
+            say(f"{error} The next best takes its place.")
+            passed_over.append(order.pop(0).name)
+    record = folder.read_retrain()
+    record["configurations"][0] |= {
+        "chosen_among": len(tried),  # an extended search has more
+        "passed_over": passed_over,
+    }
+    folder.write_retrain(record)
+    say_tested(entries, record["configurations"], session.split.kind, command.console)
+
+
+def say_winner(
+    winner: TrialRecord, how: str, others: Collection[TrialRecord], images: int, session: Session
+) -> None:
+    """Say which trial was chosen, and from how many others validation cannot tell it.
+
+    Args:
+        others: all that it was chosen among, itself included.
+        images: that validate.
+    """
+    session.say(
+        f"Winner {how}: {winner.name}, on validation {winner.val_accuracy:.2%} after "
         f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
     )
-    images = session.about["split"]["counts"]["validation"]
-    if how == "on validation" and (near := too_close(winner, tried.values(), images)):
-        more = folder.command("retrain", f" --finalists {min(near, MOST_FINALISTS - 1) + 1}")
-        say(
+    if how == "on validation" and (near := too_close(winner, others, images)):
+        finalists = min(near, MOST_FINALISTS - 1) + 1
+        more = session.folder.command("retrain", f" --finalists {finalists}")
+        session.say(
             f"{counted(near, 'other trial')} read at most {CLOSE} more or fewer of the {images:,} "
             f"validation images, too close to tell apart. Cross-validation tells more: {more}"
         )
-    ground = replace(ground, slots=session.slots())  # machines may have come or gone meanwhile
-    entries = retrain(
-        chosen, ground, seeds=range(retraining.seeds), again=again,
-        opened=changed, command=command.text,
-    )  # fmt: skip
-    record = folder.read_retrain()
-    record["configurations"][0]["chosen_among"] = len(tried)  # an extended search has more
-    folder.write_retrain(record)
-    say_tested(entries, session.split.kind, command.console)
 
 
 def judged_first(
@@ -177,10 +201,13 @@ def judged_first(
     return [*judged, *order[len(finalists) :]]
 
 
-def say_tested(entries: Sequence[TestRecord], kind: str, console: Console) -> None:
+def say_tested(
+    entries: Sequence[TestRecord], known: Sequence[TestRecord], kind: str, console: Console
+) -> None:
     """Say how each configuration did on the test set, and whether the first is told apart.
 
     Args:
+        known: all that were tested, these first, which are judged together, as on the page.
         kind: of the split.
     """
     for entry in entries:
@@ -192,7 +219,7 @@ def say_tested(entries: Sequence[TestRecord], kind: str, console: Console) -> No
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
             f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
-    words, basis = verdicts_within(entries, kind)
+    words, basis = verdicts_within(known, kind)
     for each in (*words, basis):
         if each:
             console.print(each)

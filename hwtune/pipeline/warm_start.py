@@ -121,8 +121,7 @@ def point_of(space: SearchSpace, config: Mapping[str, Any], *, side: int) -> Hyp
         value = config[name]
         if name == "side" and not (value or contains(each, value)):
             value = side  # 0 kept the images as they were
-        off = name in OFF and not (value or contains(each, value))
-        values[name] = None if off else nearest(each, value)
+        values[name] = nearest(each, value, off=name in OFF)
         if values[name] is None:
             raise SpaceError(f"{name}={value!r} is not one of {in_words(each)}")
     return values

@@ -154,6 +154,8 @@ def answer(content: Content) -> str:
         title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}{also}"
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
+    if better := winner.get("passed_over"):
+        since += f" Better on validation, but no retraining ended well: {', '.join(better)}."
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
@@ -240,6 +242,21 @@ def left_out(content: Content) -> list[str]:
     """Return the baselines for which the search had no time, not even for a part."""
     trained = {trial.baseline for trial in ranked(content.trials)}
     return [name for name in content.about.get("left_out", ()) if name not in trained]
+
+
+def without_accuracy(content: Content) -> list[str]:
+    """Return what became of the other baselines that have no accuracy, in words."""
+    if content.about["baseline"]:
+        return []
+    trained = {trial.baseline for trial in ranked(content.trials)}
+    missing = {*content.space.baselines} - trained - {*left_out(content)}
+    failed = {t.baseline: t.reason for t in content.trials if t.state == "failed"}
+    over = content.about["status"] != "running"
+    return [
+        f"{name} failed ({failed[name]})" if name in failed else f"{name} was not begun"
+        for name in content.space.baselines
+        if name in missing and (over or name in failed)
+    ]
 
 
 def commands(content: Content) -> list[str]:

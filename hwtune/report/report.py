@@ -25,6 +25,7 @@ from hwtune.report.content import (
     read_content,
     rivals,
     trials_at_once,
+    without_accuracy,
 )
 from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
@@ -40,7 +41,7 @@ from hwtune.report.plots import (
     tradeoff,
 )
 from hwtune.report.verdicts import images_tested, verdicts_within
-from hwtune.report.words import run_of
+from hwtune.report.words import state_of
 from hwtune.results import studies_in
 from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
@@ -67,7 +68,7 @@ def write_report(folder: StudyFolder) -> None:
         "template.html",
         figures,
         about=about,
-        run=run_of(about),
+        state=state_of(about, content.tested),
         answer=answer(content),
         to_go_on=more_trials(content.trials),
         commands=commands(content),
@@ -80,6 +81,7 @@ def write_report(folder: StudyFolder) -> None:
         openings_beside=openings_beside(folder, content),
         gains=gains(content),
         left_out=left_out(content),
+        without_accuracy=without_accuracy(content),
         other_split=other_split(content),
         made_elsewhere=made_elsewhere(content),
         winner=winner,

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -118,13 +119,13 @@ def image_variance(best: TestRecord, other: TestRecord) -> tuple[float, int]:
         sizes = np.array([writer["images"] for writer in writers.values()])
         between = mean_variance(off - sizes * off.sum() / images, images)
         return max(between, float(np.abs(off).sum()) / images**2), len(writers)
-    gaps: dict[int, float] = defaultdict(float)  # by image
+    gaps: dict[int, Fraction] = defaultdict(Fraction)  # by image; thirds of floats do not add to 0
     for each, sign in zip(both, (-1, 1), strict=True):
         seeds = each.get("misread_by_seed") or [[m["image"] for m in each["misread"]]]
         for image in itertools.chain(*seeds):
-            gaps[image] += sign / len(seeds)
+            gaps[image] += Fraction(sign, len(seeds))
     off = np.zeros(images)  # which image is which does not matter
-    off[: len(gaps)] = list(gaps.values())
+    off[: len(gaps)] = list(map(float, gaps.values()))
     return mean_variance(off - off.mean(), images), max(2, int(np.count_nonzero(off)))
 
 

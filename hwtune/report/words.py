@@ -27,6 +27,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
 
 
-def run_of(about: Mapping[str, Any]) -> str:
-    """Return how often a study ran and how that ended, by which a page is known to be its last."""
-    return f"{len(about.get('runs', ()))} {about['status']}"
+def state_of(about: Mapping[str, Any], tested: Mapping[str, Any]) -> str:
+    """Return what tells whether a page is a study's last: its runs, how that ended, its tests."""
+    runs, openings = len(about.get("runs", ())), len(tested["test_openings"])
+    return f"{runs} {about['status']} {openings}"

@@ -30,7 +30,7 @@ def test_a_download_ends_under_its_final_name(tmp_path):
 
 
 def test_a_damaged_download_is_not_kept(tmp_path):
-    with pytest.raises(DataError, match="no zip archive"):
+    with pytest.raises(DataError, match="not a zip archive"):
         download(tmp_path, 'printf damaged > "$5/name.zip"', check=read_chinese_mnist)
     assert not list((tmp_path / "data").iterdir())
 

@@ -157,7 +157,7 @@ def test_an_archive_in_an_added_folder_is_used(folders):
 def test_a_bad_archive_is_not_added(folders):
     archive = folders / "a.zip"
     archive.write_bytes(b"PK")
-    with pytest.raises(DataError, match="no zip"):
+    with pytest.raises(DataError, match="not a zip"):
         add_data("chinese_mnist", archive)
     assert find_data("chinese_mnist") is None
     assert not (folders / "data").exists()

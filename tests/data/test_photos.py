@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from hwtune.data.photos import read_image
+from hwtune.data.photos import longer_side, read_image
 from hwtune.errors import DataError
 
 
@@ -99,6 +99,11 @@ def test_a_sliver_is_refused(tmp_path, size):
     Image.new("L", size).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=f"{size[0]}x{size[1]} pixels, no character's shape"):
         read_image(tmp_path / "a.png", 64)
+
+
+def test_a_photo_of_almost_a_hundred_megapixels_is_opened_without_a_warning(tmp_path):
+    Image.new("1", (9_900, 9_900)).save(tmp_path / "a.png")
+    assert longer_side(tmp_path / "a.png") == 9_900
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path):

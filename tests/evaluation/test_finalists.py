@@ -51,6 +51,15 @@ def test_more_folds_than_writers_or_images_are_refused(strokes, digits):
         check_folds(digits, SplitSpec(), 500)
 
 
+def test_folds_by_writer_that_leave_a_class_without_an_image_are_refused(strokes):
+    spec = SplitSpec(kind="writer")
+    writer = strokes.writers[split_indices(strokes, spec).train[0]]
+    labels = np.where(strokes.writers == writer, 15, strokes.labels)  # a class that one wrote
+    alone = replace(strokes, labels=labels, classes=(*strokes.classes, "own"))
+    with pytest.raises(OptionError, match="--folds 3: .* without the class 'own'"):
+        check_folds(alone, spec, 3)
+
+
 def test_what_was_judged_stands_for_the_same_finalists_and_folds():
     two = [Candidate(name, "", TrialConfig()) for name in ("trial 1", "trial 2")]
     judged = [

@@ -118,6 +118,19 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     assert "a" not in names
 
 
+def test_a_test_of_which_a_seed_had_failed_stands_in_the_same_retraining_alone(tmp_path):
+    folder, config = create_study(tmp_path, None, "s"), TrialConfig()
+    entry = {"name": "b", "config": config.to_dict(), "seeds": [0, 2], "failed": {"1": "lost"}}
+    folder.write_retrain({"configurations": [entry], "test_openings": []})
+    asked = [Candidate("a", "", replace(config, lr=0.5)), Candidate("b", "", config)]
+
+    def stands(**more):
+        return [*retraining.standing_records(asked, folder, [0, 1, 2], **more)]
+
+    assert stands() == []
+    assert stands(failed_too=True) == [1]
+
+
 def test_the_latest_record_of_a_configuration_stands_and_none_is_lost(tmp_path):
     folder, one, two = create_study(tmp_path, None, "s"), TrialConfig(lr=0.1), TrialConfig(lr=0.2)
     told = [("trial 40", two, 7), ("trial 30", one, 5), ("trial 3", one, 1)]
@@ -130,7 +143,7 @@ def test_the_latest_record_of_a_configuration_stands_and_none_is_lost(tmp_path):
 
     def kept(name):
         asked = [Candidate("trial 40", "", two), Candidate(name, "", one)]
-        found = retraining.tested_already(asked, folder, [0])
+        found = retraining.standing_records(asked, folder, [0])
         assert found[1]["opening"] == 5
         return under_names_of(asked, found, folder)[1]["name"]
 

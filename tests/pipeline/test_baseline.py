@@ -175,6 +175,8 @@ def test_the_authors_split_can_be_drawn_anew(digits):
     drawn = Published(headline=None, really="", values={}, split={"validation": 0.0})
     assert published_split(drawn, digits, seed=0) == SplitSpec(validation=0.0)
     assert published_split(drawn, digits, seed=3) == SplitSpec(validation=0.0, seed=3)
+    third = dataclasses.replace(drawn, split={"seed": 3})
+    assert published_split(third, digits, seed=3) == SplitSpec(seed=3)
     ordered = dataclasses.replace(drawn, split={"kind": "ordered"})
     own_test = dataclasses.replace(digits, test_from=1500)
     assert published_split(ordered, own_test, seed=0) == SplitSpec(kind="ordered")
@@ -273,7 +275,8 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     process.wait()
     words = {"capture_output": True, "text": True, "env": environment}
     assert_refused(
-        subprocess.run([*hwtune, "resume", "mine-small", "--trials", "3"], **words), "no search"
+        subprocess.run([*hwtune, "resume", "mine-small", "--trials", "3"], **words),
+        "is not a search",
     )
     resumed = subprocess.run([*hwtune, "resume", "mine-small"], **words)
     assert resumed.returncode == 0, resumed.stderr

@@ -53,8 +53,9 @@ def study(results, name="first", *, data=None, split=PLAIN, space=SPACE, origins
     return folder
 
 
-def starts(tmp_path, space=SPACE, **options):
-    new, _ = with_starts_from(space, [study(tmp_path, **options)], images("new", 1), PLAIN)
+def starts(tmp_path, space=SPACE, *, space_before=SPACE, **options):
+    before = study(tmp_path, space=space_before, **options)
+    new, _ = with_starts_from(space, [before], images("new", 1), PLAIN)
     return dict(new.starts)
 
 
@@ -131,6 +132,16 @@ def test_no_number_is_near_to_what_is_switched_off(tmp_path):
     space = replace(SPACE, search={**SPACE.search, "max_steps": integer(100, 1000)})
     with pytest.raises(OptionError, match="max_steps=0 is not one of"):
         starts(tmp_path, space)
+
+
+@pytest.mark.parametrize(
+    ("values", "before", "now"),
+    [((0, 0.99), 0.0, 0), ((0.0, 0.5), 0.99, 0.5), ((0.9, 0.99), 0.999, 0.99)],
+)
+def test_what_was_off_stays_off_and_what_was_on_stays_on(tmp_path, values, before, now):
+    old = replace(SPACE, fixed={**SPACE.fixed, "ema": before})
+    space = replace(SPACE, search={**SPACE.search, "ema": choice(*values)})
+    assert {each["ema"] for each in starts(tmp_path, space, space_before=old).values()} == {now}
 
 
 def test_a_network_that_the_space_does_not_train_is_passed_over(tmp_path):

@@ -156,6 +156,16 @@ def test_the_same_images_misread_by_both_widen_no_interval():
     assert verdict(ours, theirs).startswith("a reads better than b: 1.30 points (")
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (5, 5), (3, 5), (6, 7)])
+def test_what_all_seeds_of_both_misread_is_no_part_of_a_difference(ours, theirs):
+    """However many images that are: a third three times is one."""
+    hard, more = [*range(40)], [*range(100, 105)]
+    a = reading("a", *[hard] * ours)
+    b = reading("b", *[[*hard, *more]] * theirs)
+    assert image_variance(a["tested"], b["tested"])[1] == len(more)
+    assert "cannot be told apart" in verdict(a, b)
+
+
 def test_an_older_record_is_compared_by_the_images_of_its_first_seed():
     one, other = reading("a", [1], [1]), reading("b", [1, *range(9, 19)], [1, *range(9, 19)])
     known = image_variance(one["tested"], other["tested"])

@@ -26,6 +26,7 @@ from hwtune.report.content import (
     read_content,
     rivals,
     trials_at_once,
+    without_accuracy,
 )
 from hwtune.report.gallery import gallery, misread_images
 from hwtune.report.importance import importances
@@ -382,6 +383,22 @@ def test_baselines_left_out_are_those_without_an_epoch():
     trials = [TrialRecord(0, "a", epochs=1, best_epoch=1, val_accuracy=0.5), TrialRecord(1)]
     assert left_out(Content({"left_out": ["a", "b"]}, trials, [], {})) == ["b"]
     assert left_out(Content({}, trials, [], {})) == []
+
+
+def test_baselines_without_an_accuracy_are_named_with_what_became_of_them():
+    point = {"lr": 1e-3, "pool": "max"}
+    about = {
+        "space": replace(SPACE, baselines=dict.fromkeys("abcd", point)).to_json(),
+        "left_out": ["b"], "baseline": None, "status": "complete",
+    }  # fmt: skip
+    trials = [
+        TrialRecord(0, "a", epochs=1, best_epoch=1, val_accuracy=0.5),
+        TrialRecord(1, "c", state="failed", reason="diverged at epoch 1"),
+    ]
+    told = ["c failed (diverged at epoch 1)", "d was not begun"]
+    assert without_accuracy(Content(about, trials, [], {})) == told
+    assert without_accuracy(Content({**about, "status": "running"}, trials, [], {})) == told[:1]
+    assert without_accuracy(Content({**about, "baseline": {"name": "a"}}, trials, [], {})) == []
 
 
 def test_each_epoch_counts_with_the_trials_at_once_of_its_run():
