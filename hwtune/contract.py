@@ -86,7 +86,7 @@ class AboutSampler(TypedDict):
 
 
 class AboutScheduler(TypedDict):
-    """What stops early; the rest is ASHA's."""
+    """What stops early; factor and brackets are ASHA's."""
 
     name: str
     grace_period: NotRequired[int]
@@ -266,7 +266,7 @@ class TestRecord(Scored):
     failed: NotRequired[dict[str, str]]  # by seed, why
     opening: NotRequired[int]  # which of the openings was its own
     chosen_among: NotRequired[int]
-    passed_over: NotRequired[list[str]]  # better trials, of which no retraining ended well
+    passed_over: NotRequired[list[str]]  # chosen before it, but no retraining of these ended well
 
 
 class Opening(TypedDict):

@@ -10,7 +10,7 @@ HwtuneError                 a user's mistake: one line with the value and the re
 ├── MirrorError             a place to mirror to that holds something else, or does not read
 └── ClusterError            a Ray cluster that does not answer, or is not the one asked for
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
-└── NoneTrained             no training of a configuration ended well: the next best takes its place
+└── NoneTrained             no training of what would be tested first ended well
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 Halt                        the files cannot be written: ends a search (hwtune.search.interrupts)
 """

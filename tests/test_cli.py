@@ -255,7 +255,7 @@ def test_a_trial_is_shown_in_full(hwtune, tmp_path):
         5
     ]
     assert hwtune("trials", study, 5, "--csv").stdout.count("\n") == 2
-    assert_refused(hwtune("trials", study, 99), "no trial 99; give one from 0 to 26")
+    assert_refused(hwtune("trials", study, 99), "no trial 99, or it repeated another")
     assert_refused(hwtune("trials", study, "best"), "best")
 
 

@@ -29,7 +29,7 @@ DOCUMENTED = {
 
 @pytest.mark.parametrize("line", sorted({line for lines in DOCUMENTED.values() for line in lines}))
 def test_every_documented_command_is_understood(line):
-    command, words = get_command(app), shlex.split(line)
+    command, words = get_command(app), shlex.split(line.partition(" > ")[0])
     context = command.make_context("hwtune", words, resilient_parsing=False)
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]

@@ -135,8 +135,8 @@ StartsFrom = Annotated[
     list[str] | None,
     typer.Option(
         metavar="STUDY",
-        help="An earlier study, also of other data, whose three best trials are tried right after "
-        "the baselines; may be given several times.",
+        help="An earlier study, also of other data, whose three best trials that are new here are "
+        "tried right after the baselines; may be given several times.",
     ),
 ]
 Trials = Annotated[
@@ -203,8 +203,8 @@ DiskLimit = Annotated[
     typer.Option(
         parser=option(bytes_of),
         metavar="SIZE",
-        help="Space for the states of trials that ended, such as 500MB; what a later extension "
-        "can go on with is kept in any case.",
+        help="Space for the states of trials, such as 500MB; what is still needed is kept in any "
+        "case.",
     ),
 ]
 MirrorUri = Annotated[

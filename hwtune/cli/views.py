@@ -173,7 +173,8 @@ def show_trial(content: Content, trial: TrialRecord) -> None:
             if e.trial == trial.trial
         ),
     )  # fmt: skip
-    say(f"For a space of your own: starts={{'{content.about['study']}-{trial.trial}': {values}}}")
+    name = f"{content.about['study']}-{trial.trial}"
+    say(f"For a space of your own: starts={ {name: values} }")
 
 
 def compare(
@@ -320,7 +321,7 @@ def predict(
             rows.append(row)
         elif as_csv:
             table.writerow(row)
-            sys.stdout.flush()  # who reads along shall not wait for the last picture
+            sys.stdout.flush()  # a reader must not wait for the last picture
     if as_json:
         print(dump(rows), end="")
     if failed:

@@ -29,7 +29,7 @@ from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
 
-AT_ONCE = 50  # pictures; who waits for the first reading waits for so many
+AT_ONCE = 50  # pictures; the first answer waits for so many
 FLOAT_BYTES = 4
 
 

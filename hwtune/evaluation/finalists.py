@@ -88,14 +88,15 @@ def check_folds(dataset: Dataset, spec: SplitSpec, folds: int) -> None:
         most, what = int(np.bincount(dataset.labels[pool]).min()), "images of a class"
     if folds > most:
         raise OptionError(f"--folds {folds} is more than there are {what} ({most}); give fewer.")
-    for train, judged in fold_positions(dataset, spec, pool, folds=folds):
-        lacking = np.setdiff1d(dataset.labels[pool[judged]], dataset.labels[pool[train]])
-        if len(lacking):
-            raise OptionError(
-                f"--folds {folds}: a fold would train without the class "
-                f"{dataset.classes[lacking[0]]!r}, which too few writers wrote; give more, or "
-                "leave --finalists out."
-            )
+    if spec.kind == "writer":  # other folds draw from each class
+        for train, judged in fold_positions(dataset, spec, pool, folds=folds):
+            lacking = np.setdiff1d(dataset.labels[pool[judged]], dataset.labels[pool[train]])
+            if len(lacking):
+                raise OptionError(
+                    f"--folds {folds}: a fold would train without the class "
+                    f"{dataset.classes[lacking[0]]!r}, whose writers are too few; leave "
+                    "--finalists out."
+                )
 
 
 def fold_positions(

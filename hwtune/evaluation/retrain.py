@@ -47,6 +47,7 @@ def retrain(
     command: str,
     join_validation: bool = True,
     again: bool = False,
+    asked: Sequence[Candidate] = (),
     opened: Callable[[], None] = lambda: None,
 ) -> list[TestRecord]:
     """Retrain, test, and write `retrain.json`; the first candidate's first seed becomes `model/`.
@@ -60,6 +61,8 @@ def retrain(
         again: whether what is recorded with the same configuration and these seeds, or more, is
             trained and tested once more; otherwise its record stands, and its test images stay
             closed. What the same retraining had tested before it was cut off stays so, too.
+        asked: what the command retrains if all goes well, by which it is known when it is given
+            again; default: the candidates.
         opened: called when an opening of the test set is on disk.
 
     Raises:
@@ -68,7 +71,7 @@ def retrain(
     folder, say = ground.folder, ground.console.print
     kept = standing_records(candidates, folder, seeds, failed_too=again)
     if again:
-        began = began_at(candidates, folder, seeds)
+        began = began_at(asked or candidates, folder, seeds)
         kept = {i: record for i, record in kept.items() if record.get("opening", -1) >= began}
     kept = under_names_of(candidates, kept, folder)
     for record in kept.values():
@@ -80,7 +83,7 @@ def retrain(
     say(f"Retraining with {counted(len(seeds), 'seed')}, then testing once.")
     trained = train_seeds(waiting, ground, seeds, join_validation=join_validation)
     if 0 in trained and not trained[0].nets:
-        raise NoneTrained(f"No training of {candidates[0].name} ended well; nothing was tested.")
+        raise NoneTrained(f"No training of {candidates[0].name} ended well.")
     records: list[TestRecord] = []
     for index, each in enumerate(candidates):
         if index in kept:

@@ -191,7 +191,7 @@ def run(session: Session) -> None:
             [each], session.ground(data, slots), seeds=range(wanted["seeds"]),
             join_validation=wanted["honest"], command=command.text,
         )  # fmt: skip
-        say_tested(entries, entries, session.split.kind, command.console)
+        say_tested(entries, session.split.kind, command.console, judged=entries)
     if wanted["headline"] is not None:
         session.say(f"Its authors report {wanted['headline']:.2%}: {wanted['really']}.")
 

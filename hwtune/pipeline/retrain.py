@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -130,30 +130,59 @@ def retrain_best(
     known = {each.baseline for each in order}
     if retraining.baselines and (without := [n for n in space.baselines if n not in known]):
         say(f"Without an accuracy in the search, so not retrained: {', '.join(without)}.")
-    how = "by cross-validation" if min(retraining.finalists, len(order)) > 1 else "on validation"
-    images, passed_over = session.about["split"]["counts"]["validation"], list[str]()
-    for left in reversed(range(min(len(order), MOST_TRIED))):
-        say_winner(tried[order[0]], how, tried.values(), images, session)
-        ground = replace(ground, slots=session.slots())  # machines may have come or gone meanwhile
-        try:
-            entries = retrain(
-                retraining.chosen(order), ground, seeds=range(retraining.seeds), again=again,
-                opened=changed, command=command.text,
-            )  # fmt: skip
-            break
-        except NoneTrained as error:
-            if not left:
-                more = folder.command("resume", f" --trials {2 * len(tried)}")
-                raise NoneTrained(f"{error} More trials may find others: {more}") from None
-            say(f"{error} The next best takes its place.")
-            passed_over.append(order.pop(0).name)
+    entries, passed_over = retrain_first(order, tried, ground, retraining, session, changed, again)
     record = folder.read_retrain()
     record["configurations"][0] |= {
         "chosen_among": len(tried),  # an extended search has more
         "passed_over": passed_over,
     }
     folder.write_retrain(record)
-    say_tested(entries, record["configurations"], session.split.kind, command.console)
+    say_tested(entries, session.split.kind, command.console, judged=record["configurations"])
+
+
+def retrain_first(
+    order: Sequence[Candidate],
+    tried: Mapping[Candidate, TrialRecord],
+    ground: Ground,
+    retraining: Retraining,
+    session: Session,
+    changed: Callable[[], None],
+    again: bool,
+) -> tuple[list[TestRecord], list[str]]:
+    """Retrain and test the first, or the next where no training of it ends well.
+
+    Args:
+        order: the best first.
+        tried: their trials.
+        changed, again: as of `retrain_best`.
+
+    Returns what was tested, and the names of those that were passed over.
+
+    Raises:
+        NoneTrained: when none of the first few can be trained.
+    """
+    judged = retraining.finalists if retraining.finalists > 1 else 0
+    images = session.about["split"]["counts"]["validation"]
+    for number, first in enumerate(order[:MOST_TRIED]):
+        how = "by cross-validation" if number < judged else "on validation"
+        say_winner(tried[first], how, tried.values(), images, session)
+        here = replace(ground, slots=session.slots())  # machines may have come or gone meanwhile
+        try:
+            entries = retrain(
+                retraining.chosen(order[number:]), here, seeds=range(retraining.seeds),
+                command=session.command.text, again=again, asked=retraining.chosen(order),
+                opened=changed,
+            )  # fmt: skip
+        except NoneTrained as error:
+            session.say(f"{error}")
+        else:
+            return entries, [each.name for each in order[:number]]
+    more = session.folder.command("resume", f" --trials {2 * len(session.folder.read_trials())}")
+    few = counted(min(len(order), MOST_TRIED), "configuration")
+    raise NoneTrained(
+        f"No training of the best {few} ended well, so that nothing was tested; more trials may "
+        f"find others: {more}"
+    )
 
 
 def say_winner(
@@ -202,13 +231,13 @@ def judged_first(
 
 
 def say_tested(
-    entries: Sequence[TestRecord], known: Sequence[TestRecord], kind: str, console: Console
+    entries: Sequence[TestRecord], kind: str, console: Console, *, judged: Sequence[TestRecord]
 ) -> None:
     """Say how each configuration did on the test set, and whether the first is told apart.
 
     Args:
-        known: all that were tested, these first, which are judged together, as on the page.
         kind: of the split.
+        judged: what is judged together, as on the page: all that were tested, the winner first.
     """
     for entry in entries:
         accuracy = entry["test_accuracy"]
@@ -219,7 +248,7 @@ def say_tested(
             f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
             f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
-    words, basis = verdicts_within(known, kind)
+    words, basis = verdicts_within(judged, kind)
     for each in (*words, basis):
         if each:
             console.print(each)

@@ -20,14 +20,14 @@ from hwtune.space import SearchSpace, found_elsewhere, space_from_json
 from hwtune.study_folder import StudyFolder
 
 BEST = 3  # trials of each study
-ALL_KNOWN = "all of whose trials are tried anyway"
+ALL_KNOWN = "which has no trial that is new to this space"
 OFF = ("max_steps", "early_stop", "clip_value", "ema")  # at 0, to which no other value is near
 
 
 def with_starts_from(
     space: SearchSpace, studies: Sequence[StudyFolder], dataset: Dataset, split: SplitSpec
 ) -> tuple[SearchSpace, list[dict[str, Any]]]:
-    """Return the space, the best trials of some studies before its own starts, and their origins.
+    """Return the space, the best of some studies before its own starts, and where they are from.
 
     Raises:
         OptionError: when a study has nothing to start from, or knows images that are tested here.
@@ -63,11 +63,11 @@ def best_points(
     searched: SearchSpace,
     side: int,
 ) -> dict[int, Hyperparameters]:
-    """Return the best trials of a study as points of the space, by number; no known points.
+    """Return the best trials of a study that are new to the space, as points of it, by number.
 
     What the space fixes stays as it is. A number that it does not have becomes the nearest that it
     has; a trial of which it lacks another value, or whose network it does not train, is passed
-    over, and so is a baseline or start of the space, which is tried anyway.
+    over, and so is a baseline or start of the space.
 
     Args:
         searched: the space of the study.

@@ -111,9 +111,10 @@ class Content:
             OptionError: when there is none.
         """
         if (found := next((t for t in self.trials if t.trial == number), None)) is None:
-            last = max((t.trial for t in self.trials), default=None)
-            remedy = "search first" if last is None else f"give one from 0 to {last}"
-            raise OptionError(f"Study {self.about['study']!r} has no trial {number}; {remedy}.")
+            raise OptionError(
+                f"Study {self.about['study']!r} has no trial {number}, or it repeated another; "
+                "without a number its trials are listed."
+            )
         return found
 
     def trained(self, trial: TrialRecord) -> float:
@@ -155,7 +156,7 @@ def answer(content: Content) -> str:
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
     if better := winner.get("passed_over"):
-        since += f" Better on validation, but no retraining ended well: {', '.join(better)}."
+        since += f" Chosen before it, but no retraining of it ended well: {', '.join(better)}."
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
@@ -248,15 +249,16 @@ def without_accuracy(content: Content) -> list[str]:
     """Return what became of the other baselines that have no accuracy, in words."""
     if content.about["baseline"]:
         return []
-    trained = {trial.baseline for trial in ranked(content.trials)}
-    missing = {*content.space.baselines} - trained - {*left_out(content)}
-    failed = {t.baseline: t.reason for t in content.trials if t.state == "failed"}
-    over = content.about["status"] != "running"
-    return [
-        f"{name} failed ({failed[name]})" if name in failed else f"{name} was not begun"
-        for name in content.space.baselines
-        if name in missing and (over or name in failed)
-    ]
+    space, over = content.space, content.about["status"] != "running"
+    begun = {trial.baseline: trial for trial in content.trials}
+    known = [space.baselines[name] for name in begun if name in space.baselines]
+    told = []
+    for name, values in space.baselines.items():
+        if name in begun and begun[name].state == "failed":
+            told.append(f"{name} failed ({begun[name].reason})")
+        elif over and values not in known and name not in left_out(content):
+            told.append(f"{name} was not begun")
+    return told
 
 
 def commands(content: Content) -> list[str]:

@@ -18,7 +18,7 @@ WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
 # The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.
 BASELINE, START, COST, ENDED, SAME_AS = "baseline", "start", "cost", "ended", "same_as"
 CONTINUES = "continues"  # the number of the trial of the same point that was cut off
-ON_CPU = "on_cpu"  # whether a trial trains on a CPU beside GPUs
+MOVES = "moves"  # after which epochs a trial went to a CPU beside GPUs, then to a GPU, and so on
 # Why a point was never trained: the constraints that it violates.
 INFEASIBLE, SLOW = "infeasible", "slow"
 
@@ -39,7 +39,7 @@ class Ledger:
         self.known: set[int] = set()  # baselines and starts, which no rule stops
         self.continues: dict[int, int] = {}  # which earlier trial of its point one goes on with
         self.handed: set[int] = set()  # those of them that have the earlier one's state
-        self.on_cpu: set[int] = set()  # trained on a CPU, beside GPUs that retrain
+        self.moves: dict[int, list[int]] = {}  # as under MOVES
         self.live: dict[int, TrialRecord] = {}
         self.best: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -136,8 +136,7 @@ class Ledger:
                 self.live[frozen.number] = self.trials[frozen.number]
             if known(frozen):
                 self.known.add(frozen.number)
-            if attributes.get(ON_CPU):
-                self.on_cpu.add(frozen.number)
+            self.moves[frozen.number] = attributes.get(MOVES, [])
             if ENDED in attributes and refused(frozen):
                 self.rejected.add(frozen.number)
         for epoch in epochs:
@@ -176,6 +175,10 @@ class Ledger:
         while number in self.continues:
             number = self.continues[number]
         return number
+
+    def on_cpu(self, number: int, epoch: int) -> bool:
+        """Return whether a trial trained an epoch on a CPU beside GPUs."""
+        return sum(move < epoch for move in self.moves.get(number, ())) % 2 == 1
 
     def _count(self, epoch: EpochRecord) -> None:
         record = self.trials[epoch.trial]

@@ -46,16 +46,19 @@ class Pace:
         self.points, self.expected, self.gpus = points, expected, gpus
         self._reserve, self._reserve_until = 0.0, -math.inf
 
-    def learn(self, trial: int, epoch: int, *, seconds: float) -> None:
+    def learn(self, trial: int, epoch: int, *, by: int, seconds: float) -> None:
         """Learn from an epoch of a trial what training costs: on GPUs, where there are any.
 
         Of one that a CPU trained beside them, what a GPU would have taken is noted.
+
+        Args:
+            by: the trial that trained it, from which this one may have taken it over.
         """
         macs, images = self.ledger.costs[trial].macs, self.ledger.images_of(trial, epoch)
-        if self.gpus and trial in self.ledger.on_cpu:
+        if self.gpus and self.ledger.on_cpu(by, epoch):
             there = self.cost.epoch_seconds(macs=macs, images=images)
             self.clock.beside[trial] += there - seconds
-        else:
+        elif by == trial:
             self.cost.observe(macs=macs, images=images, seconds=seconds)
 
     @property

@@ -86,8 +86,9 @@ class StudyCallback(TrialProgressCallback):
             ledger.folder.log(number, line)
         self.view.epoch(epoch)
         self.recorded()
-        if epoch.epoch > ledger.inherited(number):  # of the others the machine may be another
-            self.pace.learn(number, epoch.epoch, seconds=epoch.seconds)
+        own = epoch.epoch > ledger.inherited(number)  # of the others the machine may be another
+        by = number if own else ledger.continues[number]
+        self.pace.learn(number, epoch.epoch, by=by, seconds=epoch.seconds)
         if time.monotonic() - self.spoke > SILENCE:
             self._still_running()
 

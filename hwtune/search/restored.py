@@ -104,11 +104,31 @@ def relearn(
     ledger = pace.ledger
     here = seconds_here(ledger, recorded, taken, drift)
     pace.clock.extra = extra_seconds(ledger, recorded, here)
-    on_cpu = ledger.on_cpu if pace.gpus else set()
-    others = [each for each in recorded if each.trial not in on_cpu]
-    beside = [each for each in recorded if each.trial in on_cpu]
-    for epoch in [*others[-RECENT_EPOCHS:], *beside]:  # these last, when the GPUs' speed is known
-        pace.learn(epoch.trial, epoch.epoch, seconds=here[epoch.trial, epoch.epoch])
+    by = trained_by(ledger, recorded, taken)
+    beside = [
+        pace.gpus and ledger.on_cpu(who, e.epoch) for who, e in zip(by, recorded, strict=True)
+    ]
+    every = list(zip(recorded, by, beside, strict=True))
+    own = [(epoch, who) for epoch, who, cpu in every if not cpu and who == epoch.trial]
+    others = [(epoch, who) for epoch, who, cpu in every if cpu]
+    for epoch, who in [*own[-RECENT_EPOCHS:], *others]:  # these when the GPUs' speed is known
+        pace.learn(epoch.trial, epoch.epoch, by=who, seconds=here[epoch.trial, epoch.epoch])
+
+
+def trained_by(
+    ledger: Ledger, recorded: Sequence[EpochRecord], taken: Mapping[int, int]
+) -> list[int]:
+    """Return which trial trained each recorded epoch, which others may have taken over.
+
+    Args:
+        taken: by trial, how many of its first epochs another had trained.
+    """
+    owners: dict[tuple[int, int], int] = {}
+    for each in recorded:
+        copied = each.epoch <= taken.get(each.trial, 0)
+        before = ledger.continues.get(each.trial, each.trial) if copied else each.trial
+        owners[each.trial, each.epoch] = owners.get((before, each.epoch), each.trial)
+    return [owners[each.trial, each.epoch] for each in recorded]
 
 
 def seconds_here(
@@ -125,12 +145,13 @@ def seconds_here(
         taken: by trial, how many of its first epochs another had trained.
         drift: what each would take over what it took, by the run that recorded it; see `drifts`.
     """
-    times: dict[tuple[int, int], float] = {}
-    for epoch, own in zip(recorded, chain(drift, repeat(1.0)), strict=False):
-        copied = epoch.epoch <= taken.get(epoch.trial, 0)
-        first = ledger.continues.get(epoch.trial, epoch.trial) if copied else epoch.trial
-        times[epoch.trial, epoch.epoch] = times.get((first, epoch.epoch), own)
-    return {(e.trial, e.epoch): times[e.trial, e.epoch] * e.seconds for e in recorded}
+    each = zip(recorded, chain(drift, repeat(1.0)), strict=False)
+    times = {(epoch.trial, epoch.epoch): own for epoch, own in each}
+    by = trained_by(ledger, recorded, taken)
+    return {
+        (e.trial, e.epoch): times[who, e.epoch] * e.seconds
+        for e, who in zip(recorded, by, strict=True)
+    }
 
 
 def extra_seconds(

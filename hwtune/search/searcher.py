@@ -35,7 +35,7 @@ from hwtune.search.ledger import (
     COST,
     ENDED,
     INFEASIBLE,
-    ON_CPU,
+    MOVES,
     SAME_AS,
     SLOW,
     START,
@@ -171,16 +171,15 @@ class OptunaSearcher(Searcher):
             return self.study.ask(dict(self.space.search))
 
     def _takes_gpu(self, trial_id: str, trial: optuna.Trial) -> bool:
-        """Return whether a trial asks for a GPU; note where one trains beside GPUs."""
+        """Return whether a trial asks for a GPU; note where it goes from one to a CPU, or back."""
         gpu = len(self.on_gpu) < self.gpu_slots
         if gpu:
             self.on_gpu.add(trial_id)
-            self.ledger.on_cpu.discard(trial.number)
-        elif self.gpu_slots:
-            self.ledger.on_cpu.add(trial.number)
-        on_cpu = trial.number in self.ledger.on_cpu
-        if trial.user_attrs.get(ON_CPU, False) != on_cpu:
-            trial.set_user_attr(ON_CPU, on_cpu)
+        moves, next_epoch = trial.user_attrs.get(MOVES, []), self.ledger.reported(trial.number) + 1
+        self.ledger.moves[trial.number] = moves
+        if self.gpu_slots and self.ledger.on_cpu(trial.number, next_epoch) == gpu:
+            moves.append(next_epoch - 1)
+            trial.set_user_attr(MOVES, moves)
         return gpu
 
     def _begin(self, trial: optuna.Trial) -> dict[str, Any] | None:

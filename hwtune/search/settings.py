@@ -53,11 +53,14 @@ class Settings:
             raise OptionError(
                 f"--brackets {self.brackets} belongs to --scheduler asha, not {self.scheduler}."
             )
-        if self.reduction_factor < 2 or self.grace_period < 1:
-            raise OptionError(
-                f"ASHA's reduction factor {self.reduction_factor} is below 2, or its grace period "
-                f"{self.grace_period} below 1; put the study.json back as it was."
-            )
+        for what, value, least in (
+            ("reduction factor", self.reduction_factor, 2), ("grace period", self.grace_period, 1),
+        ):  # fmt: skip
+            if value < least:
+                raise OptionError(
+                    f"The scheduler's {what} {value} is below {least}; put the study.json back as "
+                    "it was."
+                )
         if self.scheduler == "median" and len(self.objectives) > 1:
             raise OptionError("--scheduler 'median' takes one objective; use asha or none.")
 

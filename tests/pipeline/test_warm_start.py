@@ -72,7 +72,7 @@ def test_starts_of_the_space_stay_and_come_after(tmp_path):
 
 
 def test_starts_of_one_name_stand_beside_each_other(tmp_path):
-    others = [{**values, "lr": values["lr"] / 2} for values in POINTS]
+    others = [{**values, "lr": values["lr"] / 3} for values in POINTS]
     first, second = study(tmp_path / "a"), study(tmp_path / "b", points=others)
     space = replace(SPACE, baselines={"first-3": {**POINTS[0], "lr": 1e-4}})
     new, _ = with_starts_from(space, [first, second], images("new", 1), PLAIN)
@@ -91,7 +91,7 @@ def test_what_is_tried_anyway_makes_room_for_the_next_best(tmp_path):
     known = replace(SPACE, starts={str(n): values for n, values in enumerate(POINTS)})
     again, origins = with_starts_from(known, [study(tmp_path / "d")], images("new", 1), PLAIN)
     assert again.starts == known.starts
-    assert "first (all of whose trials are tried anyway)" in told(origins)
+    assert "first (which has no trial that is new to this space)" in told(origins)
 
 
 def test_what_the_new_space_searches_and_the_old_fixed_is_taken_from_there(tmp_path):

@@ -154,7 +154,7 @@ def test_a_resume_knows_what_was_trained_on_cpus_beside_the_gpus(tmp_path):
     predicted = {}
     for gpus in (True, False):
         running = Running(tmp_path / str(gpus), Budget(seconds=900), gpus=gpus)
-        running.ledger.on_cpu = {1}
+        running.ledger.moves = {1: [0]}
         for epoch in recorded:
             running.ledger.costs[epoch.trial] = Cost(1000, 10**7)
             known = running.ledger.trials.setdefault(epoch.trial, TrialRecord(epoch.trial))

@@ -21,7 +21,14 @@ from hwtune.search.journal import (
 )
 from hwtune.search.ledger import Ledger, settle
 from hwtune.search.objectives import Objectives
-from hwtune.search.restored import extra_seconds, rebuild, restored, retained, seconds_here
+from hwtune.search.restored import (
+    extra_seconds,
+    rebuild,
+    restored,
+    retained,
+    seconds_here,
+    trained_by,
+)
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.scheduler import Endings
 from hwtune.search.searcher import OptunaSearcher
@@ -449,11 +456,16 @@ def test_where_a_trial_trains_beside_gpus_is_known_to_a_resume(tmp_path):
     first = Bridge(tmp_path)
     first.searcher.gpu_slots = 1
     assert [first.begin(name)["gpu"] for name in "abc"] == [True, False, False]
+    first.number = 1
+    first.epoch(1, 0.5)
     again = Bridge(tmp_path, again=True)
-    assert again.ledger.on_cpu == {1, 2}
     again.searcher.gpu_slots = 2
     assert [again.begin(name)["gpu"] for name in "abc"] == [True, True, False]
-    assert again.ledger.on_cpu == Bridge(tmp_path, again=True).ledger.on_cpu == {2}
+    last = Bridge(tmp_path, again=True).ledger
+    for ledger in (again.ledger, last):
+        assert [[ledger.on_cpu(n, epoch) for epoch in (1, 2)] for n in range(3)] == [
+            [False, False], [True, False], [True, True],
+        ]  # fmt: skip
 
 
 def test_a_start_is_recorded_as_it_will_be_read_again(tmp_path):
@@ -497,6 +509,7 @@ def test_what_another_machine_trained_counts_by_the_run_that_trained_it(tmp_path
     assert extra == {0: -38, 1: -38, 2: -38}, "the third waits to report all three"
     as_recorded = seconds_here(ledger, recorded, taken, [])
     assert not any(extra_seconds(ledger, recorded, as_recorded).values())
+    assert trained_by(ledger, recorded, taken) == [0, 0, 0, 0, 1]
 
 
 def test_a_copy_whose_journal_is_older_than_a_trial_that_went_on_with_another_is_mended(tmp_path):

@@ -143,8 +143,12 @@ def test_a_study_that_was_begun_keeps_its_rungs():
     for scheduler in ("asha", "median"):
         about = settings(scheduler).describe()
         about["scheduler"]["grace_period"] = 2
-        assert settings_of(about).rule(epochs=EPOCHS).judge(0, 1, [0.5]) == ""
-        assert settings_of(about).grace_period == 2
+        rule = settings_of(about).rule(epochs=EPOCHS)
+        stopped = [
+            [epoch for epoch in (1, 2) if rule.judge(trial, epoch, [1 - trial / 9])]
+            for trial in range(9)
+        ]
+        assert stopped[-1] == [2], "not after its first epoch"
 
 
 def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
