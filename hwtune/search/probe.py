@@ -106,13 +106,20 @@ def probe(
             )
         return None
     need = replace(need, memory=min([need.memory, *itertools.chain(*others)]))
-    if need.bytes > need.memory:
-        tell(
-            f"A GPU has {need.memory / 2**30:.1f} GiB free, where the hungriest configuration "
-            f"needs {need.bytes / 2**30:.1f}: trials may break there. End what else uses that GPU, "
-            "or leave it out (CUDA_VISIBLE_DEVICES names those to use)."
-        )
+    if short := short_of_memory(need):
+        tell(short)
     return need
+
+
+def short_of_memory(need: GpuNeed) -> str:
+    """Return what to say of a GPU on which the hungriest configuration does not fit, or ""."""
+    if need.bytes <= need.memory:
+        return ""
+    return (
+        f"A GPU has {need.memory / 2**30:.1f} GiB free, where the hungriest configuration needs "
+        f"{need.bytes / 2**30:.1f}: trials may break there. End what else uses that GPU, or leave "
+        "it out (CUDA_VISIBLE_DEVICES names those to use)."
+    )
 
 
 def answer(task: Any, jobs: Sequence[Job], data: ray.ObjectRef, first: ray.ObjectRef) -> Probed:

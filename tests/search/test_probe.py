@@ -5,6 +5,7 @@ from dataclasses import replace
 import ray
 import torch
 
+from hwtune.cluster import GpuNeed
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.search.budget import CostModel
 from hwtune.search.probe import (
@@ -16,6 +17,7 @@ from hwtune.search.probe import (
     measure,
     probe,
     probed_points,
+    short_of_memory,
 )
 from hwtune.space import SearchSpace, choice, uniform
 
@@ -70,6 +72,13 @@ def test_a_gpu_that_lets_nobody_in_has_no_free_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", free)
     assert free_memories() == [8 * 2**30 + GPU_CONTEXT_BYTES, 0]
+
+
+def test_a_gpu_without_room_for_a_training_is_said():
+    assert "8.0 GiB free, where the hungriest configuration needs 9.0" in short_of_memory(
+        GpuNeed(bytes=9 * 2**30, memory=8 * 2**30)
+    )
+    assert short_of_memory(GpuNeed(bytes=8 * 2**30, memory=8 * 2**30)) == ""
 
 
 def test_known_points_are_measured_first_and_too_large_ones_only_where_published():

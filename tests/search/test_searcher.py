@@ -31,7 +31,7 @@ from hwtune.search.restored import (
 )
 from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.scheduler import Endings
-from hwtune.search.searcher import OptunaSearcher
+from hwtune.search.searcher import MAX_REPEATS_IN_A_ROW, OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.states import StateStore
@@ -757,6 +757,18 @@ def test_a_configuration_is_trained_once_and_an_exhausted_space_ends_the_study(t
     assert all(t.state == TrialState.FAIL for t in repeats)
     again = Bridge(tmp_path, space, again=True)
     assert again.searcher.suggest("t") == Searcher.FINISHED
+
+
+def test_many_starts_of_one_point_draw_nothing_at_random(tmp_path):
+    same = {f"start {n}": {"filters": "4", "lr": 0.1} for n in range(MAX_REPEATS_IN_A_ROW + 3)}
+    space = SearchSpace(
+        question="?", data="digits", search={"filters": choice("4", "8"), "lr": uniform(0.01, 1.0)},
+        starts={**same, "last": {"filters": "8", "lr": 0.1}},
+    )  # fmt: skip
+    bridge = Bridge(tmp_path, space)
+    begun = [bridge.begin(name)["config"]["filters"] for name in "ab"]
+    assert begun == ["4", "8"]
+    assert [t for t in bridge.study.trials if t.state == TrialState.WAITING] == []
 
 
 def test_a_space_of_few_points_that_cannot_be_listed_ends_the_study_too(tmp_path):
