@@ -294,7 +294,8 @@ def test_every_command_has_help_with_an_example(hwtune, words, command):
 def test_a_study_whose_sampler_is_not_installed_is_left_as_it_is(hwtune, tmp_path, monkeypatch):
     folder = create_study(tmp_path / "results", "mine", "digits_cnn")
     settings = Settings(sampler="cmaes").describe()
-    folder.write_study({**study_of("digits_cnn"), **settings, "status": "complete"})
+    about = {**study_of("digits_cnn"), **settings, "status": "complete", "runs": []}
+    folder.write_study(about)
     folder.journal.touch()
     before = (folder.path / "study.json").read_bytes()
     monkeypatch.setattr("hwtune.search.samplers.find_spec", lambda _: None)

@@ -386,9 +386,9 @@ def test_baselines_left_out_are_those_without_an_epoch():
 
 
 def test_baselines_without_an_accuracy_are_named_with_what_became_of_them():
-    point = {"lr": 1e-3, "pool": "max"}
+    points = {name: {"lr": 10.0**-n, "pool": "max"} for n, name in enumerate("abcd", 2)}
     about = {
-        "space": replace(SPACE, baselines=dict.fromkeys("abcd", point)).to_json(),
+        "space": replace(SPACE, baselines={**points, "like a": points["a"]}).to_json(),
         "left_out": ["b"], "baseline": None, "status": "complete",
     }  # fmt: skip
     trials = [

@@ -456,8 +456,7 @@ def test_where_a_trial_trains_beside_gpus_is_known_to_a_resume(tmp_path):
     first = Bridge(tmp_path)
     first.searcher.gpu_slots = 1
     assert [first.begin(name)["gpu"] for name in "abc"] == [True, False, False]
-    first.number = 1
-    first.epoch(1, 0.5)
+    first.searcher.record("b", EpochRecord(1, 1, 0.1, 0.2, 0.5, 0.1, 1.0))
     again = Bridge(tmp_path, again=True)
     again.searcher.gpu_slots = 2
     assert [again.begin(name)["gpu"] for name in "abc"] == [True, True, False]
@@ -477,6 +476,7 @@ def test_a_start_is_recorded_as_it_will_be_read_again(tmp_path):
     first = Bridge(tmp_path, space)
     first.begin()
     first.epoch(1, 0.5)
+    first.ledger.write(now=True)
     live = first.folder.read_trials()
     again = Bridge(tmp_path, space, again=True)
     assert [t.point for t in again.folder.read_trials()] == [t.point for t in live]
