@@ -21,8 +21,8 @@ from hwtune.pipeline.command import Command
 from hwtune.pipeline.mirroring import complete_mirror
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
+from hwtune.search.attributes import COST
 from hwtune.search.journal import proposed
-from hwtune.search.ledger import COST
 from hwtune.study_folder import StudyFolder
 from scripts.bench.faults import PATIENCE, Study
 from tests.conftest import assert_refused

@@ -11,9 +11,10 @@ from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.search import run
 from hwtune.pipeline.session import seconds_of_all, session_again
 from hwtune.records import ranked
+from hwtune.search.attributes import COST
 from hwtune.search.budget import Budget
 from hwtune.search.journal import earlier_runs, proposed
-from hwtune.search.ledger import COST, Ledger
+from hwtune.search.ledger import Ledger
 from hwtune.search.settings import settings_of
 from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder

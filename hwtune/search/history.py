@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from hwtune.search.ledger import refused
+from hwtune.search.attributes import refused
 
 BEST = 100  # of the trials shown, chosen by value; the others are the latest
 

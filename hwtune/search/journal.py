@@ -16,14 +16,14 @@ from optuna.trial import FrozenTrial
 
 from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
-from hwtune.search.ledger import (
+from hwtune.search.attributes import (
     BASELINE,
     CONTINUES,
     COST,
-    ENDED,
     SAME_AS,
     START,
     cut_off,
+    ending,
     known,
     refused,
 )
@@ -172,7 +172,7 @@ def earlier_runs(folder: StudyFolder) -> Earlier:
                 known(t),
             )
             for t in trials
-            if t.number in begun and ENDED not in t.user_attrs
+            if t.number in begun and not ending(t)
         ],
         epochs=len(epochs),
     )

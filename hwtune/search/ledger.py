@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from hwtune.config import Hyperparameters
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord, TrialRecord, ranked
+from hwtune.records import EpochRecord, TrialRecord, TrialState, ranked
+from hwtune.search.attributes import BASELINE, COST, MOVES, ending, known, refused
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
 
 WRITING_SHARE = 0.02  # of the time, that writing trials.csv anew may take
-# The user attributes of an Optuna trial, which with epochs.csv hold all that a study knows.
-BASELINE, START, COST, ENDED, SAME_AS = "baseline", "start", "cost", "ended", "same_as"
-CONTINUES = "continues"  # the number of the trial of the same point that was cut off
-MOVES = "moves"  # after which epochs a trial went to a CPU beside GPUs, then to a GPU, and so on
-# Why a point was never trained: the constraints that it violates.
-INFEASIBLE, SLOW = "infeasible", "slow"
 
 
 class Ledger:
@@ -39,7 +33,7 @@ class Ledger:
         self.known: set[int] = set()  # baselines and starts, which no rule stops
         self.continues: dict[int, int] = {}  # which earlier trial of its point one goes on with
         self.handed: set[int] = set()  # those of them that have the earlier one's state
-        self.moves: dict[int, list[int]] = {}  # as under MOVES
+        self.moves: dict[int, list[int]] = {}  # of those that moved, as under MOVES
         self.live: dict[int, TrialRecord] = {}
         self.best: TrialRecord | None = None
         self._quiet_until = 0.0
@@ -89,10 +83,10 @@ class Ledger:
             f"{epoch.val_loss:.4f}, accuracy {epoch.val_accuracy:.4f}, {epoch.seconds:.1f} s",
         )
 
-    def finish(self, number: int, state: str, reason: str = "") -> None:
+    def finish(self, number: int, state: TrialState, reason: str = "") -> None:
         """End a trial as complete, stopped or failed."""
         record = self.trials[number]
-        record.state, record.reason = state, reason  # type: ignore[assignment]
+        record.state, record.reason = state, reason
         if state == "stopped" and not record.epochs:
             self.unbegun.add(number)
         if state == "failed" and record is self.best:
@@ -122,22 +116,23 @@ class Ledger:
             if COST not in attributes:  # waiting, the repeat of another, or not yet begun
                 continue
             cost = Cost(*attributes[COST])
-            ended = attributes.get(ENDED, {"state": "running", "reason": ""})
+            ended = ending(frozen)
             self.costs[frozen.number] = cost
             self.trials[frozen.number] = TrialRecord(
                 frozen.number,
                 attributes.get(BASELINE, ""),
-                state=ended["state"],
-                reason=ended["reason"],
+                state=ended["state"] if ended else "running",
+                reason=ended["reason"] if ended else "",
                 config=frozen.params,
                 parameters=cost.parameters,
             )
-            if ended["state"] == "running":
+            if not ended:
                 self.live[frozen.number] = self.trials[frozen.number]
             if known(frozen):
                 self.known.add(frozen.number)
-            self.moves[frozen.number] = attributes.get(MOVES, [])
-            if ENDED in attributes and refused(frozen):
+            if moves := attributes.get(MOVES):
+                self.moves[frozen.number] = moves
+            if ended and refused(frozen):
                 self.rejected.add(frozen.number)
         for epoch in epochs:
             self._count(epoch)
@@ -185,33 +180,3 @@ class Ledger:
         record.add(epoch)
         candidates = [t for t in (self.best, record) if t is not None]
         self.best = next(iter(ranked(candidates)), None)
-
-
-def refused(trial: FrozenTrial) -> bool:
-    """Return whether a point was found unfit before it was trained."""
-    return not {INFEASIBLE, SLOW}.isdisjoint(trial.constraints)
-
-
-def cut_off(trial: FrozenTrial) -> bool:
-    """Return whether the end of a search stopped a trial; nothing else stops a known point."""
-    ended = trial.user_attrs.get(ENDED, {})
-    return ended.get("state") == "stopped" and (known(trial) or ended.get("over", False))
-
-
-def known(trial: FrozenTrial) -> bool:
-    """Return whether a trial is a baseline or a start."""
-    return not {BASELINE, START}.isdisjoint(trial.user_attrs)
-
-
-def settle(study: optuna.Study) -> None:
-    """Tell Optuna the end of those trials whose end a killed process had decided, not told."""
-    for frozen in unfinished(study):
-        if SAME_AS in frozen.user_attrs:
-            study.tell(frozen.number, state=TrialState.FAIL)
-        elif ended := frozen.user_attrs.get(ENDED):
-            study.tell(frozen.number, ended["values"], state=TrialState[ended["told"]])
-
-
-def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that an interrupted process left running, the oldest first."""
-    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

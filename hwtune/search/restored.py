@@ -10,10 +10,11 @@ from typing import Any
 import optuna
 
 from hwtune.records import EpochRecord, ranked, taken_over
+from hwtune.search.attributes import CONTINUES, COST, cut_off, settle
 from hwtune.search.budget import RECENT_EPOCHS
 from hwtune.search.checkpoints import Retention, hand_over
 from hwtune.search.journal import enqueue_cut_off, enqueue_known_points, share_distributions
-from hwtune.search.ledger import CONTINUES, COST, Ledger, cut_off, settle
+from hwtune.search.ledger import Ledger
 from hwtune.search.pace import Pace
 from hwtune.search.stopping import StoppingRule
 from hwtune.space import SearchSpace

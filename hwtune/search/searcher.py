@@ -22,15 +22,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from hwtune import records
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.distributions import every_value
 from hwtune.errors import SpaceError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord
-from hwtune.search.feasible import too_large
-from hwtune.search.interrupts import halting
-from hwtune.search.journal import share_distributions, together
-from hwtune.search.ledger import (
+from hwtune.search.attributes import (
     BASELINE,
     COST,
     ENDED,
@@ -39,10 +37,14 @@ from hwtune.search.ledger import (
     SAME_AS,
     SLOW,
     START,
-    Ledger,
+    Ending,
     cut_off,
     unfinished,
 )
+from hwtune.search.feasible import too_large
+from hwtune.search.interrupts import halting
+from hwtune.search.journal import share_distributions, together
+from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.scheduler import Endings
 from hwtune.space import SearchSpace, size_of
@@ -175,10 +177,10 @@ class OptunaSearcher(Searcher):
         gpu = len(self.on_gpu) < self.gpu_slots
         if gpu:
             self.on_gpu.add(trial_id)
-        moves, next_epoch = trial.user_attrs.get(MOVES, []), self.ledger.reported(trial.number) + 1
-        self.ledger.moves[trial.number] = moves
-        if self.gpu_slots and self.ledger.on_cpu(trial.number, next_epoch) == gpu:
-            moves.append(next_epoch - 1)
+        recorded = self.ledger.reported(trial.number)
+        if self.gpu_slots and self.ledger.on_cpu(trial.number, recorded + 1) == gpu:
+            moves = self.ledger.moves.setdefault(trial.number, [])
+            moves.append(recorded)
             trial.set_user_attr(MOVES, moves)
         return gpu
 
@@ -335,14 +337,14 @@ class OptunaSearcher(Searcher):
         self,
         trial: optuna.Trial,
         told: TrialState,
-        state: str,
+        state: records.TrialState,
         reason: str = "",
         *,
         values: list[float] | None = None,
         violates: tuple[str, float] | None = None,
     ) -> None:
         """End a trial: first in its attributes, so that a killed process's trial ends the same."""
-        ended = {
+        ended: Ending = {
             "state": state, "reason": reason, "told": told.name, "values": values,
             "over": trial.number in self.endings.cut,
         }  # fmt: skip

@@ -160,21 +160,27 @@ def run_search(
             ledger.write(now=True)
             raise
         halting(ledger.write)(now=True)
+    for words in last_words(searcher, pace):
+        console.print(words)
+    return ledger
+
+
+def last_words(searcher: OptunaSearcher, pace: Pace) -> Iterator[str]:
+    """Yield what is to be said of points that were not tried, or not trained."""
+    ledger = searcher.ledger
     if searcher.exhausted and not pace.finished():
-        console.print(
-            f"The search ended: the space has no point that was not tried ({len(searcher.seen):,})."
-        )
+        tried = f"{len(searcher.seen):,}"
+        yield f"The search ended: the space has no point that was not tried ({tried})."
     if searcher.barren:
-        console.print(
+        yield (
             f"The search ended: {MAX_REJECTED_IN_A_ROW:,} points in a row cannot be trained; "
             "trials.csv says why."
         )
     elif ledger.rejected:
-        console.print(
+        yield (
             f"{counted(len(ledger.rejected), 'configuration')} not trained, being too large, too "
-            f"slow or impossible: {folder.command('trials')}"
+            f"slow or impossible: {ledger.folder.command('trials')}"
         )
-    return ledger
 
 
 def stopping_of(

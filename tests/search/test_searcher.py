@@ -11,6 +11,7 @@ from hwtune.errors import StudyError
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord, ranked, taken_over
 from hwtune.results import create_study
+from hwtune.search.attributes import settle
 from hwtune.search.feasible import cost_of
 from hwtune.search.journal import (
     enqueue_cut_off,
@@ -19,7 +20,7 @@ from hwtune.search.journal import (
     open_optuna_study,
     proposed,
 )
-from hwtune.search.ledger import Ledger, settle
+from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.restored import (
     extra_seconds,
