@@ -189,11 +189,14 @@ def test_hwtune_travels_to_machines_that_lack_it(tmp_path):
         machine(python, tmp_path / "head.log", environment, *head),
         machine(python, tmp_path / "node.log", environment, "--address", f"127.0.0.1:{port}"),
     ):
-        done = subprocess.run(
-            search, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 trials at once" in done.stdout
+        extend = [*search[:3], "resume", "s", "--trials", "4", "--address", "auto"]
+        for words, variable in ((search, {}), (extend, {"RAY_ADDRESS": f"127.0.0.1:{port}"})):
+            done = subprocess.run(
+                words, capture_output=True, text=True, env=environment | variable, cwd=tmp_path,
+                timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "2 trials at once" in done.stdout
     assert (tmp_path / "results" / "s" / "report.html").is_file()
 
 
@@ -291,7 +294,7 @@ def test_no_more_trainings_run_at_once_than_fit_into_the_memory(monkeypatch):
     assert cluster.plan_slots(None) == cluster.Slots(2)
 
 
-def test_a_cluster_is_found_by_auto(monkeypatch):
+def test_a_cluster_that_is_joined_may_be_reached(monkeypatch):
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     reach_out("auto")
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"

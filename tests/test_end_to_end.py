@@ -357,7 +357,7 @@ def test_a_best_trial_that_cannot_be_trained_again_makes_room_for_the_next(study
     spoil(*(t.trial for t in copy.read_trials()))
     done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
     assert done.returncode == 1
-    assert "More trials may find others: " in done.stderr
+    assert "more trials may find others: " in done.stderr
     assert copy.read_retrain()["configurations"][0] == tested
 
 
