@@ -130,7 +130,9 @@ def retrain_best(
     known = {each.baseline for each in order}
     if retraining.baselines and (without := [n for n in space.baselines if n not in known]):
         say(f"Without an accuracy in the search, so not retrained: {', '.join(without)}.")
-    entries, passed_over = retrain_first(order, tried, ground, retraining, session, changed, again)
+    entries, passed_over = retrain_first(
+        order, tried, ground, retraining, session, changed=changed, again=again
+    )
     record = folder.read_retrain()
     record["configurations"][0] |= {
         "chosen_among": len(tried),  # an extended search has more
@@ -146,6 +148,7 @@ def retrain_first(
     ground: Ground,
     retraining: Retraining,
     session: Session,
+    *,
     changed: Callable[[], None],
     again: bool,
 ) -> tuple[list[TestRecord], list[str]]:

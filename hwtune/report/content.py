@@ -250,10 +250,13 @@ def without_accuracy(content: Content) -> list[str]:
     if content.about["baseline"]:
         return []
     space, over = content.space, content.about["status"] != "running"
+    trained = {trial.baseline for trial in ranked(content.trials)}
     begun = {trial.baseline: trial for trial in content.trials}
     known = [space.baselines[name] for name in begun if name in space.baselines]
     told = []
     for name, values in space.baselines.items():
+        if name in trained:
+            continue
         if name in begun and begun[name].state == "failed":
             told.append(f"{name} failed ({begun[name].reason})")
         elif over and values not in known and name not in left_out(content):
