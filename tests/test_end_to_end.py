@@ -353,7 +353,7 @@ def test_a_best_trial_that_cannot_be_trained_again_makes_room_for_the_next(study
     tested = copy.read_retrain()["configurations"][0]
     assert (tested["name"], tested["passed_over"]) == (second.name, [best.name])
     said = run(["trials", copy.path], tmp_path).stdout
-    assert f"Chosen before it, but no retraining of it ended well: {best.name}." in said
+    assert f"Before it {best.name} was chosen, of which no retraining ended well." in said
     spoil(*(t.trial for t in copy.read_trials()))
     done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
     assert done.returncode == 1

@@ -156,7 +156,9 @@ def answer(content: Content) -> str:
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
     if better := winner.get("passed_over"):
-        since += f" Chosen before it, but no retraining of it ended well: {', '.join(better)}."
+        were = "was" if len(better) == 1 else "were"
+        names = " and ".join(better)
+        since += f" Before it {names} {were} chosen, of which no retraining ended well."
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
     trainings = counted(len(winner["seeds"]), "training")
