@@ -35,3 +35,8 @@ def __getattr__(name: str) -> Any:
     from hwtune import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """Return what a notebook completes."""
+    return sorted({*globals(), *__all__})

@@ -21,7 +21,7 @@ import ray
 from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hwtune.errors import ClusterError
+from hwtune.errors import ClusterError, ClusterFailure
 from hwtune.signals import catch_signals, check_signals
 from hwtune.words import in_a_line
 
@@ -199,7 +199,8 @@ def started(address: str | None = None, *, cpus: int = 0) -> Iterator[str]:
         cpus: of this machine's cluster; 0: those that the process may use.
 
     Raises:
-        HwtuneError: when there is no cluster at `address`, or none can be started here.
+        ClusterError: when there is no cluster at `address`, or Ray was imported before hwtune.
+        ClusterFailure: when Ray does not start here.
     """
     if ray.is_initialized():
         if address not in (None, "auto"):
@@ -326,7 +327,7 @@ def _start_here(cpus: int, *, again: bool = False) -> Any:
         ray.shutdown()
         if TIMED_OUT in str(error) and not again:
             return _start_here(cpus, again=True)
-        raise ClusterError(
+        raise ClusterFailure(
             f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
             "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
         ) from None

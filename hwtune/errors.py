@@ -10,6 +10,8 @@ HwtuneError                 a user's mistake: one line with the value and the re
 ├── MirrorError             a place to mirror to that holds something else, or does not read
 └── ClusterError            a Ray cluster that does not answer, or is not the one asked for
 HwtuneFailure               not the user's mistake: one line all the same, exit code 1
+├── DownloadFailure         a data set did not arrive
+├── ClusterFailure          Ray does not start on this machine
 └── NoneTrained             no training of what would be tested first ended well
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
 Halt                        the files cannot be written: ends a search (hwtune.search.interrupts)
@@ -58,8 +60,19 @@ class HwtuneFailure(Exception):
     """Something failed that the user did not cause; its text is one line."""
 
 
+class DownloadFailure(HwtuneFailure):
+    """A data set did not arrive."""
+
+
+class ClusterFailure(HwtuneFailure):
+    """Ray does not start on this machine."""
+
+
 class NoneTrained(HwtuneFailure):
     """No training of the configuration that would be tested first ended well."""
+
+
+NO_CLUSTER = (ClusterError, ClusterFailure)  # nothing was begun yet
 
 
 class TrainingDiverged(Exception):

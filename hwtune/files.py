@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 
 from hwtune.errors import OptionError
 
-FULL_OR_BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)  # a disk
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or somebody's part of it
+FULL_OR_BROKEN = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)
 TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
 
 STAGED, ABANDONED = "staged", 86400.0  # how such folders are called; seconds
@@ -47,6 +48,11 @@ def replacing(path: Path) -> Iterator[Path]:
         flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a disk has no room: nobody's mistake, and another time it may have."""
+    return error.errno in FULL
 
 
 def flush_names(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hwtune.commands import hwtune_command
-from hwtune.data import find_data, load_data, shape_of, source_of
-from hwtune.data.folder import told_apart
+from hwtune.data import find_data, load_data, picture_files, shape_of, source_of
+from hwtune.data.folder import passed_over, told_apart
 from hwtune.data.images import Dataset, image_digests
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
@@ -83,21 +83,62 @@ def describe_data(name: str) -> dict[str, Any]:
         load_data(name)  # raises, saying how to get it
     dataset: Dataset = source.read(found or Path())
     described = dataset.describe()
-    counts = np.array(described.pop("per_class"))
-    distinct = set(image_digests(dataset.images, range(len(dataset.images))))
+    counts = np.array(described["per_class"])
     if counts.min() == 0:
         raise DataError(
             f"{name} has no image of class {dataset.classes[int(counts.argmin())]!r}; add some to "
             "the source, and the data set anew."
         )
+    twins, disputed = alike(dataset)
     return {
         **described,
         "source": str(found or "built in"),
-        "images_per_class": " to ".join(
-            f"{n:,}" for n in dict.fromkeys([counts.min(), counts.max()])
-        ),
-        "identical_images": len(dataset.images) - len(distinct),
+        "identical_images": twins,
+        "under_two_classes": [list(pair) for pair in disputed],
     }
+
+
+def alike(dataset: Dataset) -> tuple[int, list[tuple[int, int]]]:
+    """Return how many images equal an earlier one, and pairs of equal ones of different classes."""
+    first: dict[bytes, int] = {}
+    disputed = []
+    for index, digest in enumerate(image_digests(dataset.images, range(len(dataset.images)))):
+        before = first.setdefault(digest, index)
+        if dataset.labels[index] != dataset.labels[before]:
+            disputed.append((before, index))
+    return len(dataset.images) - len(first), disputed
+
+
+def alike_in_words(name: str, twins: int, disputed: Sequence[Sequence[int]]) -> str:
+    """Return what `alike` found in a data set, "" where all of its images differ."""
+    if not twins:
+        return ""
+    files = picture_files(name)
+    words = f"{counted(twins, 'image')} of them {'equal' if twins > 1 else 'equals'} another"
+    if disputed:
+        one, other = (files[i] if files else f"image {i}" for i in disputed[0])
+        words += (
+            f"; {len(disputed):,} of these belong to another class than the one that they equal "
+            f"({one} and {other}, for one), so that one of the labels is wrong"
+        )
+    return f"{words}."
+
+
+def in_lines(described: Mapping[str, Any]) -> Iterator[str]:
+    """Yield for people what `describe_data` returned."""
+    names, counts = described["classes"], described["per_class"]
+    yield f"{described['name']}: {described['source']}, sha256 {described['sha256']}"
+    writers = described["writers"]
+    yield (
+        f"{described['images']:,} images {described['side']}x{described['side']}"
+        f"{f' by {writers:,} writers' if writers else ''}, {len(names)} classes: {shortened(names)}"
+    )
+    each = " to ".join(f"{n:,}" for n in dict.fromkeys([min(counts), max(counts)]))
+    yield f"{each} images of a class"
+    if described["test_from"] is not None:
+        yield f"Published test part: from image {described['test_from']:,}"
+    found = described["identical_images"], described["under_two_classes"]
+    yield alike_in_words(described["name"], *found) or "No two images are equal."
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -120,8 +161,9 @@ def describe_own(name: str, folder: Path) -> list[str]:
         f"{len(dataset.classes)} classes: {shortened(dataset.classes)}"
     ]
     if others := told_apart(folder)[1]:
-        endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN])
-        lines.append(f"Left out, being no pictures: {counted(len(others), 'file')} ({endings}).")
+        lines.append(f"Left out, being no pictures: {passed_over(others)}.")
+    if found := alike_in_words(name, *alike(dataset)):
+        lines.append(found)
     lines.append(
         f"Search them: {hwtune_command(f'search chinese_cnn --data {name}{by_writer}')}, or a "
         "space of your own (docs/spaces.md)."

@@ -60,6 +60,11 @@ class TrialRecord:
         return self.baseline or f"trial {self.trial}"
 
     @property
+    def outcome(self) -> str:
+        """Return the state, and why it came to that, in words."""
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
+    @property
     def diverged(self) -> bool:
         """Return whether the trial ended because its losses were no numbers any more."""
         return self.state == "failed" and self.reason.startswith(DIVERGED)

@@ -19,7 +19,7 @@ from hwtune.report.content import Content, answer, read_content
 from hwtune.report.words import percent
 from hwtune.signals import signals_caught
 from hwtune.space import SearchSpace, space_from_json
-from hwtune.study_folder import StudyFolder
+from hwtune.study_folder import StudyFolder, not_writable
 from hwtune.values import FINALISTS, FOLDS, SEEDS, TOP, accuracy_of, positive, seconds_of, wished
 
 if TYPE_CHECKING:
@@ -111,10 +111,18 @@ class Study:
         return plots(read_content(self.folder))
 
     def write_report(self) -> Path:
-        """Write the page of the study anew, and return its path."""
+        """Write the page of the study anew, and return its path.
+
+        Raises:
+            StudyError: when it may not be written.
+            HwtuneFailure: when the disk is full.
+        """
         from hwtune.report.report import write_report
 
-        write_report(self.folder)
+        try:
+            write_report(self.folder)
+        except OSError as error:
+            raise not_writable(self.folder.report, error) from None
         return self.folder.report
 
     def classifier(self) -> Classifier:

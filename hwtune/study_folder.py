@@ -22,11 +22,12 @@ from filelock import FileLock, Timeout
 from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
 from hwtune.commands import hwtune_command
 from hwtune.contract import About, Tested, wrong_in_retrain, wrong_in_study
-from hwtune.errors import StudyError
+from hwtune.errors import HwtuneFailure, StudyError
 from hwtune.files import (
     cut_to_last_newline,
     dump,
     expanded,
+    is_full,
     left_over,
     moment,
     named_folder,
@@ -303,6 +304,8 @@ def last_stamp(log: Path) -> float:
 
 def not_writable(
     path: Path, error: OSError, remedy: str = "make it writable, or copy the study elsewhere"
-) -> StudyError:
+) -> StudyError | HwtuneFailure:
     """Return what to raise where a file of a study cannot be written."""
+    if is_full(error):
+        return HwtuneFailure(f"{path} cannot be written ({error.strerror}); free space.")
     return StudyError(f"{path} cannot be written ({error.strerror}); {remedy}.")

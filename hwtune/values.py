@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from hwtune.errors import HwtuneError, OptionError
@@ -57,7 +58,7 @@ def fraction(text: str | float, *, name: str, example: float) -> float:
 
 def seconds_of(text: str | float) -> float:
     """Return the seconds of "90s", "30m", "2h" or "1h30m"; a number is seconds already."""
-    if isinstance(text, (int, float)) and 0 < text < math.inf:
+    if isinstance(text, Real) and not isinstance(text, bool) and 0 < text < math.inf:
         return float(text)
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(text))
     parts = [int(part or 0) for part in match.groups()] if match else []

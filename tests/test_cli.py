@@ -356,6 +356,8 @@ def test_data_is_added_checked_and_listed(hwtune, tmp_path, monkeypatch):
     assert hwtune("data", "add", "chinese_mnist", archive).returncode == 0
     checked = json.loads(hwtune("data", "check", "chinese_mnist", "--json").stdout)
     assert (checked["images"], checked["writers"]) == (150, 1)
+    assert checked["per_class"] == [10] * 15
+    assert "10 images of a class" in hwtune("data", "check", "chinese_mnist").stdout
     listed = json.loads(hwtune("data", "list", "--json").stdout)
     at_hand = {row["name"] for row in listed if row["at_hand"]}
     assert at_hand == {"chinese_mnist", "chinese_strokes", "digits"}
@@ -375,9 +377,36 @@ def test_pictures_of_ones_own_are_added_with_a_word_on_what_was_taken(
     said = hwtune("data", "add", "letters", tmp_path / "mine").stdout
     assert "24 images 8x8 by 6 writers, 2 classes: a, b" in said
     assert "Left out, being no pictures: 1 file (.mov)." in said
+    assert "23 images of them equal another; 12 of these belong to another class" in said
+    assert "(a/0/0.png and b/0/0.png, for one), so that one of the labels is wrong" in said
     assert "hwtune search chinese_cnn --data letters --split writer" in said
     listed = json.loads(hwtune("data", "list", "--json").stdout)
     assert {row["name"]: row["at_hand"] for row in listed}["letters"]
+
+
+def test_what_a_program_reads_is_utf_8_whatever_the_terminal_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path))
+    write_zip(tmp_path / "chinese-mnist.zip", members())
+    command = [sys.executable, "-m", "hwtune", "data", "check", "chinese_mnist"]
+    surroundings = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    plain, told = (
+        subprocess.run([*command, *options], env=surroundings, capture_output=True, check=True)
+        for options in ((), ("--json",))
+    )
+    assert b"classes: ?, ?" in plain.stdout
+    assert json.loads(told.stdout.decode("utf-8"))["classes"][0] == "零"
+
+
+def test_where_nobody_listens_nothing_breaks(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = f"{sys.executable} -m hwtune"
+    closed, removed = (
+        subprocess.run(["sh", "-c", line], cwd=gone, capture_output=True, text=True)
+        for line in (f"{words} --version >&-", f"rmdir {gone}; {words} studies")
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert_refused(removed, "The working folder was removed; go to another (cd)")
 
 
 def test_data_without_permission_to_copy_is_refused(hwtune, tmp_path, monkeypatch):

@@ -259,7 +259,6 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     for name in ("1.png", "3.png"):
         Image.new("L", (8, 8)).save(folder / name)
     (folder / "2.png").write_bytes(b"")
-    (folder / "notes.txt").write_text("no picture by its name")
     done = hwtune("predict", study[0], folder)
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
         str(folder / "1.png"), str(folder / "3.png"),
@@ -273,9 +272,10 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     assert [row["label"] for row in table] == [row.get("label", "") for row in rows]
     assert [bool(row["error"]) for row in table] == [False, True, False]
     (folder / "2.png").rename(folder / "2.heic")
+    (folder / "notes.txt").write_text("no picture by its name")
     done = hwtune("predict", study[0], folder)
     assert done.returncode == 0
-    assert done.stderr.startswith(f"hwtune: passed over 1 picture ({folder / '2.heic'}, for one)")
+    assert done.stderr.startswith("hwtune: passed over 2 files (.heic, .txt); pictures end in .png")
     (tmp_path / "empty").mkdir()
     done = hwtune("predict", study[0], tmp_path / "empty", folder / "1.png")
     assert done.stdout.startswith(f"{folder / '1.png'}: ")

@@ -5,12 +5,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 import hwtune
+from hwtune.data.photos import read_image
 from hwtune.errors import HwtuneError, SpaceError, StudyError
 from hwtune.results import create_study
 from hwtune.space import space_source
@@ -44,8 +48,27 @@ def test_the_page_runs_in_a_kernel_and_shows_tables_and_plots(tmp_path):
     assert "\x1b" not in said
 
 
+@pytest.mark.parametrize("name", ["paper.jpg", "turned.jpg", "wide.png", "light.png", "ready.png"])
+def test_what_the_page_does_to_a_photo_is_what_hwtune_does(tmp_path, name):
+    space: dict[str, Any] = {}
+    exec(next(cell for cell in CELLS if "def prepare" in cell), space)
+    rng = np.random.default_rng(0)
+    size = {"wide.png": (30, 70), "ready.png": (20, 20)}.get(name, (40, 40))
+    paper, ink = (90, 240) if name == "light.png" else (0, 255) if size == (20, 20) else (200, 20)
+    pixels = rng.normal(paper, 5, size)
+    pixels[5:15, 8:12] = ink
+    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    turned = Image.Exif()
+    turned[274] = 6 if name == "turned.jpg" else 1  # the camera's orientation
+    picture.save(tmp_path / name, exif=turned)
+    prepared = space["prepare"](tmp_path / name, 20)
+    assert prepared.any()
+    np.testing.assert_array_equal(prepared, read_image(tmp_path / name, 20)[None])
+
+
 def test_the_package_offers_what_it_lists_and_no_other():
     assert all(callable(getattr(hwtune, name)) for name in hwtune.__all__)
+    assert set(hwtune.__all__) <= set(dir(hwtune)), "what a notebook completes"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         hwtune.nonsense  # noqa: B018
 

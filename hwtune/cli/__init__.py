@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -51,7 +52,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?"
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # which may have been closed
+            sys.stdout.flush()
     except typer.TyperException as error:  # Typer's own checks, one line instead of its box
         words = error.format_message().replace("Value error, ", "")  # pydantic's, of a wrong choice
         fail(f"{words}{'' if words[-1] in '.?' else '.'} See --help.", error.exit_code)
@@ -63,6 +65,8 @@ def main() -> None:
         hush()
         sys.exit(FAILED)
     except OSError as error:
+        if not is_there():
+            fail("The working folder was removed; go to another (cd), then try again.", MISTAKEN)
         if error.errno in UNREACHABLE and error.filename is not None:
             fail(f"{error.filename}: {error.strerror}; give a path that you may use.", MISTAKEN)
         if error.errno not in FULL_OR_BROKEN:
@@ -72,6 +76,14 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         fail("Interrupted.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def is_there() -> bool:
+    """Return whether the working folder still is."""
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def fail(error: object, code: int) -> NoReturn:

@@ -93,12 +93,11 @@ def check(
     Example: `python -m hwtune data check chinese_mnist`
     """
     from hwtune.files import dump
-    from hwtune.overview import describe_data, shortened
+    from hwtune.overview import describe_data, in_lines
 
     shown = describe_data(name)
     if as_json:
         print(dump(shown), end="")
         return
-    for key, value in shown.items():
-        words = "-" if value is None else value
-        say(f"{key}: {shortened(value) if isinstance(value, list) else words}")
+    for line in in_lines(shown):
+        say(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +42,13 @@ def option(parse: Callable[[Any], Value]) -> Callable[[Any], Value]:
     return parsed
 
 
+def for_programs(wanted: bool) -> bool:
+    """Let the output be UTF-8, whatever the terminal is, where a program will read it."""
+    if wanted and isinstance(sys.stdout, io.TextIOWrapper):  # a test's own may be another
+        sys.stdout.reconfigure(encoding="utf-8")
+    return wanted
+
+
 Results = Annotated[
     Path,
     typer.Option(
@@ -49,8 +58,12 @@ Results = Annotated[
         help="The folder that holds the studies.",
     ),
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="Print lines for a spreadsheet.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Csv = Annotated[
+    bool, typer.Option("--csv", callback=for_programs, help="Print lines for a spreadsheet.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", callback=for_programs, help="Print JSON for scripts.")
+]
 Study = Annotated[str, typer.Argument(help="A name under the results folder, or a path.")]
 TrialNumber = Annotated[
     int | None,

@@ -70,17 +70,10 @@ def report(study: Study, results: Results = DEFAULT_RESULTS) -> None:
 
     Example: `python -m hwtune report chinese_cnn`
     """
-    from hwtune.report.report import write_report
-    from hwtune.results import find_study
-    from hwtune.study_folder import not_writable
+    from hwtune.api import load_study
     from hwtune.words import for_people
 
-    folder = find_study(results.absolute(), study)
-    try:
-        write_report(folder)
-    except OSError as error:
-        raise not_writable(folder.report, error) from None
-    print(for_people(folder.report))
+    print(for_people(load_study(study, results=results).write_report()))
 
 
 def trials(
@@ -110,7 +103,17 @@ def trials(
     content = read_content(folder)
     chosen = content.trials if number is None else [content.trial(number)]
     if as_json:
-        rows = [{**vars(t), "config": content.space.parse(t.config)} for t in chosen]
+        rows = [
+            {
+                **vars(t),
+                "name": content.names.get(t.trial, ""),
+                "config": content.space.parse(t.config),
+            }
+            for t in chosen
+        ]
+        if number is not None:
+            curve = [vars(each) for each in content.epochs if each.trial == number]
+            rows[0] |= {"fixed": content.space.fixed, "curve": curve}
         print(dump(rows), end="")
         return
     if as_csv:
@@ -128,7 +131,7 @@ def trials(
                     t.epochs,
                     f"{t.val_accuracy:.2%}" if t.epochs else "-",
                     f"{t.parameters:,}",
-                    f"{t.state}: {t.reason}".removesuffix(": "),
+                    t.outcome,
                 )
                 for t in content.trials[: None if every else MOST_TRIALS]
             ),
@@ -151,8 +154,7 @@ def show_trial(content: Content, trial: TrialRecord) -> None:
     from hwtune.report.words import short
 
     known = content.names.get(trial.trial, "")
-    why = f"{trial.state}: {trial.reason}".removesuffix(": ")
-    say(f"Trial {trial.trial}{f' ({known})' if known else ''}: {why}")
+    say(f"Trial {trial.trial}{f' ({known})' if known else ''}: {trial.outcome}")
     values, fixed = content.space.parse(trial.config), content.space.fixed
     show_table(
         ("hyperparameter", "value"),
@@ -279,13 +281,13 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import asked_of
-    from hwtune.data.photos import ENDINGS, OTHER_ENDINGS
+    from hwtune.data.folder import asked_of, passed_over
+    from hwtune.data.photos import ENDINGS
     from hwtune.errors import MISTAKEN, DataError
     from hwtune.files import dump
     from hwtune.imports import lasting_imports
     from hwtune.results import model_folder
-    from hwtune.words import counted, for_people
+    from hwtune.words import for_people
 
     one_format(as_json, as_csv)
     model = model_folder(results.absolute(), study)
@@ -294,10 +296,8 @@ def predict(
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
     classifier = load_classifier(model)
-    others = [file for _, left_out in asked for file in left_out]
-    if odd := [file for file in others if file.suffix.lower() in OTHER_ENDINGS]:
-        few = f"{counted(len(odd), 'picture')} ({odd[0]}, for one)"
-        complain(f"passed over {few}; wanted are {', '.join(ENDINGS)}.")
+    if others := [file for _, left_out in asked for file in left_out]:
+        complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
     empty = [
         (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
         for each, (pictures, _) in zip(images, asked, strict=True)

@@ -27,7 +27,7 @@ from hwtune.data.torchvision_sets import (
     find_torchvision,
     read_torchvision,
 )
-from hwtune.errors import DataError
+from hwtune.errors import DataError, DownloadFailure
 from hwtune.files import staging
 from hwtune.words import printable
 
@@ -217,14 +217,16 @@ def get_data(name: str) -> None:
     """Download a data set into the data folder, unless it is at hand.
 
     Raises:
-        DataError: when it cannot be downloaded.
+        DataError: when there is no such data set, or what arrived is damaged.
+        DownloadFailure: when nothing arrived.
     """
     source = source_of(name)
     if not is_at_hand(name) and source.download is not None:
         try:
             source.download(data_folder())
-        except DataError as error:
-            raise DataError(f"{str(error).rstrip('.')}; if you have it: {adding(name)}") from None
+        except (DataError, DownloadFailure) as error:
+            words = f"{str(error).rstrip('.')}; if you have it: {adding(name)}"
+            raise type(error)(words) from None
 
 
 def adding(name: str) -> str:

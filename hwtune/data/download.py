@@ -13,13 +13,15 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hwtune.errors import DataError
-from hwtune.files import staging
+from hwtune.errors import DataError, DownloadFailure, HwtuneFailure
+from hwtune.files import is_full, staging
 
 
-def not_writable(folder: Path, error: OSError) -> DataError:
+def not_writable(folder: Path, error: OSError) -> DataError | HwtuneFailure:
     """Return what to raise where the data folder cannot be written."""
     why = error.strerror or error
+    if is_full(error):
+        return HwtuneFailure(f"The data folder {folder} cannot be written ({why}); free space.")
     return DataError(f"The data folder {folder} cannot be written ({why}); set HWTUNE_DATA.")
 
 
@@ -28,7 +30,8 @@ def room_in(folder: Path) -> Iterator[Path]:
     """Give an empty folder inside the data folder, for what is then put in place there.
 
     Raises:
-        DataError: when the data folder cannot be written.
+        DataError: when the data folder may not be written.
+        HwtuneFailure: when it has no room.
     """
     with ExitStack() as stack:
         try:
@@ -64,7 +67,7 @@ def download_kaggle(
         command: the kaggle command; default: the one of this Python.
 
     Raises:
-        DataError: when nothing arrives; nothing is left behind then.
+        DownloadFailure: when nothing arrives; nothing is left behind then.
     """
     with room_in(target.parent) as folder:
         log = folder / "kaggle.log"
@@ -76,7 +79,8 @@ def download_kaggle(
                     stdout=output, stderr=subprocess.STDOUT,
                 )  # fmt: skip
         except OSError as error:
-            raise DataError(f"The kaggle command does not start ({error.strerror}).") from None
+            why = error.strerror
+            raise DownloadFailure(f"The kaggle command does not start ({why}).") from None
         try:
             _watch(process, folder, handle, total, silence)
         finally:
@@ -84,7 +88,7 @@ def download_kaggle(
             process.wait()
         zips = list(folder.glob("*.zip"))
         if process.returncode or not zips:
-            raise DataError(f"Kaggle did not send {handle}: {last_words(log)}.")
+            raise DownloadFailure(f"Kaggle did not send {handle}: {last_words(log)}.")
         check(zips[0])
         os.replace(zips[0], target)
 
@@ -104,7 +108,7 @@ def _watch(
     """Show the bytes arriving until the process ends.
 
     Raises:
-        DataError: when none arrived for `silence` seconds.
+        DownloadFailure: when none arrived for `silence` seconds.
     """
     columns = (TextColumn("Downloading {task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), transient=True) as progress:
@@ -117,5 +121,5 @@ def _watch(
                 seen, since = arrived, time.monotonic()
                 progress.update(task, completed=arrived)
             if time.monotonic() - since > silence:
-                raise DataError(f"Kaggle sent no byte of {handle} for {silence:.0f} seconds.")
+                raise DownloadFailure(f"Kaggle sent no byte of {handle} for {silence:.0f} seconds.")
             time.sleep(0.1)

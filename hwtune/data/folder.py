@@ -22,7 +22,7 @@ from hwtune.words import counted, for_people, printable
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
 MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
 MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
-SHOWN = 5  # faults in a line
+SHOWN, SHOWN_ENDINGS = 5, 20  # faults, and endings, in a line
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
@@ -48,7 +48,11 @@ def read_folder(name: str, folder: Path) -> Dataset:
     images = decoded(name, pictures)
     label = {each: place for place, each in enumerate(classes)}
     labels = np.array([label[each[0]] for each in parts], np.int64)
-    writers = numbered([each[1] for each in parts]) if len(parts[0]) == 3 else None
+    writers = None
+    if len(parts[0]) == 3:
+        people = [each[1] for each in parts]
+        refuse_parts(folder, sorted(set(people)))
+        writers = numbered(people)
     return Dataset(name, images, labels, tuple(classes), writers)
 
 
@@ -110,11 +114,7 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     """
     if len(classes) < 2:
         raise DataError(f"{for_people(folder)} holds fewer than two folders; {LAYOUT}.")
-    if PARTS.issuperset(each.lower() for each in classes):
-        raise DataError(
-            f"{for_people(folder)} is divided into {', '.join(classes)}, which hwtune does itself; "
-            f"{LAYOUT}."
-        )
+    refuse_parts(folder, classes)
     alike: dict[str, str] = {}
     for each in classes:
         if each != each.encode(errors="ignore").decode():
@@ -145,6 +145,19 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
         )
 
 
+def refuse_parts(folder: Path, names: list[str]) -> None:
+    """Check that folders are something else than the parts of a split.
+
+    Raises:
+        DataError: when they are, which the classes or the writers would be called after.
+    """
+    if PARTS.issuperset(each.lower() for each in names):
+        raise DataError(
+            f"{for_people(folder)} is divided into {', '.join(names)}, which hwtune does itself; "
+            f"{LAYOUT}."
+        )
+
+
 def lost_links(folder: Path) -> list[Path]:
     """Return the links instead of the folder of a class, or of writers in it."""
     if folder.is_symlink():
@@ -169,6 +182,8 @@ def in_order(name: str) -> tuple[bool, int, str]:
 def files_in(folder: Path) -> list[Path]:
     """Return the files below a folder, in order, that are not hidden, nor in hidden folders.
 
+    Links to nothing are among them: somebody has to say that what they stood for is not there.
+
     Raises:
         DataError: when a folder cannot be read.
     """
@@ -176,7 +191,7 @@ def files_in(folder: Path) -> list[Path]:
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() or path.is_symlink())
 
 
 def refuse(error: OSError) -> NoReturn:
@@ -192,6 +207,12 @@ def told_apart(folder: Path) -> tuple[list[Path], list[Path]]:
     files = files_in(folder)
     pictures = [path for path in files if is_picture(path)]
     return pictures, [path for path in files if not is_picture(path)]
+
+
+def passed_over(others: list[Path]) -> str:
+    """Return how many files are no pictures by their names, with their endings."""
+    endings = ", ".join(sorted({path.suffix or path.name for path in others})[:SHOWN_ENDINGS])
+    return f"{counted(len(others), 'file')} ({endings})"
 
 
 def is_picture(path: Path) -> bool:

@@ -17,9 +17,10 @@ from hwtune.words import for_people
 MAX_PIXELS = 100_000_000
 FEW, SHARE = 4, 200  # pixels that tell what is ink: so many, or one in so many
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no decoder that starts another program
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-OTHER_PICTURES = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2")  # not read here
-OTHER_ENDINGS = (*OTHER_PICTURES, ".pdf")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff")
+OTHER_PICTURES = (  # not read here
+    ".heic", ".heif", ".avif", ".gif", ".jp2", ".pgm", ".ppm", ".pbm", ".pnm",
+)  # fmt: skip
 
 
 def read_image(path: Path, side: int) -> Bytes:
@@ -112,7 +113,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
         DataError: when there is no such file, or it is no picture, or does not decode in the block.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {for_people(path)}; give the path of a picture.")
+        wrong = "is a link to nothing" if path.is_symlink() else "is no file"
+        wrong = "is a folder" if path.is_dir() else wrong
+        raise DataError(f"{for_people(path)} {wrong}; give the path of a picture.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is ours
@@ -121,6 +124,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{for_people(path)} has {width}x{height} pixels; scale it down.")
+            pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            if pages > 1:  # as of a scanner's feeder
+                raise DataError(
+                    f"{for_people(path)} has {pages} pages; save each as a file of its own."
+                )
             yield picture
     except DataError:
         raise

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwtune.data.download import room_in
 from hwtune.data.images import Dataset
-from hwtune.errors import DataError
+from hwtune.errors import DataError, DownloadFailure
 from hwtune.words import in_a_line
 
 CLASSES = {
@@ -124,7 +124,7 @@ def download_torchvision(kind: str, folder: Path) -> None:
     """Download `kind` into `folder` with torchvision's own progress bar.
 
     Raises:
-        DataError: when that fails; nothing is left behind then.
+        DownloadFailure: when that fails; nothing is left behind then.
     """
     import torchvision.datasets as sets
 
@@ -138,7 +138,7 @@ def download_torchvision(kind: str, folder: Path) -> None:
             for file in (staged / kind / "raw").iterdir():
                 os.replace(file, raw / file.name)
         except Exception as error:  # the network may fail in any way
-            raise DataError(
+            raise DownloadFailure(
                 f"{kind} could not be downloaded ({in_a_line(error)}); check the network, or put "
                 f"its four .gz files into {raw}."
             ) from None

@@ -116,7 +116,7 @@ def onnx_of(reader: Reader, images: Bytes, classes: Sequence[str]) -> bytes:
     assert program is not None
     program.model.metadata_props.update(
         {
-            "images": f"uint8 (N, {side}, {side}), 0 background, 255 ink",
+            "images": f"uint8 (N, {side}, {side}), 0 all of the background, up to 255 the ink",
             "probabilities": "float32 (N, classes)",
             "classes": json.dumps(classes, ensure_ascii=False),
         }

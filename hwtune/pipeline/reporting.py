@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 
 from hwtune import cluster
-from hwtune.errors import ClusterError, HwtuneFailure
+from hwtune.errors import NO_CLUSTER, HwtuneFailure
 from hwtune.report.words import state_of
 from hwtune.search.interrupts import Halt
 from hwtune.study_folder import StudyFolder
@@ -30,7 +30,7 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
     """
     try:
         yield
-    except (Halt, ClusterError):
+    except (Halt, *NO_CLUSTER):
         raise  # there is no room for a page either, or nothing new
     except KeyboardInterrupt:
         try:

@@ -19,7 +19,7 @@ from hwtune.contract import About, AboutMore, AboutRun, Status, wrong_in_study
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec, split_indices, split_of
-from hwtune.errors import ClusterError, DataError, HwtuneFailure, MirrorError
+from hwtune.errors import NO_CLUSTER, DataError, HwtuneFailure, MirrorError
 from hwtune.evaluation.candidates import Ground
 from hwtune.files import FULL_OR_BROKEN, moment, now
 from hwtune.hardware import git_commit, hardware, made_by, versions
@@ -144,7 +144,7 @@ def begun(folder: StudyFolder) -> Iterator[None]:
     with folder.locked():
         try:
             yield
-        except (ClusterError, MirrorError, KeyboardInterrupt) as error:
+        except (*NO_CLUSTER, MirrorError, KeyboardInterrupt) as error:
             if not (isinstance(error, KeyboardInterrupt) and folder.read_study()["runs"]):
                 shutil.rmtree(folder.path)
             raise
@@ -236,7 +236,7 @@ def recorded(session: Session) -> Iterator[None]:
     try:
         session.write()
         yield
-    except ClusterError:
+    except NO_CLUSTER:
         folder.write_study(before)  # nothing was begun
         raise
     except BaseException as error:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
-from hwtune.errors import DataError
+from hwtune.errors import DataError, DownloadFailure
 from hwtune.space import SearchSpace
 
 
@@ -23,7 +23,7 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
         try:
             console.print(f"{space.data} is not in the data folder; trying to download it.")
             get_data(space.data)
-        except DataError as error:
+        except (DataError, DownloadFailure) as error:
             if space.data != "chinese_mnist":
                 raise
             console.print(f"{error}", style="yellow")

@@ -47,6 +47,9 @@ from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
 
+SAID = (  # of a study's content, each under its name
+    answer, commands, rivals, gains, left_out, without_accuracy, other_split, made_elsewhere,
+)  # fmt: skip
 MOST_ROWS = 500  # trials in a table, beside the baselines
 MOST_CLASSES, MOST_CONFUSED = 100, 50  # rows of the tables of classes
 
@@ -67,23 +70,15 @@ def write_report(folder: StudyFolder) -> None:
         folder.report,
         "template.html",
         figures,
+        content=content,
         about=about,
         state=state_of(about, content.tested),
-        answer=answer(content),
         to_go_on=more_trials(content.trials),
-        commands=commands(content),
-        rivals=rivals(content),
-        compared_after=content.compared_after,
         at_length=at_length(content),
         times=times,
         has_model=folder.model.is_dir(),
         untold=untold(content),
         openings_beside=openings_beside(folder, content),
-        gains=gains(content),
-        left_out=left_out(content),
-        without_accuracy=without_accuracy(content),
-        other_split=other_split(content),
-        made_elsewhere=made_elsewhere(content),
         winner=winner,
         misread=misread,
         verdicts=verdicts,
@@ -95,12 +90,11 @@ def write_report(folder: StudyFolder) -> None:
         all_trials=len(content.trials),
         not_drawn=len(content.trials) - len(figures["curves"].data) if content.epochs else 0,
         most_points=MOST_POINTS,
-        names=content.names,
-        front=content.front,
         space={name: in_words(d) for name, d in content.space.search.items()},
         tested=tested,
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
+        **{said.__name__: said(content) for said in SAID},
     )
 
 

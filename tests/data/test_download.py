@@ -5,7 +5,7 @@ import pytest
 
 from hwtune.data.chinese_mnist import read_chinese_mnist
 from hwtune.data.download import download_kaggle
-from hwtune.errors import DataError
+from hwtune.errors import DataError, DownloadFailure
 
 
 def program(tmp_path, script):
@@ -36,23 +36,23 @@ def test_a_damaged_download_is_not_kept(tmp_path):
 
 
 def test_a_silent_download_is_given_up(tmp_path):
-    with pytest.raises(DataError, match="no byte of owner/name for 0 seconds"):
+    with pytest.raises(DownloadFailure, match="no byte of owner/name for 0 seconds"):
         download(tmp_path, "sleep 60", silence=0.3)
     assert not list((tmp_path / "data").iterdir())
 
 
 def test_a_failed_download_says_the_commands_last_words(tmp_path):
-    with pytest.raises(DataError, match="403 - Forbidden"):
+    with pytest.raises(DownloadFailure, match="403 - Forbidden"):
         download(tmp_path, "echo working; echo 403 - Forbidden >&2; exit 1")
     assert not list((tmp_path / "data").iterdir())
 
 
 def test_an_unreachable_server_is_said_in_plain_words(tmp_path):
     words = "HTTPSConnectionPool(host='x', port=443): Max retries exceeded with url: /y"
-    with pytest.raises(DataError, match="its server cannot be reached from here"):
+    with pytest.raises(DownloadFailure, match="its server cannot be reached from here"):
         download(tmp_path, f'echo "{words}"; exit 1')
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataError, match="kaggle command does not start"):
+    with pytest.raises(DownloadFailure, match="kaggle command does not start"):
         download(tmp_path, "", command=str(tmp_path / "absent"))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hwtune.data import add_data, find_data, load_data, picture_files, shape_of
-from hwtune.data.folder import MAX_SIDE, copy_pictures, told_apart
+from hwtune.data.folder import MAX_SIDE, asked_of, copy_pictures, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
 
@@ -104,12 +104,26 @@ def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
 def test_links_are_neither_followed_nor_in_the_way(tmp_path):
     mine = letters(tmp_path / "mine")
     (mine / "9" / "loop").symlink_to(mine, target_is_directory=True)
-    (mine / "9" / "gone.png").symlink_to(tmp_path / "gone.png")
+    (mine / "9" / "gone.txt").symlink_to(tmp_path / "gone.txt")
     add_data("letters", mine)
     assert len(load_data("letters").images) == 30
     (mine / "linked").symlink_to(mine / "9", target_is_directory=True)
     with pytest.raises(DataError, match="mine/linked is a link, .* not followed"):
         add_data("others", mine)
+
+
+def test_pictures_that_were_not_fetched_are_not_passed_over(tmp_path):
+    mine = letters(tmp_path / "mine")
+    (mine / "9" / "gone.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="1 picture cannot be taken: .*gone.png is a link to noth"):
+        add_data("letters", mine)
+    assert mine / "9" / "gone.png" in asked_of(mine)[0]  # and `predict` names it
+
+
+def test_the_parts_of_a_split_are_no_writers(tmp_path):
+    mine = letters(tmp_path / "mine", writers=("train", "test"))
+    with pytest.raises(DataError, match="is divided into test, train, which hwtune does itself"):
+        add_data("letters", mine)
 
 
 def test_a_writer_whose_folder_is_a_link_is_not_lost(tmp_path):

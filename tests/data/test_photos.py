@@ -110,8 +110,24 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match="a.jpg cannot be read as a picture"):
         read_image(tmp_path / "a.jpg", 16)
-    with pytest.raises(DataError, match="no file .*absent.jpg; give the path of a picture"):
+    with pytest.raises(DataError, match="absent.jpg is no file; give the path of a picture"):
         read_image(tmp_path / "absent.jpg", 16)
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    for path, wrong in ((tmp_path, "is a folder"), (tmp_path / "gone.png", "is a link to nothing")):
+        with pytest.raises(DataError, match=f"{path.name} {wrong}; give the path of a picture"):
+            read_image(path, 28)
+
+
+def test_pages_of_a_scan_are_not_lost_but_the_first(tmp_path):
+    first, second = (Image.new("L", (30, 30), grey) for grey in (0, 255))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    with pytest.raises(DataError, match="pages.tif has 2 pages; save each as a file of its own"):
+        read_image(tmp_path / "pages.tif", 28)
+    first.save(tmp_path / "page.tif")
+    assert read_image(tmp_path / "page.tif", 28).shape == (28, 28)
 
 
 def test_a_scan_of_sixteen_bits_keeps_its_greys(tmp_path):
