@@ -18,6 +18,7 @@ MOVES = "moves"  # after which epochs it went to a CPU beside GPUs, then to a GP
 ENDED = "ended"  # an `Ending`
 # Why a point was never trained: the constraints that it violates.
 INFEASIBLE, SLOW = "infeasible", "slow"
+BROKE = "broke"  # the constraint of one whose training raised an error
 
 
 class Ending(TypedDict):

@@ -2,7 +2,8 @@
 
 Ray's own OptunaSearch tells a trial that was stopped early as complete, with its last value; here
 Optuna learns every epoch, stopped trials are PRUNED, full-length ones COMPLETE with their best
-accuracy, lost ones FAIL, and a divergence violates a constraint, from which TPE learns.
+accuracy, lost ones FAIL; what diverged or raised an error violates a constraint, from which TPE
+learns, as it does not from FAIL.
 
 With several objectives Optuna takes no intermediate values: a stopped trial then violates a
 constraint, the less the longer it ran.
@@ -27,9 +28,10 @@ from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.distributions import every_value
 from hwtune.errors import SpaceError
 from hwtune.models.layers import Cost
-from hwtune.records import EpochRecord
+from hwtune.records import DIVERGED, EpochRecord
 from hwtune.search.attributes import (
     BASELINE,
+    BROKE,
     COST,
     ENDED,
     INFEASIBLE,
@@ -302,12 +304,14 @@ class OptunaSearcher(Searcher):
             self.left_running.append(self.study._storage.get_trial(trial._trial_id))
             return
         result, record = result or {}, self.ledger.trials[trial.number]
-        if result.get("diverged"):
-            self._tell(
-                trial, TrialState.PRUNED, "failed", result["failed"], violates=("diverged", 1.0)
-            )
-        elif error or result.get("failed"):
-            reason = result.get("failed") or self._why_broken(trial.number)
+        broke = counted(self.endings.broke[trial.number], "time")
+        raised = self.endings.reasons.get(trial.number) if error else result.get("failed")
+        if raised:  # its own fault, from which the sampler learns
+            reason = f"it broke {broke}, at last with {raised}" if error else raised
+            fault = (DIVERGED if result.get("diverged") else BROKE, 1.0)
+            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=fault)
+        elif error:
+            reason = f"the trial's process was lost {broke}"
             self._tell(trial, TrialState.FAIL, "failed", reason)
         elif result.get("full_length"):
             values = self.objectives.values(
@@ -318,20 +322,10 @@ class OptunaSearcher(Searcher):
             self._tell(trial, TrialState.COMPLETE, "complete", values=values)
         else:
             reason = self.endings.reasons.get(trial.number, "interrupted")
-            if not record.epochs:
-                self._tell(trial, TrialState.FAIL, "stopped", reason)
-            elif self.objectives.several:
-                violates = ("stopped", 1 / record.epochs)
-                self._tell(trial, TrialState.PRUNED, "stopped", reason, violates=violates)
-            else:
-                self._tell(trial, TrialState.PRUNED, "stopped", reason)
-
-    def _why_broken(self, number: int) -> str:
-        """Return why a trial is not tried again."""
-        times = counted(self.endings.broke[number], "time")
-        if raised := self.endings.reasons.get(number):
-            return f"it broke {times}, at last with {raised}"
-        return f"the trial's process was lost {times}"
+            told = TrialState.PRUNED if record.epochs else TrialState.FAIL
+            early = ("stopped", 1 / record.epochs) if record.epochs else None
+            violates = early if self.objectives.several else None
+            self._tell(trial, told, "stopped", reason, violates=violates)
 
     def _tell(
         self,

@@ -142,10 +142,20 @@ def test_a_lost_process_is_a_failure(bridge):
     assert bridge.end(error=True).state == TrialState.FAIL
     assert bridge.ledger.trials[bridge.number].reason == "the trial's process was lost 4 times"
     bridge.begin()
+
+
+def test_what_a_configuration_raises_is_told_so_that_tpe_learns_from_it(bridge):
+    bridge.begin()
     bridge.endings.reasons[bridge.number] = "RuntimeError: out of memory"
-    bridge.end(error=True)
-    reason = bridge.ledger.trials[bridge.number].reason
-    assert reason == "it broke 4 times, at last with RuntimeError: out of memory"
+    told = bridge.end(error=True)
+    assert (told.state, told.constraints) == (TrialState.PRUNED, {"broke": 1.0})
+    record = bridge.ledger.trials[bridge.number]
+    assert record.state == "failed"
+    assert record.reason == "it broke 4 times, at last with RuntimeError: out of memory"
+    bridge.begin()
+    told = bridge.end(failed="out of memory")
+    assert (told.state, told.constraints) == (TrialState.PRUNED, {"broke": 1.0})
+    assert bridge.ledger.trials[bridge.number].reason == "out of memory"
 
 
 def test_a_trial_that_ray_gives_up_too_early_is_handed_out_again(bridge):
@@ -553,27 +563,29 @@ def test_a_study_without_its_journal_is_refused_and_left_as_it_is(tmp_path):
     assert len(folder.read_epochs()) == 1
 
 
-def divergent_share(path, *, learn):
-    """Return how often TPE proposes a divergent rate in its last 30 of 60 trials."""
+def failing_share(path, **ending):
+    """Return how often TPE proposes a rate that fails in its last 30 of 60 trials."""
     bridge = Bridge(path, seed=1)
     bridge.searcher.measure = lambda values: Cost(1, 1)
-    divergent = []
+    failing = []
     for _ in range(60):
         lr = bridge.begin()["config"]["lr"]
-        divergent.append(lr > 0.02)
+        failing.append(lr > 0.02)
         if lr > 0.02:
-            bridge.end(failed="diverged", diverged=learn)
+            bridge.end(**ending)
         else:
             bridge.epoch(1, 0.9 - 0.1 * abs(math.log10(lr / 2e-3)))
             bridge.end(full_length=True)
-    return sum(divergent[30:]) / 30
+    return sum(failing[30:]) / 30
 
 
-def test_tpe_learns_from_divergence_and_not_from_failure(tmp_path):
-    learned = divergent_share(tmp_path / "learned", learn=True)
-    ignored = divergent_share(tmp_path / "ignored", learn=False)
-    assert learned <= 0.2
-    assert ignored >= 0.5
+def test_tpe_learns_from_what_a_configuration_does_and_not_from_lost_processes(tmp_path):
+    diverged = failing_share(tmp_path / "diverged", failed="diverged", diverged=True)
+    broke = failing_share(tmp_path / "broke", failed="out of memory")
+    lost = failing_share(tmp_path / "lost", error=True)
+    assert diverged <= 0.2
+    assert broke <= 0.2
+    assert lost >= 0.5
 
 
 def quality(config):

@@ -63,9 +63,11 @@ def test_trials_that_raise_give_nan_run_out_of_memory_or_are_killed(tmp_path, ra
     assert len(epochs) == len(set(epochs)) == 3 + 1 + 1 + 1 + 3 + 1 + 1
     told = open_optuna_study(folder, Objectives(("val_accuracy",))).trials
     assert [t.state for t in told] == [
-        TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL,
-        TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL,
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.PRUNED,
+        TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED,
     ]  # fmt: skip
+    for number in (faulty.RAISES, faulty.MEMORY, faulty.GPU_MEMORY):
+        assert told[number].constraints == {"broke": 1.0}
     assert told[faulty.NAN].constraints == {"diverged": 1.0}
     left = {int(path.stem) for path in folder.checkpoints.iterdir()}
     assert left == {0, faulty.KILLED_ONCE}  # failed trials keep no state
