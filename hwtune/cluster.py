@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ LOST = (  # what a task raises whose process, machine or result is gone
 )
 CONNECT_SECONDS = 10.0  # until somebody listens
 TIMED_OUT = "timed out during startup"  # says Ray after 30 s, too few on a busy machine
-TRAINING_BYTES = 0.8e9  # that one takes on a CPU, without mapped files: results/bench/memory.md
+# What a training takes of a machine's memory, without mapped files: results/bench/memory.md. On a
+# GPU that was not measured: CUDA's own libraries come to it.
+TRAINING_BYTES, GPU_TRAINING_BYTES = 0.8e9, 3e9
 INIT_SECONDS = 90.0  # until this process is part of the cluster
 
 
@@ -95,38 +98,55 @@ def plan_slots(
 ) -> Slots:
     """Return the slots of the Ray cluster that this process is connected to.
 
-    One slot a CPU, as far as the free memory goes, or in a cluster with GPUs as many a GPU as
-    its memory holds, and one for each CPU of the machines without.
+    One slot a CPU, or in a cluster with GPUs as many a GPU as its memory holds, and one for each
+    CPU of the machines without; as far as the free memory of the machines goes.
 
     Args:
         parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
         gpu_share: the part of a GPU that each training asks for; None: by memory.
         need: what a training was seen to take of a GPU; None: not measured.
     """
-    nodes = machines_alive()
-    with_gpus = [node for node in nodes.values() if node["GPU"]]
-    without = {name: node for name, node in nodes.items() if not node["GPU"]}
-    fitting = without if parallel else {name: in_memory(node) for name, node in without.items()}
-    short = fitting != without
-    plain = {name: int(node["CPU"]) for name, node in fitting.items()} if with_gpus else {}
+    machines = machines_alive()
+    per_gpu = need.per_gpu if need else UNMEASURED_PER_GPU
+    plan = partial(slots_of, per_gpu=per_gpu, parallel=parallel, gpu_share=gpu_share)
+    if parallel:
+        return plan(machines)
+    slots = plan({name: in_memory(each) for name, each in machines.items()})
+    return replace(slots, short_of_memory=slots.total < plan(machines).total)
+
+
+def slots_of(
+    machines: Mapping[str, Counter[str]],
+    *,
+    per_gpu: int,
+    parallel: int | None,
+    gpu_share: float | None,
+) -> Slots:
+    """Return the slots of machines, by Ray's ids, whatever their own memory."""
+    with_gpus = [each for each in machines.values() if each["GPU"]]
+    without = {name: each for name, each in machines.items() if not each["GPU"]}
+    plain = {name: int(each["CPU"]) for name, each in without.items()} if with_gpus else {}
     slots = divide(
-        [(int(node["CPU"]), int(node["GPU"])) for node in with_gpus or fitting.values()],
-        per_gpu=need.per_gpu if need else UNMEASURED_PER_GPU,
+        [(int(each["CPU"]), int(each["GPU"])) for each in with_gpus or without.values()],
+        per_gpu=per_gpu,
         parallel=parallel,
         gpu_share=gpu_share,
     )
-    slots = replace(slots, short_of_memory=short)
     if parallel or not sum(plain.values()):
         return slots
     return replace(slots, plain=sum(plain.values()), plain_nodes=tuple(plain))
 
 
 def in_memory(node: Counter[str]) -> Counter[str]:
-    """Return a machine with no more CPUs than trainings fit into its memory, but one at least."""
+    """Return a machine with no more CPUs than trainings fit into its memory.
+
+    One stays at least, or one a GPU.
+    """
     free = node["memory"] + node["object_store_memory"]  # when Ray started
     if not free:  # it keeps no account of it
         return node
-    fitting = max(1, int(free // TRAINING_BYTES))
+    each = GPU_TRAINING_BYTES if node["GPU"] else TRAINING_BYTES
+    fitting = max(1, int(node["GPU"]), int(free // each))
     return Counter({**node, "CPU": min(node["CPU"], fitting)})
 
 

@@ -25,6 +25,7 @@ SENT = "mirror.json"  # beside a copy's files: the size and time of change of wh
 GIVEN_UP = (CHECKPOINTS, "retraining", "model.onnx")  # what a study that runs may delete
 PART = ".part"  # the ending of a file that is being written to a disk
 RETRY_SECONDS = 30.0
+LAST_TRIES = 3  # of the upload at the end, which nothing follows
 SILENT_SECONDS = 300.0  # that the end waits for a last upload of which nothing arrives
 INTERRUPTED_SECONDS = 2.0  # that it waits for it in all, when the user ends a study
 CHUNK_BYTES = 2**23  # that are written at once
@@ -179,10 +180,18 @@ def _fetch_file(
 
 
 class Mirror:
-    """Uploads what changed of a study, in a thread of its own; the study never waits for it."""
+    """Uploads what changed of a study, in a thread of its own; the study never waits for it.
 
-    def __init__(self, folder: StudyFolder, uri: str, *, tell: Callable[[str], None]) -> None:
+    Args:
+        tell: what happens is said to it.
+        again: the command that goes on with the study, and so completes the copy.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, uri: str, *, tell: Callable[[str], None], again: str = ""
+    ) -> None:
         self.folder, self.uri, self.tell = folder, uri, tell
+        self.again = again or folder.command("resume")
         self.sent: dict[str, tuple[int, int]] = {}  # (size, time of change) by relative path
         self.made: set[str] = set()  # folders
         self.noted: dict[str, tuple[int, int]] = {}  # `sent` as the copy knows it
@@ -368,11 +377,11 @@ class Mirror:
             return None  # a state that was given up a moment ago
 
     def _work(self) -> None:
-        ending = False
-        while not ending:
+        tries = 0  # at the end
+        while tries < (LAST_TRIES if self.failing else 1):
             self._wanted.wait(RETRY_SECONDS if self.failing else None)
             self._wanted.clear()
-            ending = self._ending.is_set()  # read before the upload, which is then the last
+            tries += self._ending.is_set()  # read before the upload, which is then the last
             began = time.monotonic()
             try:
                 self.upload()
@@ -402,16 +411,15 @@ class Mirror:
             if not (self._end(at_once=at_once) or self.given_up):
                 self.tell(INCOMPLETE)
             raise
-        again = self.folder.command("resume")
         try:
             complete = self._end()
         except KeyboardInterrupt:
-            self.tell(
-                f"The mirror is not complete: its last upload was cut short. To continue: {again}"
-            )
+            cut = "The mirror is not complete: its last upload was cut short."
+            self.tell(f"{cut} To continue: {self.again}")
             raise
         if not complete:
-            raise HwtuneFailure(self.given_up or f"{INCOMPLETE} Once it can be reached: {again}")
+            later = f"{INCOMPLETE} Once it can be reached: {self.again}"
+            raise HwtuneFailure(self.given_up or later)
 
     def _end(self, *, at_once: bool = False) -> bool:
         """Wait for the last upload, if anything was asked for; return whether it is complete.

@@ -85,7 +85,7 @@ class TrialRecord:
 
 
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials with an accuracy, the best first.
+    """Return the trials that have an accuracy and did not fail, the best first.
 
     Validation accuracy decides, then validation loss, then the number of parameters; a trial that
     was cut off when the time was over may well win.
@@ -98,23 +98,23 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     )
 
 
-def too_close(chosen: TrialRecord, others: Iterable[TrialRecord], images: int) -> int:
-    """Return how many others validation on so many images cannot tell from one that was chosen.
+def too_close(chosen: TrialRecord, tried: Iterable[TrialRecord], images: int) -> int:
+    """Return from how many others that were tried validation cannot tell one that was chosen.
 
     Even if two read all other images alike, a difference of five has p = 0.06 (McNemar, Note on the
     sampling error of the difference between correlated proportions or percentages, 1947; exact).
     """
-    gaps = (images * (each.val_accuracy - chosen.val_accuracy) for each in others)
-    return sum(abs(round(gap)) <= CLOSE for gap in gaps) - 1
+    gaps = (images * (each.val_accuracy - chosen.val_accuracy) for each in tried)
+    return sum(abs(round(gap)) <= CLOSE for gap in gaps) - 1  # itself
 
 
-def more_trials(trials: Collection[TrialRecord]) -> str:
-    """Return the option by which `resume` tries others where every trial failed, else "".
+def more_trials(trials: Collection[TrialRecord]) -> list[str]:
+    """Return the option by which `resume` tries others where every trial failed, else none.
 
     Without it such a search would only fail once more.
     """
     failed = trials and all(trial.state == "failed" for trial in trials)
-    return f" --trials {2 * len(trials)}" if failed else ""
+    return [f"--trials {2 * len(trials)}"] if failed else []
 
 
 def once_each(order: Iterable[TrialRecord]) -> list[TrialRecord]:

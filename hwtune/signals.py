@@ -35,7 +35,7 @@ def hush() -> None:
 
 
 def check_signals() -> None:
-    """Raise KeyboardInterrupt where a signal came whose own was lost.
+    """Raise KeyboardInterrupt where a signal came whose own KeyboardInterrupt was lost.
 
     Python passes over what is raised in a callback, as when a process is forked or an object
     collected. Call it where a command goes on after something that took long.

@@ -69,9 +69,9 @@ class StudyFolder:
         usual = self.path.parent == results_folder()
         return shlex.quote(self.name if usual else str(self.path))
 
-    def command(self, name: str, options: str = "") -> str:
+    def command(self, name: str, *options: str) -> str:
         """Return the line that gives a command of hwtune on the study, as "resume"."""
-        return hwtune_command(f"{name} {self.called}{options}")
+        return hwtune_command(" ".join([name, self.called, *options]))
 
     @contextmanager
     def locked(self, *, patience: float = LOCK_SECONDS) -> Iterator[None]:

@@ -26,6 +26,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    return counted(round(seconds), "second") if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
 def first_line(error: BaseException) -> str:
     """Return an error in a line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -292,6 +292,14 @@ def test_no_more_trainings_run_at_once_than_fit_into_the_memory(monkeypatch):
     roomy = Counter(CPU=2, memory=10e9)
     monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": roomy})
     assert cluster.plan_slots(None) == cluster.Slots(2)
+    held = Counter(CPU=8, GPU=1, memory=12e9)  # CUDA takes a part of the machine's own memory, too
+    monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": held})
+    need = cluster.GpuNeed(bytes=10**9, memory=80 * 10**9)
+    small = cluster.plan_slots(None, need=need)
+    assert (small.total, small.gpus, small.short_of_memory) == (4, 0.25, True)
+    monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": held + Counter(memory=28e9)})
+    large = cluster.plan_slots(None, need=need)
+    assert (large.total, large.gpus, large.short_of_memory) == (8, 0.125, False)
 
 
 def test_a_cluster_that_is_joined_may_be_reached(monkeypatch):

@@ -50,6 +50,12 @@ def place(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def soon(monkeypatch):
+    """Let a mirror try again at once."""
+    monkeypatch.setattr("hwtune.mirror.RETRY_SECONDS", 0.01)
+
+
+@pytest.fixture
 def folder(tmp_path):
     made = create_study(tmp_path / "here", "s", "s", about={"format": 1}, source="SPACE = 1\n")
     made.append_epoch(EpochRecord(0, 1, 0.1, 0.2, 0.9, 0.1, 1.0))
@@ -350,7 +356,7 @@ def test_a_last_upload_is_waited_for_while_files_arrive(folder, tmp_path, monkey
     assert mirror.is_whole()
 
 
-def test_a_store_that_cannot_be_asked_stops_no_study_that_goes_on(folder, monkeypatch):
+def test_a_store_that_cannot_be_asked_stops_no_study_that_goes_on(folder, monkeypatch, soon):
     class Unreachable:
         @staticmethod
         def from_uri(uri):
@@ -450,7 +456,26 @@ def test_a_mirror_is_left_alone_until_something_is_asked(folder, tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
-def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path):
+def test_what_fails_at_the_end_is_tried_again(folder, tmp_path, soon):
+    said = []
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=said.append)
+    upload, failures = mirror.upload, [OSError("no connection")] * (hwtune.mirror.LAST_TRIES - 1)
+
+    def fails_at_first():
+        if failures:
+            raise failures.pop()
+        upload()
+
+    mirror.upload = fails_at_first
+    with mirror.running():
+        mirror.request()
+        while not mirror.failing:
+            time.sleep(0.01)
+    assert said == ["The mirror cannot be written (no connection); trying again."]
+    assert Mirror(folder, mirror.uri, tell=print).is_whole()
+
+
+def test_a_mirror_that_fails_says_so_and_the_study_goes_on(folder, tmp_path, soon):
     (tmp_path / "taken").write_text("a file where a folder should be")
     said = []
     mirror = Mirror(folder, (tmp_path / "taken").as_uri(), tell=said.append)

@@ -213,7 +213,7 @@ def say_done(folder: StudyFolder) -> None:
 
 
 def command_line() -> str:
-    """Return the command as the user gave it, without the paths of this machine.
+    """Return the command as the user gave it, without the program's path and without secrets.
 
     What is no text in it is escaped.
     """

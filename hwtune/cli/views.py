@@ -145,7 +145,7 @@ def trials(
     say(answer(content))
     if (status := content.about["status"]) in ("interrupted", "failed"):
         what = "was cut off" if status == "interrupted" else "failed"
-        again = folder.command("resume", more_trials(content.trials))
+        again = folder.command("resume", *more_trials(content.trials))
         print(f"The study {what}. To continue: {again}")
 
 

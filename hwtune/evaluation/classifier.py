@@ -157,12 +157,12 @@ def no_model(folder: Path, wrong: str) -> StudyError:
     if about is None:
         remedy = "copy all of a study's model/"
     elif about.get("status") == "complete" and "baseline" in about:
-        remedy = f"train it anew, under another --name: {once_more(about['command'])}"
+        remedy = f"train it anew, under another name: {once_more(about['command'])}"
     elif about.get("status") == "complete":
         retrain = study.command("retrain")
         remedy = f"retrain the study's best, which opens the test set once more: {retrain}"
     elif about.get("status") == "running":
         remedy = "its study runs; wait until it ends"
     else:
-        remedy = f"finish the study: {study.command('resume', more_trials(study.read_trials()))}"
+        remedy = f"finish the study: {study.command('resume', *more_trials(study.read_trials()))}"
     return StudyError(f"{folder} {wrong}; {remedy}")

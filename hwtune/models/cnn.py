@@ -40,12 +40,14 @@ def cnn_layers(
 
     Raises:
         NoPixelError: when strides and poolings leave no pixel.
-        SpaceError: when a list does not fit the number of stages.
+        SpaceError: when a list does not fit the number of stages, or a kernel the padding.
     """
     widths = numbers(filters, name="filters")
     if not widths:
         raise SpaceError(f"filters={filters!r} names no stage; give a list such as '16-32'.")
     kernels = per_stage(numbers(kernel, name="kernel"), len(widths), name="kernel")
+    if padding == "same" and any(k % 2 == 0 for k in kernels):
+        raise SpaceError(f"kernel={kernel!r}: padding 'same' wants odd kernels; or give 'none'.")
     pools = per_stage(pool.split("-"), len(widths), name="pool")
     if not set(pools) <= POOLS:
         raise SpaceError(f"pool={pool!r} is made of max, avg and none alone.")
@@ -74,7 +76,7 @@ def cnn_layers(
         layers.append(Pool(head, 0))
         size = 1
     last, features = _hidden(channels * size * size, hidden, dropout, norm=hidden_norm)
-    last.append(Linear(features, classes, bias=not output_norm))
+    last.append(Linear(features, classes, bias=not output_norm, logits=True))
     if output_norm:
         last.append(Norm(classes, flat=True))
     return [*layers, Flatten(), *last]

@@ -25,11 +25,16 @@ class Conv:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer."""
+    """A linear layer.
+
+    Attributes:
+        logits: whether what it gives is what the network answers.
+    """
 
     features: int
     outputs: int
     bias: bool = True
+    logits: bool = False
 
 
 @dataclass(frozen=True)

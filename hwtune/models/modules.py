@@ -27,6 +27,21 @@ POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 GLOBAL_POOLS = {"max": nn.AdaptiveMaxPool2d, "avg": nn.AdaptiveAvgPool2d}
 
 
+class Logits(nn.Linear):
+    """The last linear layer; a trained network's answers are in float32 whatever the rest is.
+
+    bfloat16 has steps of 0.06 between 8 and 16, in which many an image would have two best classes.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, classes) for (N, features)."""
+        device = features.device.type
+        if self.training or not torch.is_autocast_enabled(device):
+            return super().forward(features)
+        with torch.autocast(device, enabled=False):
+            return super().forward(features.float())
+
+
 class ResidualBlock(nn.Module):
     """relu(body(x) + shortcut(x)): with the batch norm that ends the body as one operation."""
 
@@ -80,8 +95,8 @@ def module(layer: Layer) -> nn.Module:
     match layer:
         case Conv(channels, filters, kernel, stride, padding, bias):
             return nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias)
-        case Linear(features, outputs, bias):
-            return nn.Linear(features, outputs, bias=bias)
+        case Linear(features, outputs, bias, logits):
+            return (Logits if logits else nn.Linear)(features, outputs, bias=bias)
         case Norm(features, flat):
             return nn.BatchNorm1d(features) if flat else BatchNorm(features)
         case Pool(kind, 0):
@@ -104,4 +119,7 @@ def torchvision_resnet18(*, classes: int) -> nn.Module:
 
     network = resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    logits = nn.utils.skip_init(Logits, 512, classes)
+    logits.weight, logits.bias = network.fc.weight, network.fc.bias  # as torchvision drew them
+    network.fc = logits
     return network

@@ -46,7 +46,7 @@ def resnet_layers(
         *residuals(widths, steps, bias=conv_bias),
         Pool("avg", 0),
         Flatten(),
-        Linear(widths[-1], classes),
+        Linear(widths[-1], classes, logits=True),
     ]
 
 
@@ -61,7 +61,7 @@ def resnet18_layers(*, classes: int) -> list[Layer]:
         *residuals(widths, [1, 1, 2, 1, 2, 1, 2, 1], bias=False),
         Pool("avg", 0),
         Flatten(),
-        Linear(512, classes),
+        Linear(512, classes, logits=True),
     ]
 
 

@@ -168,7 +168,7 @@ def resume_baseline(folder: StudyFolder, *, place: Place, command: Command) -> N
             if page_completed(folder, command.console):
                 return
             raise StudyError(
-                f"{folder.name} is complete; to train it anew, give another --name to: "
+                f"{folder.name} is complete; to train it anew, give another name to: "
                 f"{once_more(about['command'])}"
             )
         run(session_again(folder, about, place, command))

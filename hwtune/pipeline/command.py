@@ -29,9 +29,9 @@ class Place:
     gpu_share: float | None = None
 
     @property
-    def option(self) -> str:
-        """Return the option that gives the address again, " --address HOST:PORT", or ""."""
-        return f" --address {shlex.quote(self.address)}" if self.address else ""
+    def options(self) -> list[str]:
+        """Return the option that gives the address again, if there is one."""
+        return [f"--address {shlex.quote(self.address)}"] if self.address else []
 
     def or_as_before(self, about: About) -> Place:
         """Return the place, where it leaves something open as `study.json` says."""

@@ -26,7 +26,7 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
     if uri is None:
         yield lambda: None
         return
-    mirror = Mirror(session.folder, uri, tell=session.say)
+    mirror = Mirror(session.folder, uri, tell=session.say, again=session.again("resume"))
     session.say(f"Mirror: {printable(uri)}")
     with suppress(OSError):  # the mirror itself says so, and tries again
         cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)

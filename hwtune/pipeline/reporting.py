@@ -50,7 +50,7 @@ def reported(folder: StudyFolder, console: Console) -> Iterator[None]:
 
 
 def page_completed(folder: StudyFolder, console: Console, *, anew: bool = False) -> bool:
-    """Write the page of a complete study whose process was killed before it did; return whether.
+    """Write the page of a complete study that a killed process had not; return whether it did.
 
     Args:
         anew: whether it is written in any case.

@@ -51,7 +51,7 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
             if not complete_files(folder, about, command, mended=mended):
                 raise StudyError(
                     f"Study {folder.name!r} is complete; extend it: "
-                    f"{folder.command('resume', f' --trials {2 * max(done, 1)}')}, or "
+                    f"{folder.command('resume', f'--trials {2 * max(done, 1)}')}, or "
                     "--time-budget 10m."
                 )
             return

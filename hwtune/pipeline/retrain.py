@@ -65,16 +65,17 @@ def retrain_study(
     with folder.locked():
         about = folder.read_study()
         if "baseline" in about:
-            ended = about["status"] == "complete"
-            go_on = "" if ended else f" Continue it: {folder.command('resume')}; or:"
+            go_on = ""
+            if about["status"] != "complete":
+                go_on = f" Continue it: {folder.command('resume', *place.options)}; or:"
             raise StudyError(
                 f"{folder.name} is a baseline's training, not a search.{go_on} To train it anew, "
-                f"also with --seeds 5, give another --name to: {once_more(about['command'])}"
+                f"also with --seeds 5, give another name to: {once_more(about['command'])}"
             )
         if not ranked(trials := folder.read_trials()):
             raise StudyError(
                 f"Study {folder.name!r} has no trained trial; continue it first: "
-                f"{folder.command('resume', more_trials(trials))}"
+                f"{folder.command('resume', *more_trials(trials), *place.options)}"
             )
         session = Session(folder, about, same_data(folder, about), place, command)
         if retraining.finalists > 1:
@@ -124,14 +125,14 @@ def retrain_best(
         for trial in once_each(ranked(folder.read_trials()))
     }
     ground = session.ground(data, session.slots())
-    order = judged_first(list(tried), ground, retraining, again=again)
+    order, judged = judged_first(list(tried), ground, retraining, again=again)
     if retraining.top > len(order):
         say(f"--top {retraining.top}: all {len(order)} that there are will be retrained.")
     known = {each.baseline for each in order}
     if retraining.baselines and (without := [n for n in space.baselines if n not in known]):
         say(f"Without an accuracy in the search, so not retrained: {', '.join(without)}.")
     entries, passed_over = retrain_first(
-        order, tried, ground, retraining, session, changed=changed, again=again
+        order, tried, ground, retraining, session, judged=judged, changed=changed, again=again
     )
     record = folder.read_retrain()
     record["configurations"][0] |= {
@@ -149,6 +150,7 @@ def retrain_first(
     retraining: Retraining,
     session: Session,
     *,
+    judged: int,
     changed: Callable[[], None],
     again: bool,
 ) -> tuple[list[TestRecord], list[str]]:
@@ -157,6 +159,7 @@ def retrain_first(
     Args:
         order: the best first.
         tried: their trials.
+        judged: how many of them cross-validation put in order.
         changed, again: as of `retrain_best`.
 
     Returns what was tested, and the names of those that were passed over.
@@ -164,7 +167,6 @@ def retrain_first(
     Raises:
         NoneTrained: when none of the first few can be trained.
     """
-    judged = retraining.finalists if retraining.finalists > 1 else 0
     images = session.about["split"]["counts"]["validation"]
     for number, first in enumerate(order[:MOST_TRIED]):
         how = "by cross-validation" if number < judged else "on validation"
@@ -180,7 +182,7 @@ def retrain_first(
             session.say(f"{error}")
         else:
             return entries, [each.name for each in order[:number]]
-    more = session.folder.command("resume", f" --trials {2 * len(session.folder.read_trials())}")
+    more = session.again("resume", f"--trials {2 * len(session.folder.read_trials())}")
     few = counted(min(len(order), MOST_TRIED), "configuration")
     raise NoneTrained(
         f"No training of the best {few} ended well, so that nothing was tested; more trials may "
@@ -203,7 +205,7 @@ def say_winner(
     )
     if how == "on validation" and (near := too_close(winner, others, images)):
         finalists = min(near, MOST_FINALISTS - 1) + 1
-        more = session.folder.command("retrain", f" --finalists {finalists}")
+        more = session.again("retrain", f"--finalists {finalists}")
         session.say(
             f"{counted(near, 'other trial')} read at most {CLOSE} more or fewer of the {images:,} "
             f"validation images, too close to tell apart. Cross-validation tells more: {more}"
@@ -212,8 +214,8 @@ def say_winner(
 
 def judged_first(
     order: list[Candidate], ground: Ground, retraining: Retraining, *, again: bool
-) -> list[Candidate]:
-    """Return the candidates, the finalists among them in the order of their cross-validation.
+) -> tuple[list[Candidate], int]:
+    """Return the candidates, those first that cross-validation ordered, and how many these are.
 
     Args:
         order: by the search's own validation.
@@ -226,11 +228,11 @@ def judged_first(
         del record["finalists"]  # of an earlier choice
         ground.folder.write_retrain(record)
     if len(finalists) < 2:
-        return order
+        return order, 0
     if judged is None:
         ground.console.print(f"Judging the {len(finalists)} best by {folds}-fold cross-validation.")
         judged = judge(finalists, ground, folds=folds)
-    return [*judged, *order[len(finalists) :]]
+    return [*judged, *order[len(finalists) :]], len(finalists)
 
 
 def say_tested(

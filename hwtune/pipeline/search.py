@@ -72,7 +72,7 @@ def search(
         check_folds(dataset, split, retraining.folds)
     elsewhere = space.found_elsewhere(dataset.describe(), vars(split))
     known = [name for name in elsewhere if name in space.starts]
-    space = left_out(space, known, "a search on another split of these images found it", command)
+    space = left_out(space, known, "found by a search on another split of these images", command)
     earlier = [find_study(results, each) for each in starts_from]
     space, origins = with_starts_from(space, earlier, dataset, split)
     if origins:
@@ -90,11 +90,10 @@ def search(
     steps = space.config(space.corner(largest=True)).max_steps
     searched = {"epochs", "max_steps"} & space.search.keys()
     if dataset.name != space.data:
-        small = f"images of {dataset.side}x{dataset.side} pixels are too small for"
+        small = f"images of {dataset.side}x{dataset.side} pixels are too small"
         space = left_out(space, misfits(space, **shape), small, command)
         large = (
-            f"with {shape['classes']:,} classes they have over "
-            f"{SWOLLEN * space.max_parameters:,} parameters"
+            f"over {SWOLLEN * space.max_parameters:,} parameters with {shape['classes']:,} classes"
         )
         space = left_out(space, swollen(space, **shape), large, command)
     survey(space, **shape)
@@ -122,7 +121,7 @@ def left_out(space: SearchSpace, names: Sequence[str], why: str, command: Comman
     """Return a space without some of its points, having said why."""
     if not names:
         return space
-    command.console.print(f"Left out, for {why}: {', '.join(names)}.")
+    command.console.print(f"Left out: {', '.join(names)} ({why}).")
     return space.without(names)
 
 

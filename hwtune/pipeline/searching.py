@@ -26,8 +26,7 @@ from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
 from hwtune.space import size_of
 from hwtune.states import STATES_AT_ONCE, start_store
-from hwtune.study_folder import StudyFolder
-from hwtune.words import counted
+from hwtune.words import counted, duration
 
 TOLERATED = 0.1  # of the time asked for, by which a forecast may exceed it without a word
 
@@ -85,7 +84,7 @@ class Search:
         finally:
             ray.kill(self.store)  # retraining has its own
         if ledger.best is None:
-            raise HwtuneFailure(nothing_trained(self.folder, ledger))
+            raise HwtuneFailure(nothing_trained(self.session, ledger))
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}
         if len(objectives) > 1:
             images = self.split.train_images
@@ -166,7 +165,7 @@ class Search:
         assert self.budget.seconds
         self.say(
             f"Trials have {counted(epochs, 'epoch')} instead of {instead_of}{fewer}, so that "
-            f"retraining the best leaves half of {in_words(self.budget.seconds)} to the search. A "
+            f"retraining the best leaves half of {duration(self.budget.seconds)} to the search. A "
             f"longer --time-budget has room for more; --epochs {instead_of} insists."
         )
 
@@ -176,7 +175,7 @@ class Search:
             costs = outlook.left_out(self.earlier.known)
             self.about["left_out"] = list(costs)
             if costs:
-                each = ", ".join(f"{name} ({in_words(s)})" for name, s in costs.items())
+                each = ", ".join(f"{name} ({duration(s)})" for name, s in costs.items())
                 self.say(
                     f"Left out, for they or their retraining would take too much time: {each}. A "
                     "longer --time-budget has room for them; resume --time-budget trains them, too."
@@ -193,7 +192,7 @@ class Search:
         self.say(
             f"Forecast: about {counted(expected.trials, 'trial')}, "
             f"{counted(expected.epochs, 'epoch')}, "
-            f"{in_words(expected.seconds - self.spent)}, retraining and report included."
+            f"{duration(expected.seconds - self.spent)}, retraining and report included."
         )
         known = len(without(outlook.baselines, left_out)) + len(outlook.starts)
         running = [whole for _, _, whole in outlook.running]
@@ -213,22 +212,17 @@ class Search:
         return {name: cost_of(self.space, each, **self.shape) for name, each in points.items()}
 
 
-def nothing_trained(folder: StudyFolder, ledger: Ledger) -> str:
+def nothing_trained(session: Session, ledger: Ledger) -> str:
     """Return why a search has nothing to retrain, and what may help."""
     reasons = Counter(t.reason for t in ledger.trials.values() if t.reason)
     why, _ = (reasons.most_common(1) or [("no reason was recorded", 0)])[0]
     if ledger.trained:
-        others = folder.command("resume", more_trials(ledger.trials.values()))
+        others = session.again("resume", *more_trials(ledger.trials.values()))
         return f"Every trial failed, most often so: {why}. Try others ({others}), or another space."
-    longer = folder.command("resume", " --time-budget 30m")
+    longer = session.again("resume", "--time-budget 30m")
     return f"No trial was trained, most often so: {why}. Give more time ({longer}), or a new space."
 
 
 def without(costs: Mapping[str, Cost], names: Container[str]) -> dict[str, Cost]:
     """Return the costs of the points of other names."""
     return {name: cost for name, cost in costs.items() if name not in names}
-
-
-def in_words(seconds: float) -> str:
-    """Return a time for people."""
-    return counted(round(seconds), "second") if seconds < 100 else f"{seconds / 60:.0f} minutes"

@@ -62,6 +62,10 @@ class Session:
         """Tell the user."""
         self.command.console.print(text)
 
+    def again(self, name: str, *options: str) -> str:
+        """Return the line that gives a command on the study where this one trains."""
+        return self.folder.command(name, *options, *self.place.options)
+
     def write(self) -> None:
         """Write `study.json`."""
         self.folder.write_study(self.about)
@@ -161,7 +165,7 @@ def working(session: Session) -> Iterator[str]:
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     with (
-        writable(folder, folder.command("resume", session.place.option)),
+        writable(folder, session.again("resume")),
         reported(folder, session.command.console),
         explained(session),
         recorded(session),
@@ -186,18 +190,21 @@ def writable(folder: StudyFolder, again: str) -> Iterator[None]:
         folder.repair()
         yield
     except (Halt, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in NOT_WRITTEN:
-            raise
+        where = folder.path
+        if isinstance(error, OSError):
+            if error.errno not in NOT_WRITTEN:
+                raise
+            where = error.filename or where  # Ray's, in the temporary folder, perhaps
         raise HwtuneFailure(
-            f"{folder.path} cannot be written ({error}); nothing recorded is lost. Free space, or "
-            f"make it writable, then: {again}"
+            f"{where} cannot be written ({error.args[-1]}); nothing recorded is lost. Free space, "
+            f"or make it writable, then: {again}"
         ) from None
 
 
 @contextmanager
 def explained(session: Session) -> Iterator[None]:
     """Say how to go on when the user ends the block, before the report takes its seconds."""
-    folder, place = session.folder, session.place
+    folder = session.folder
     opened = openings(folder)
     try:
         yield
@@ -205,9 +212,9 @@ def explained(session: Session) -> Iterator[None]:
         if not folder.read_study()["runs"]:  # nothing was begun, and the folder will be gone
             raise
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
-        session.say(f"{untouched}To continue: {folder.command('resume', place.option)}")
+        session.say(f"{untouched}To continue: {session.again('resume')}")
         if any(trial.epochs for trial in folder.read_trials()):
-            session.say(f"Or test the best so far: {folder.command('retrain', place.option)}")
+            session.say(f"Or test the best so far: {session.again('retrain')}")
         raise
 
 

@@ -73,7 +73,7 @@ def write_report(folder: StudyFolder) -> None:
         content=content,
         about=about,
         state=state_of(about, content.tested),
-        to_go_on=more_trials(content.trials),
+        to_go_on="".join(f" {option}" for option in more_trials(content.trials)),
         at_length=at_length(content),
         times=times,
         has_model=folder.model.is_dir(),
@@ -184,7 +184,10 @@ def plots(content: Content) -> dict[str, Figure]:
 
 
 def untold(content: Content) -> list[str]:
-    """Return, by hyperparameter, the values on a list that were too seldom tried to compare."""
+    """Return, by hyperparameter, the values on a list that are not compared with another.
+
+    They were too seldom tried, or other choices foretell them.
+    """
     told = {(e.name, v) for e in content.effects for v in (e.value, e.against)}
     missing = {
         name: [str(value) for value in d.choices if (name, value) not in told]

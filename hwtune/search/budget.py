@@ -194,7 +194,8 @@ class Clock:
         retrain_epochs: how long a trial would be retrained.
         extra: by trial, how many more seconds (or fewer) its epochs from other machines would take
             here.
-        beside: by trial, the same of its epochs on CPUs beside the GPUs that retrain, there.
+        beside: by trial, how many more seconds, or fewer, its epochs that CPUs trained would take
+            on the GPUs that retrain it.
         started: when it began, by `time.monotonic()`; earlier runs move that back by their length.
     """
 

@@ -106,9 +106,9 @@ class Outlook:
     def left_out(self, queued: Container[str] = ()) -> dict[str, float]:
         """Return the baselines that are not trained, with their predicted seconds.
 
-        The cheapest are trained, as many as each have the time and together take no more than a
-        third of the slots' time, and of which each could be retrained; one in any case where a new
-        study knows no point that works.
+        They are kept from the cheapest on, while each fits the search and can be retrained, and all
+        that are kept take a third of the slots' time at most. A new study without starts keeps one
+        in any case.
 
         Args:
             queued: names of those that wait in the study's queue already.

@@ -41,7 +41,7 @@ class Ledger:
 
     @property
     def trained(self) -> int:
-        """Return how many trials were started, whatever became of them, but for `unbegun`."""
+        """Return how many trials count against a budget: not refused, nor ended before an epoch."""
         return len(self.trials) - len(self.rejected) - len(self.unbegun)
 
     @property

@@ -10,6 +10,7 @@ from hwtune.config import TrialConfig
 from hwtune.models.layers import Cost
 from hwtune.search.budget import LONGEST_CLOSING, SLOWEST_SHARE, Budget, Clock, CostModel
 from hwtune.search.ledger import Ledger
+from hwtune.words import duration
 
 ENOUGH_TRIALS = 5  # that ended, to measure what a trial costs
 RESERVE_SECONDS = 1.0  # a reserve stays good for so long; making it anew looks at every trial
@@ -139,8 +140,8 @@ class Pace:
         ):  # fmt: skip
             if each > share * self.budget.available:
                 return (
-                    f"about {each / 60:.1f} minutes to {what}, over {share:.0%} of the "
-                    f"{self.budget.available / 60:.0f} minutes"
+                    f"about {duration(each)} to {what}, over {share:.0%} of the "
+                    f"{duration(self.budget.available)}"
                 )
         return ""
 

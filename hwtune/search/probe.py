@@ -185,7 +185,7 @@ def measure(jobs: Sequence[Job], data: SearchSplit, *, seconds: float = SECONDS)
 
 
 def trained(jobs: Sequence[Job], data: SearchSplit, seconds: float) -> Probed:
-    """Do what `measure` says; torch may warn."""
+    """Return what `measure` does, without the warnings of torch."""
     with lasting_imports():
         import torch
 

@@ -17,7 +17,7 @@ from hwtune.search.pace import Pace
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of
-from hwtune.words import counted
+from hwtune.words import counted, duration
 
 SILENCE = 30.0  # seconds after which a line says what is running
 
@@ -130,7 +130,7 @@ class StudyCallback(TrialProgressCallback):
             else f"trial {t.trial} in its first epoch"
             for t in self.searcher.ledger.running
         ]
-        self._say(f"running: {'; '.join(words)}; {self.view.left / 60:.0f} minutes left")
+        self._say(f"running: {'; '.join(words)}; {duration(self.view.left)} left")
 
     def _say(self, text: str) -> None:
         if not self.live:

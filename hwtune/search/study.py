@@ -32,7 +32,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, images_an_epoch, longest
-from hwtune.search.interrupts import halting, interruptible
+from hwtune.search.interrupts import Halt, halting, interruptible
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
@@ -156,8 +156,11 @@ def run_search(
         try:
             fit(runner, searcher, stopping, callback, given, slots)
             interrupts.check()
-        except KeyboardInterrupt:
-            ledger.write(now=True)
+        except Halt:
+            raise  # nothing can be written any more
+        except BaseException:
+            with suppress(OSError):  # why it ended is what counts
+                ledger.write(now=True)
             raise
         halting(ledger.write)(now=True)
     for words in last_words(searcher, pace):

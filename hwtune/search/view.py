@@ -19,6 +19,7 @@ from rich.text import Text
 
 from hwtune.records import EpochRecord, TrialRecord, ranked
 from hwtune.search.ledger import Ledger
+from hwtune.words import duration
 
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "._-~=+*#"  # of a curve, and where the terminal has no such blocks
 FINEST = 3.5  # the curve's highest step: an error of 10 to the minus that
@@ -95,7 +96,7 @@ class View:
         line.add_column(no_wrap=True)
         line.add_column(ratio=1)
         line.add_column(no_wrap=True)
-        words = f"{left / 60:.0f} minutes left" if left >= 100 else f"{left:.0f} seconds left"
+        words = f"{duration(left)} left"
         if self.starting:
             spent, words = 0.0, "starting"
         elif left < 1:

@@ -91,8 +91,8 @@ def build_schedule(
     a cosine; Adam's first beta goes the other way, SGD keeps its own momentum. Plateau multiplies
     by `lr_decay` after `lr_patience` epochs without progress.
     """
-    if lr_schedule == "onecycle":
-        total = min(epochs * steps, max_steps or math.inf)
+    total = min(epochs * steps, max_steps or math.inf)
+    if lr_schedule == "onecycle" and total > 1:  # the one step would have hardly any rate
         return lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=lr,

@@ -20,6 +20,9 @@ import statistics
 import subprocess
 import time
 import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,25 +56,36 @@ def one(baseline: str, way: str) -> float:
     return ours(config, part, network.classes, fast=replace(fast, **changes.get(way, {})))
 
 
-def speeds(network: Network, repetitions: int) -> dict[str, Any]:
-    """Return what was measured of a network: medians, the ways taking turns."""
-    seen: dict[str, list[float]] = {way: [] for way in WAYS}
+def speeds(repetitions: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield what was measured so far, a row a network: medians, networks and ways taking turns.
+
+    What could not be measured is NaN; its process has said why.
+    """
+    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
     for _ in range(repetitions):
-        for way in WAYS:
-            seen[way].append(in_process(MODULE, network.baseline, way))
-    medians = {way: statistics.median(each) for way, each in seen.items()}
-    row = {"network": network.title, **medians, "ratio": medians["hwtune"] / medians["usual"]}
-    print(json.dumps(row), flush=True)
-    return row
+        for network in NETWORKS:
+            for way in WAYS:
+                with suppress(subprocess.CalledProcessError):
+                    seen[network.title, way].append(in_process(MODULE, network.baseline, way))
+                yield [row_of(each, seen) for each in NETWORKS]
+
+
+def row_of(network: Network, seen: Mapping[tuple[str, str], list[float]]) -> dict[str, Any]:
+    """Return the medians of a network."""
+    medians = {way: statistics.median(seen.get((network.title, way)) or [math.nan]) for way in WAYS}
+    return {"network": network.title, **medians, "ratio": medians["hwtune"] / medians["usual"]}
 
 
 def busy() -> float:
-    """Return the share of the last moments in which the GPU computed, in [0, 1]."""
+    """Return the share of the last moments in which the GPU computed, in [0, 1]; NaN: unknown."""
     words = [
         "nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits",
         f"--id={os.environ['CUDA_VISIBLE_DEVICES']}",
     ]  # fmt: skip
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 100
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    with suppress(ValueError):  # "[N/A]", of a part of a GPU
+        return float(said) / 100
+    return math.nan
 
 
 def study(title: str, words: list[str]) -> dict[str, Any]:
@@ -123,8 +137,9 @@ def page(networks: list[dict[str, Any]], studies: list[dict[str, Any]], gpu: str
     ]
     speed = (
         f"{gpu}: images a second while training, batch sizes and optimisers as published. The "
-        "usual loop loads images by a DataLoader of one process and trains in float32; hwtune's "
-        "lie on the GPU, and it trains in bfloat16 where the GPU has that.\n\n"
+        "usual loop loads images by a DataLoader of one process and trains in float32, as hwtune "
+        "in float32 with convolutions in TF32, torch's default; hwtune's images lie on the GPU, "
+        "and it trains in bfloat16 where the GPU has that.\n\n"
         + table(["network", *WAYS, "times as fast"], lines)
     )
     if not studies:
@@ -168,8 +183,7 @@ def main() -> None:
     name = f"gpu-{options.only}" if options.only else "gpu"
     networks: list[dict[str, Any]] = []
     studies: list[dict[str, Any]] = []
-    for network in NETWORKS if options.only != "studies" else ():
-        networks.append(speeds(network, options.repetitions))
+    for networks in speeds(options.repetitions) if options.only != "studies" else ():
         publish(name, page(networks, studies, gpu), networks)
     for title, words in [*SHARES.items()] * options.repetitions if options.only != "speeds" else ():
         studies.append(study(title, words))

@@ -92,7 +92,7 @@ def test_no_model_is_refused_with_the_remedy(tmp_path):
         load_classifier(running.model)
     about = {"format": 1, "status": "complete", "baseline": {}, "command": "hwtune retrain x"}
     create_study(tmp_path, "published", "s", about=about)
-    with pytest.raises(StudyError, match="under another --name: .* -m hwtune retrain x"):
+    with pytest.raises(StudyError, match="under another name: .* -m hwtune retrain x"):
         load_classifier(tmp_path / "published" / "model")
 
 

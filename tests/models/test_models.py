@@ -49,6 +49,24 @@ def kinds(model):
     return [type(layer).__name__ for layer in model]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"filters": "8-16"},
+        {"filters": "8-16", "output_norm": True},
+        {"model": "resnet", "filters": "8-16", "strides": "1", "stem_stride": 1},
+        {"model": "resnet", "filters": "resnet18"},
+    ],
+)
+def test_what_a_network_answers_is_not_rounded_to_bfloat16(values):
+    torch.manual_seed(0)
+    model = build_model(TrialConfig(**values), classes=10, side=32).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(torch.randn(16, 1, 32, 32))
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_network_has_its_parameters_to_the_digit(name):
     parameters, side, classes, values = PUBLISHED[name]
@@ -109,13 +127,13 @@ def test_a_stage_has_its_layers_in_order():
         *conv, *conv, "Dropout2d", "MaxPool2d",
         *conv, *conv, "Dropout2d",
         "AdaptiveAvgPool2d", "Flatten",
-        "Linear", "ReLU", "Dropout", "BatchNorm1d", "Linear",
+        "Linear", "ReLU", "Dropout", "BatchNorm1d", "Logits",
     ]  # fmt: skip
 
 
 def test_batch_norm_can_follow_the_pooling():
     config = TrialConfig(filters="4", norm="after", activation="none")
-    expected = ["Conv2d", "MaxPool2d", "BatchNorm", "Flatten", "Linear"]
+    expected = ["Conv2d", "MaxPool2d", "BatchNorm", "Flatten", "Logits"]
     assert kinds(build_model(config, classes=3, side=8)) == expected
 
 
@@ -152,6 +170,7 @@ def test_a_network_that_leaves_no_pixel_is_refused(values):
         ({"pool": "max-avg-none"}, "pool has 3 values where 2 fit"),
         ({"pool": "median"}, "pool='median'"),
         ({"filters": "none"}, "names no stage"),
+        ({"kernel": "3-4"}, "kernel='3-4': padding 'same' wants odd kernels"),
         ({"hidden": "8-8", "dropout": "0.1-0.1-0.1"}, "dropout has 3 values"),
         ({"model": "resnet", "filters": "8"}, "a stem and a block"),
         ({"model": "resnet", "filters": "8-8-8", "strides": "1-1-1"}, "strides has 3 values"),

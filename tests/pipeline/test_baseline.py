@@ -227,7 +227,7 @@ def test_a_baseline_is_trained_as_published_and_under_our_protocol(tmp_path):
         [sys.executable, "-m", "hwtune", "resume", "mine-small"],
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
-    assert_refused(resumed, "is complete", "give another --name to", "--baseline small --seeds 2")
+    assert_refused(resumed, "is complete", "give another name to", "--baseline small --seeds 2")
     file.write_text(SPACE.replace('"epochs": 2', '"epochs": 2, "early_stop": 1'))
     blind = subprocess.run(
         [*command, "--name", "blind"], capture_output=True, text=True, env=environment

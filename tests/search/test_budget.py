@@ -242,7 +242,7 @@ def test_a_network_too_slow_for_the_time_is_refused_once_costs_are_measured(tmp_
     running.cost.observe(macs=10**7, images=1000, seconds=1.0)
     assert running.pace.too_slow(slow, whole) == ""  # the first trial of all
     running.train(0, 1.0)
-    assert "minutes to train, over 25% of the 15 minutes" in running.pace.too_slow(slow, whole)
+    assert "to train, over 25% of the 15 minutes" in running.pace.too_slow(slow, whole)
     assert running.pace.too_slow(Cost(1000, 10**7), whole) == ""
     long = Cost(1000, 10**9)
     assert running.pace.too_slow(long, whole)
@@ -364,7 +364,7 @@ def test_what_could_not_be_retrained_in_time_is_refused(tmp_path):
     assert seconds < 250 < 750 < 15 + 5 * seconds * 1.5
     assert running.pace.too_slow(cost, whole) == ""
     running.pace.clock.retraining = Retraining(seeds=10)
-    assert "minutes to retrain, over 75% of the 17 minutes" in running.pace.too_slow(cost, whole)
+    assert "to retrain, over 75% of the 17 minutes" in running.pace.too_slow(cost, whole)
 
 
 def test_what_a_study_has_queued_is_not_left_out_and_a_resumed_one_needs_no_baseline():

@@ -123,6 +123,11 @@ def test_onecycle_warms_up_and_falls(parts):
     assert rates[-1] < 1e-4
 
 
+def test_onecycle_of_one_step_takes_it_at_the_full_rate(parts):
+    (only,) = start(parts, lr_schedule="onecycle", epochs=1, max_steps=1, lr=0.02)[1]
+    assert only.lr == 0.02
+
+
 def test_onecycle_leaves_sgd_its_momentum(parts):
     state, results = start(parts, lr_schedule="onecycle", optimizer="sgd", momentum=0.5, epochs=2)
     next(results)
