@@ -18,7 +18,7 @@ from hwtune.data.chinese_mnist import (
 )
 from hwtune.data.digits import read_digits
 from hwtune.data.download import download_kaggle, not_writable
-from hwtune.data.folder import copy_pictures, folders_in, read_folder, told_apart
+from hwtune.data.folder import copy_pictures, folders_in, numbered, read_folder, told_apart
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.data.torchvision_sets import (
@@ -211,6 +211,18 @@ def picture_files(name: str) -> list[str]:
     """Return the file of each image of a data set of one's own, within its folder; [] of others."""
     folder = None if name in DATASETS else find_data(name)
     return [printable(path.relative_to(folder)) for path in told_apart(folder)[0]] if folder else []
+
+
+def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
+    """Return what the folders of writers are called, by number, of the data set of a study.
+
+    {} where it is none of one's own, knows no writers, or is not at hand.
+    """
+    parts = [Path(file).parts for file in picture_files(known["name"])]
+    if not parts or len(parts[0]) < 3 or find_again(known) is None:
+        return {}
+    people = [each[1] for each in parts]
+    return dict(zip(numbered(people).tolist(), people, strict=True))
 
 
 def get_data(name: str) -> None:

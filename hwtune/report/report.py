@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
+from statistics import fmean
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 from plotly.graph_objects import Figure
 
-from hwtune.contract import About, Scores, Tested
+from hwtune.contract import About, Scores, Tested, TestRecord
+from hwtune.data import writer_names
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
 from hwtune.records import more_trials, once_each, pareto_front, ranked, rung_epochs
@@ -85,11 +88,13 @@ def write_report(folder: StudyFolder) -> None:
         basis=basis,
         images_of=images_by_class(winner["confusion"], about["data"]["classes"]) if winner else {},
         by_class=worst_classes(winner["per_class"]) if winner else {},
+        by_writer=by_writer(winner, writer_names(about["data"])) if winner else [],
         confusions=most_confused(winner["confusion"], about["data"]["classes"]) if winner else [],
         trials=foremost(content.trials, MOST_ROWS),
         all_trials=len(content.trials),
         not_drawn=len(content.trials) - len(figures["curves"].data) if content.epochs else 0,
         most_points=MOST_POINTS,
+        most_classes=MOST_CLASSES,
         space={name: in_words(d) for name, d in content.space.search.items()},
         tested=tested,
         finalists=tested.get("finalists", []),
@@ -125,6 +130,19 @@ def worst_classes(per_class: dict[str, Scores]) -> dict[str, Scores]:
         return per_class
     known = [(name, each) for name, each in per_class.items() if each["f1"] is not None]
     return dict(sorted(known, key=lambda each: each[1]["f1"] or 0.0)[:MOST_CLASSES])
+
+
+def by_writer(winner: TestRecord, names: Mapping[int, str]) -> list[tuple[str, int, float]]:
+    """Return (writer, test images, mean accuracy), the worst read first; [] on a random split."""
+    read = [
+        (
+            names.get(int(writer), writer),
+            each["images"],
+            1 - fmean(each["misread"]) / each["images"],
+        )
+        for writer, each in winner.get("writers", {}).items()
+    ]
+    return sorted(read, key=lambda each: each[2])
 
 
 def most_confused(confusion: list[Any], classes: list[str]) -> list[tuple[str, str, int]]:

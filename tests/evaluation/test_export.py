@@ -69,7 +69,7 @@ def test_the_file_says_what_it_takes_and_gives(tmp_path):
     file = export_onnx(saved(tmp_path, SMALL, side=11), tmp_path)
     said = {each.key: each.value for each in onnx.load(file).metadata_props}
     assert json.loads(said["classes"]) == list(CLASSES)
-    assert said["images"] == "uint8 (N, 11, 11), 0 background, 255 ink"
+    assert said["images"] == "uint8 (N, 11, 11), 0 all of the background, up to 255 the ink"
 
 
 def test_a_file_that_reads_otherwise_is_not_left(tmp_path):

@@ -145,8 +145,8 @@ def test_who_ends_a_study_before_it_began_leaves_none(tmp_path):
 
 
 def test_what_goes_on_on_a_cluster_names_its_address():
-    assert Place(address="10.0.0.1:6379").option == " --address 10.0.0.1:6379"
-    assert Place().option == ""
+    assert Place(address="10.0.0.1:6379").options == ["--address 10.0.0.1:6379"]
+    assert Place().options == []
 
 
 def test_a_command_of_a_notebook_keeps_no_key():

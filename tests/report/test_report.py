@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, load_data, picture_files
+from hwtune.data import add_data, load_data, picture_files, writer_names
 from hwtune.records import EpochRecord, TrialRecord, too_close
 from hwtune.report.choices import axis
 from hwtune.report.content import (
@@ -39,6 +39,7 @@ from hwtune.report.plots import (
     tradeoff,
 )
 from hwtune.report.report import (
+    by_writer,
     images_by_class,
     most_confused,
     openings_beside,
@@ -478,6 +479,35 @@ def test_a_page_says_what_was_made_by_other_versions_or_elsewhere():
     ]  # fmt: skip
     assert told([old], test) == ["the test of now: slow"]
     assert told([now]) == []
+
+
+def test_writers_are_shown_by_their_names_the_worst_read_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWTUNE_DATA", str(tmp_path / "data"))
+    for name in ("a", "b"):
+        for writer in ("bob", "ann"):
+            (tmp_path / "mine" / name / writer).mkdir(parents=True)
+            for number in range(5):
+                picture = Image.new("L", (8, 8), 50 * number)
+                picture.save(tmp_path / "mine" / name / writer / f"{number}.png")
+    add_data("letters", tmp_path / "mine")
+    known = load_data("letters").describe()
+    assert writer_names(known) == {1: "ann", 2: "bob"}
+    assert writer_names({**known, "sha256": "of other images"}) == {}
+    assert writer_names(load_data("digits").describe()) == {}
+    read = {"1": {"images": 10, "misread": [1, 2]}, "2": {"images": 10, "misread": [4, 6]}}
+    assert by_writer({"writers": read}, {1: "ann"}) == [("2", 10, 0.5), ("ann", 10, 0.85)]
+    assert by_writer({}, {}) == []
+    folder = tmp_path / "study"
+    shutil.copytree(REFERENCE, folder)
+    tested = json.loads((folder / "retrain.json").read_text(encoding="utf-8"))
+    tested["configurations"][0]["writers"] = read
+    (folder / "retrain.json").write_text(json.dumps(tested), encoding="utf-8")
+    write_report(StudyFolder(folder))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    table = re.search(r"reads each writer</h2>.*?</table>", page, re.DOTALL)[0]
+    assert re.findall(r"<td>(\d)</td><td class=\"number\">(.*?)</td>", table) == [
+        ("2", "50.00%"), ("1", "85.00%"),
+    ]  # fmt: skip
 
 
 def test_a_misread_picture_of_ones_own_is_named_by_its_file(tmp_path, monkeypatch):

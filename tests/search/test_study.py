@@ -253,7 +253,7 @@ def test_what_runs_is_told_where_long_nothing_ends(
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     bare_search(tmp_path, digits, trials=1, console=console)
     said = console.file.getvalue()
-    assert re.search(r"running: trial 0 at epoch 1, \d+\.\d\d%; \d+ minutes left", said), said
+    assert re.search(r"running: trial 0 at epoch 1, \d+\.\d\d%; \d+ seconds? left", said), said
 
 
 def test_a_state_that_does_not_fit_the_network_any_more_is_trained_anew(tmp_path, digits, ray_here):
