@@ -28,6 +28,7 @@ from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import AT_ONCE, load_classifier
 from hwtune.records import ranked
+from hwtune.statistics import wilson_interval
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from scripts.bench.faults import PATIENCE
@@ -280,6 +281,34 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     done = hwtune("predict", study[0], tmp_path / "empty", folder / "1.png")
     assert done.stdout.startswith(f"{folder / '1.png'}: ")
     assert_refused(done, "empty holds no picture")
+
+
+def test_predict_says_how_many_labelled_pictures_it_reads(study, tmp_path, hwtune):
+    digits = load_data("digits")
+    for index in range(30):
+        # Some lie a folder deeper, some of the first writer's are labelled wrongly.
+        label = digits.classes[(digits.labels[index] + (index < 3)) % 10]
+        folder = tmp_path / "later" / label / ("ann" if index % 2 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[index]).save(folder / f"{index}.png")
+    words = ("predict", study[0], tmp_path / "later", "--labelled")
+    rows = json.loads(hwtune(*words, "--json").stdout)
+    right = sum(row["label"] == row["labelled"] for row in rows)
+    assert (len(rows), right < 30) == (30, True)
+    *misread, total, often = hwtune(*words).stdout.splitlines()
+    low, high = wilson_interval(right / 30, 30)
+    assert total == (
+        f"{right} of 30 pictures read as labelled: {right / 30:.2%} "
+        f"(95 % interval over such pictures {low:.2%} to {high:.2%})."
+    )
+    assert len(misread) == 30 - right
+    assert all(", labelled " in line for line in misread)
+    assert often.startswith("Misread most often: ")
+    table = list(csv.DictReader(hwtune(*words, "--csv").stdout.splitlines()))
+    assert [row["labelled"] for row in table] == [row["labelled"] for row in rows]
+    (tmp_path / "later" / "other").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "later" / "other" / "1.png")
+    assert_refused(hwtune(*words), "other/1.png lies in no folder that is called like a class")
 
 
 def test_lines_for_a_spreadsheet_come_while_pictures_are_still_read(study, tmp_path):

@@ -273,6 +273,13 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(help="Pictures of one character each, or folders of such.")
     ],
+    *,
+    labelled: Annotated[
+        bool,
+        typer.Option(
+            "--labelled", help="They lie in folders of classes: list the misread, count the others."
+        ),
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
     results: Results = DEFAULT_RESULTS,
@@ -281,7 +288,7 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import asked_of, passed_over
+    from hwtune.data.folder import asked_of, class_of, passed_over
     from hwtune.data.photos import ENDINGS
     from hwtune.errors import MISTAKEN, DataError
     from hwtune.files import dump
@@ -292,10 +299,11 @@ def predict(
     one_format(as_json, as_csv)
     model = model_folder(results.absolute(), study)
     with lasting_imports():
-        from hwtune.evaluation.classifier import load_classifier
+        from hwtune.evaluation.classifier import against_labels, load_classifier
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
     classifier = load_classifier(model)
+    labels = {each: class_of(each, classifier.classes) for each in files} if labelled else {}
     if others := [file for _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
     empty = [
@@ -303,8 +311,8 @@ def predict(
         for each, (pictures, _) in zip(images, asked, strict=True)
         if not pictures
     ]
-    rows, failed = [], False
-    columns = ("image", "label", "probability", "error")
+    rows, failed, read = [], False, []
+    columns = ("image", *["labelled"][: len(labels)], "label", "probability", "error")
     table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     if as_csv:
         table.writeheader()
@@ -315,8 +323,13 @@ def predict(
             row = {"image": str(file), "error": str(answer)}
         else:
             row = {"image": str(file), **vars(answer)}
-            if not (as_json or as_csv):
-                say(f"{file}: {answer.label} ({answer.probability:.1%})")
+            told = f"{file}: {answer.label} ({answer.probability:.1%})"
+            if label := labels.get(file):
+                row["labelled"] = label
+                read.append((label, answer.label))
+                told = "" if label == answer.label else f"{told}, labelled {label}"
+            if told and not (as_json or as_csv):
+                say(told)
         if as_json:
             rows.append(row)
         elif as_csv:
@@ -324,6 +337,9 @@ def predict(
             sys.stdout.flush()  # a reader must not wait for the last picture
     if as_json:
         print(dump(rows), end="")
+    elif read and not as_csv:
+        for words in against_labels(read):
+            say(words)
     if failed:
         raise typer.Exit(MISTAKEN)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -223,6 +223,22 @@ def is_picture(path: Path) -> bool:
 def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
     """Return a file as it is, of a folder the pictures below it; and the folder's other files."""
     return told_apart(path) if path.is_dir() else ([path], [])
+
+
+def class_of(picture: Path, classes: Iterable[str]) -> str:
+    """Return the class in whose folder a picture lies, or in a writer's within it.
+
+    Raises:
+        DataError: when no folder above it has the name of a class.
+    """
+    names = {composed(each): each for each in classes}
+    above = (names.get(composed(each.name)) for each in picture.absolute().parents)
+    if (found := next(filter(None, above), None)) is None:
+        raise DataError(
+            f"{for_people(picture)} lies in no folder that is called like a class of the model; "
+            "leave --labelled out."
+        )
+    return found
 
 
 def copy_pictures(folder: Path, target: Path) -> None:

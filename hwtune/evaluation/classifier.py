@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -24,12 +25,15 @@ from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
 from hwtune.models import build_model, measure_cost
 from hwtune.records import more_trials
+from hwtune.statistics import wilson_interval
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
+from hwtune.words import counted
 
 AT_ONCE = 50  # pictures; the first answer waits for so many
+SHOWN = 5  # confusions in a line
 FLOAT_BYTES = 4
 
 
@@ -122,6 +126,24 @@ class Classifier:
             f"<p><b>{self.config.model}</b> of {parameters:,} parameters that reads "
             f"{len(self.classes)} classes: {escape(' '.join(self.classes))}</p>"
         )
+
+
+def against_labels(read: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield how many pictures were read as they are labelled, and what was misread most often.
+
+    Args:
+        read: of each picture its label, and what was read; at least one.
+    """
+    right = sum(label == answer for label, answer in read)
+    low, high = wilson_interval(right / len(read), len(read))
+    yield (
+        f"{right:,} of {counted(len(read), 'picture')} read as labelled: {right / len(read):.2%} "
+        f"(95 % interval over such pictures {low:.2%} to {high:.2%})."
+    )
+    wrong = Counter((label, answer) for label, answer in read if label != answer)
+    often = [f"{label} as {answer} ({n:,})" for (label, answer), n in wrong.most_common(SHOWN)]
+    if often:
+        yield f"Misread most often: {', '.join(often)}."
 
 
 def load_classifier(folder: Path) -> Classifier:
