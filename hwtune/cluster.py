@@ -99,7 +99,8 @@ def plan_slots(
     """Return the slots of the Ray cluster that this process is connected to.
 
     One slot a CPU, or in a cluster with GPUs as many a GPU as its memory holds, and one for each
-    CPU of the machines without; as far as the free memory of the machines goes.
+    CPU of the machines without; where neither number nor share is given, as far as the free memory
+    of the machines goes.
 
     Args:
         parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
@@ -109,7 +110,7 @@ def plan_slots(
     machines = machines_alive()
     per_gpu = need.per_gpu if need else UNMEASURED_PER_GPU
     plan = partial(slots_of, per_gpu=per_gpu, parallel=parallel, gpu_share=gpu_share)
-    if parallel:
+    if parallel or gpu_share:
         return plan(machines)
     slots = plan({name: in_memory(each) for name, each in machines.items()})
     return replace(slots, short_of_memory=slots.total < plan(machines).total)

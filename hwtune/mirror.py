@@ -18,7 +18,7 @@ from hwtune.addresses import around, without_secrets
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.files import dump, staging
 from hwtune.study_folder import StudyFolder, not_writable
-from hwtune.words import first_line
+from hwtune.words import duration, first_line
 
 STUDY, RETRAIN, CHECKPOINTS = "study.json", "retrain.json", "checkpoints"
 SENT = "mirror.json"  # beside a copy's files: the size and time of change of what was sent
@@ -196,6 +196,7 @@ class Mirror:
         self.made: set[str] = set()  # folders
         self.noted: dict[str, tuple[int, int]] = {}  # `sent` as the copy knows it
         self.adopted, self.failing, self.given_up = False, False, ""
+        self.last_tries = LAST_TRIES
         self.latest = time.monotonic()  # when something arrived last
         self._wanted, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None  # since something was asked for
@@ -378,7 +379,7 @@ class Mirror:
 
     def _work(self) -> None:
         tries = 0  # at the end
-        while tries < (LAST_TRIES if self.failing else 1):
+        while tries < (self.last_tries if self.failing else 1):
             self._wanted.wait(RETRY_SECONDS if self.failing else None)
             self._wanted.clear()
             tries += self._ending.is_set()  # read before the upload, which is then the last
@@ -395,6 +396,9 @@ class Mirror:
                 if not self.failing:
                     self.tell(f"The mirror cannot be written ({first_line(error)}); trying again.")
                 self.failing = True
+                if tries == 1 < self.last_tries:
+                    seconds = RETRY_SECONDS * (self.last_tries - 1)
+                    self.tell(f"Its last upload is tried for {duration(seconds)} more.")
             self._ending.wait(min(time.monotonic() - began, RETRY_SECONDS))  # half of the time
 
     @contextmanager
@@ -407,6 +411,7 @@ class Mirror:
         try:
             yield
         except BaseException as error:
+            self.last_tries = 1  # why the block ended is to be told
             at_once = isinstance(error, KeyboardInterrupt)
             if not (self._end(at_once=at_once) or self.given_up):
                 self.tell(INCOMPLETE)

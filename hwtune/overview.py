@@ -118,8 +118,8 @@ def alike_in_words(name: str, twins: int, disputed: Sequence[Sequence[int]]) -> 
     if disputed:
         one, other = (files[i] if files else f"image {i}" for i in disputed[0])
         words += (
-            f"; {len(disputed):,} of these belong to another class than the one that they equal "
-            f"({one} and {other}, for one), so that one of the labels is wrong"
+            f"; {counted(len(disputed), 'pair')} of equal images under two labels ({one} and "
+            f"{other}, for one): one of these is wrong"
         )
     return f"{words}."
 

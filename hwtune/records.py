@@ -99,7 +99,7 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def too_close(chosen: TrialRecord, tried: Iterable[TrialRecord], images: int) -> int:
-    """Return from how many others that were tried validation cannot tell one that was chosen.
+    """Return how many of the others that were tried validation cannot tell from the chosen one.
 
     Even if two read all other images alike, a difference of five has p = 0.06 (McNemar, Note on the
     sampling error of the difference between correlated proportions or percentages, 1947; exact).

@@ -31,7 +31,8 @@ def create_study(
 
     Raises:
         OptionError: when its name is no plain one.
-        StudyError: when it exists, or the folder cannot be written.
+        StudyError: when it exists, or the folder may not be written.
+        HwtuneFailure: when the disk is full.
     """
     if not is_plain(usual if wanted is None else wanted):
         given = repr(usual) if wanted is None else f"--name {wanted!r}"

@@ -81,7 +81,8 @@ class StudyFolder:
             patience: seconds to wait for it.
 
         Raises:
-            StudyError: when another process holds it, or the folder cannot be written.
+            StudyError: when another process holds it, or the folder may not be written.
+            HwtuneFailure: when the disk is full.
         """
         lock = FileLock(self.path / ".lock", timeout=patience)
         try:
@@ -101,7 +102,8 @@ class StudyFolder:
         """Remove what a killed process left half-written; call it with the lock held.
 
         Raises:
-            StudyError: when the folder cannot be written, or would lead a writer elsewhere.
+            StudyError: when the folder may not be written, or would lead a writer elsewhere.
+            HwtuneFailure: when the disk is full.
         """
         for place, folders, files in os.walk(self.path):
             for path in (Path(place, name) for name in (*folders, *files)):
@@ -174,7 +176,7 @@ class StudyFolder:
         """
         content = self.read_study()
         if content.get("status") == "running":
-            with suppress(StudyError), self.locked(patience=0):  # it is held, or cannot be
+            with suppress(StudyError, HwtuneFailure), self.locked(patience=0):  # held, or cannot be
                 content["status"] = "interrupted"
         return content
 

@@ -377,8 +377,8 @@ def test_pictures_of_ones_own_are_added_with_a_word_on_what_was_taken(
     said = hwtune("data", "add", "letters", tmp_path / "mine").stdout
     assert "24 images 8x8 by 6 writers, 2 classes: a, b" in said
     assert "Left out, being no pictures: 1 file (.mov)." in said
-    assert "23 images of them equal another; 12 of these belong to another class" in said
-    assert "(a/0/0.png and b/0/0.png, for one), so that one of the labels is wrong" in said
+    assert "23 images of them equal another; 12 pairs of equal images under two labels" in said
+    assert "(a/0/0.png and b/0/0.png, for one): one of these is wrong" in said
     assert "hwtune search chinese_cnn --data letters --split writer" in said
     listed = json.loads(hwtune("data", "list", "--json").stdout)
     assert {row["name"]: row["at_hand"] for row in listed}["letters"]
@@ -395,6 +395,16 @@ def test_what_a_program_reads_is_utf_8_whatever_the_terminal_is(tmp_path, monkey
     )
     assert b"classes: ?, ?" in plain.stdout
     assert json.loads(told.stdout.decode("utf-8"))["classes"][0] == "零"
+
+
+def test_a_name_that_is_no_text_ends_no_table(tmp_path):
+    """As of a zip in another encoding; a terminal shows "?" for it, too."""
+    script = (
+        "import sys; from hwtune.cli.options import for_programs;"
+        " sys.stdout.reconfigure(errors='replace'); for_programs(True); print('\\udcff')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "?\n")
 
 
 def test_where_nobody_listens_nothing_breaks(tmp_path):

@@ -22,7 +22,7 @@ from hwtune.addresses import on_loopback_alone, reach_out
 from hwtune.cluster import GpuNeed, Slots, divide
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split
-from hwtune.errors import ClusterError
+from hwtune.errors import ClusterError, ClusterFailure
 from hwtune.evaluation.parallel import Job, train_all
 from hwtune.hardware import hardware
 from hwtune.search.budget import CostModel
@@ -241,7 +241,7 @@ def test_a_machine_that_is_too_slow_for_ray_is_named(monkeypatch):
 
     monkeypatch.setattr(ray, "init", never)
     with (
-        pytest.raises(ClusterError, match="Ray does not start .* when less runs"),
+        pytest.raises(ClusterFailure, match="Ray does not start .* when less runs"),
         cluster.started(),
     ):
         pass

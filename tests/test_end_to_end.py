@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -284,15 +285,19 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
 
 
 def test_predict_says_how_many_labelled_pictures_it_reads(study, tmp_path, hwtune):
-    digits = load_data("digits")
+    digits, later = load_data("digits"), tmp_path / "9" / "later"  # within a folder for 9 things
     for index in range(30):
         # Some lie a folder deeper, some of the first writer's are labelled wrongly.
         label = digits.classes[(digits.labels[index] + (index < 3)) % 10]
-        folder = tmp_path / "later" / label / ("ann" if index % 2 else "")
+        folder = later / label / ("3" if index % 2 else "")  # the third writer
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits.images[index]).save(folder / f"{index}.png")
-    words = ("predict", study[0], tmp_path / "later", "--labelled")
+    words = ("predict", study[0], later, "--labelled")
     rows = json.loads(hwtune(*words, "--json").stdout)
+    assert [row["labelled"] for row in rows] == [
+        str(Path(row["image"]).relative_to(later).parts[0]) for row in rows
+    ]
+    assert_refused(hwtune("predict", study[0], rows[0]["image"], "--labelled"), "give the folder")
     right = sum(row["label"] == row["labelled"] for row in rows)
     assert (len(rows), right < 30) == (30, True)
     *misread, total, often = hwtune(*words).stdout.splitlines()
@@ -306,9 +311,9 @@ def test_predict_says_how_many_labelled_pictures_it_reads(study, tmp_path, hwtun
     assert often.startswith("Misread most often: ")
     table = list(csv.DictReader(hwtune(*words, "--csv").stdout.splitlines()))
     assert [row["labelled"] for row in table] == [row["labelled"] for row in rows]
-    (tmp_path / "later" / "other").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "later" / "other" / "1.png")
-    assert_refused(hwtune(*words), "other/1.png lies in no folder that is called like a class")
+    (later / "other").mkdir()
+    Image.new("L", (8, 8)).save(later / "other" / "1.png")
+    assert_refused(hwtune(*words), "other/1.png lies in no folder of a class")
 
 
 def test_lines_for_a_spreadsheet_come_while_pictures_are_still_read(study, tmp_path):

@@ -45,7 +45,7 @@ def option(parse: Callable[[Any], Value]) -> Callable[[Any], Value]:
 def for_programs(wanted: bool) -> bool:
     """Let the output be UTF-8, whatever the terminal is, where a program will read it."""
     if wanted and isinstance(sys.stdout, io.TextIOWrapper):  # a test's own may be another
-        sys.stdout.reconfigure(encoding="utf-8")
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     return wanted
 
 

@@ -277,7 +277,8 @@ def predict(
     labelled: Annotated[
         bool,
         typer.Option(
-            "--labelled", help="They lie in folders of classes: list the misread, count the others."
+            "--labelled",
+            help="They lie in a folder as CLASS/PICTURE: list the misread, count the others.",
         ),
     ] = False,
     as_json: Json = False,
@@ -303,7 +304,12 @@ def predict(
     asked = [asked_of(each) for each in images]
     files = [file for pictures, _ in asked for file in pictures]
     classifier = load_classifier(model)
-    labels = {each: class_of(each, classifier.classes) for each in files} if labelled else {}
+    labels = {
+        file: class_of(file, each, classifier.classes)
+        for each, (pictures, _) in zip(images, asked, strict=True)
+        for file in pictures
+        if labelled
+    }
     if others := [file for _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
     empty = [
@@ -312,20 +318,22 @@ def predict(
         if not pictures
     ]
     rows, failed, read = [], False, []
-    columns = ("image", *["labelled"][: len(labels)], "label", "probability", "error")
+    columns = ("image", *["labelled"] * labelled, "label", "probability", "error")
     table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     if as_csv:
         table.writeheader()
     for file, answer in chain(zip(files, classifier.read_each(files), strict=True), empty):
+        row, label = {"image": str(file)}, labels.get(file)
+        if label is not None:
+            row["labelled"] = label
         if isinstance(answer, DataError):
             failed = True
             complain(answer)
-            row = {"image": str(file), "error": str(answer)}
+            row["error"] = str(answer)
         else:
-            row = {"image": str(file), **vars(answer)}
+            row |= vars(answer)
             told = f"{file}: {answer.label} ({answer.probability:.1%})"
-            if label := labels.get(file):
-                row["labelled"] = label
+            if label is not None:
                 read.append((label, answer.label))
                 told = "" if label == answer.label else f"{told}, labelled {label}"
             if told and not (as_json or as_csv):

@@ -27,7 +27,7 @@ from hwtune.data.torchvision_sets import (
     find_torchvision,
     read_torchvision,
 )
-from hwtune.errors import DataError, DownloadFailure
+from hwtune.errors import DataError, HwtuneFailure
 from hwtune.files import staging
 from hwtune.words import printable
 
@@ -218,8 +218,9 @@ def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
 
     {} where it is none of one's own, knows no writers, or is not at hand.
     """
-    parts = [Path(file).parts for file in picture_files(known["name"])]
-    if not parts or len(parts[0]) < 3 or find_again(known) is None:
+    dataset = find_again(known)
+    parts = [Path(file).parts for file in picture_files(dataset.name)] if dataset else []
+    if not parts or len(parts[0]) < 3:
         return {}
     people = [each[1] for each in parts]
     return dict(zip(numbered(people).tolist(), people, strict=True))
@@ -230,13 +231,13 @@ def get_data(name: str) -> None:
 
     Raises:
         DataError: when there is no such data set, or what arrived is damaged.
-        DownloadFailure: when nothing arrived.
+        HwtuneFailure: when nothing arrived, or the disk is full.
     """
     source = source_of(name)
     if not is_at_hand(name) and source.download is not None:
         try:
             source.download(data_folder())
-        except (DataError, DownloadFailure) as error:
+        except (DataError, HwtuneFailure) as error:
             words = f"{str(error).rstrip('.')}; if you have it: {adding(name)}"
             raise type(error)(words) from None
 

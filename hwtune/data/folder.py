@@ -225,18 +225,19 @@ def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
     return told_apart(path) if path.is_dir() else ([path], [])
 
 
-def class_of(picture: Path, classes: Iterable[str]) -> str:
-    """Return the class in whose folder a picture lies, or in a writer's within it.
+def class_of(picture: Path, folder: Path, classes: Iterable[str]) -> str:
+    """Return the class of a picture below a folder, CLASS/PICTURE or CLASS/WRITER/PICTURE.
 
     Raises:
-        DataError: when no folder above it has the name of a class.
+        DataError: when it does not lie so, or that is no class.
     """
     names = {composed(each): each for each in classes}
-    above = (names.get(composed(each.name)) for each in picture.absolute().parents)
-    if (found := next(filter(None, above), None)) is None:
+    inside = picture.relative_to(folder).parts[:-1] if folder != picture else ()
+    found = names.get(composed(inside[0])) if inside else None
+    if found is None:
         raise DataError(
-            f"{for_people(picture)} lies in no folder that is called like a class of the model; "
-            "leave --labelled out."
+            f"{for_people(picture)} lies in no folder of a class of the model; with --labelled "
+            "give the folder that holds those of the classes, and nothing else in it."
         )
     return found
 

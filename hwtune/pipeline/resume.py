@@ -49,9 +49,10 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
         ended = about["status"] == "complete"
         if ended and more == Budget():
             if not complete_files(folder, about, command, mended=mended):
+                more_trials = f"--trials {2 * max(done, 1)}"
                 raise StudyError(
                     f"Study {folder.name!r} is complete; extend it: "
-                    f"{folder.command('resume', f'--trials {2 * max(done, 1)}')}, or "
+                    f"{folder.command('resume', more_trials, *place.options)}, or "
                     "--time-budget 10m."
                 )
             return

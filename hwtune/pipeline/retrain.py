@@ -200,8 +200,9 @@ def say_winner(
         images: that validate.
     """
     session.say(
-        f"Winner {how}: {winner.name}, on validation {winner.val_accuracy:.2%} after "
-        f"{counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} parameters."
+        f"Winner {how}: {winner.name}, which read {winner.val_accuracy:.2%} of {images:,} "
+        f"validation images after {counted(winner.best_epoch, 'epoch')}, {winner.parameters:,} "
+        "parameters."
     )
     if how == "on validation" and (near := too_close(winner, others, images)):
         finalists = min(near, MOST_FINALISTS - 1) + 1

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from hwtune.data import get_data, is_at_hand, load_data
 from hwtune.data.images import Dataset
-from hwtune.errors import DataError, DownloadFailure
+from hwtune.errors import DataError, HwtuneFailure
 from hwtune.space import SearchSpace
 
 
@@ -16,6 +16,7 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
 
     Raises:
         DataError: when a data set asked for by name is not at hand.
+        HwtuneFailure: when it is not Chinese MNIST, and cannot be downloaded.
     """
     if wanted != "auto":
         return load_data(wanted)
@@ -23,7 +24,7 @@ def choose_data(wanted: str, space: SearchSpace, console: Console) -> Dataset:
         try:
             console.print(f"{space.data} is not in the data folder; trying to download it.")
             get_data(space.data)
-        except (DataError, DownloadFailure) as error:
+        except (DataError, HwtuneFailure) as error:
             if space.data != "chinese_mnist":
                 raise
             console.print(f"{error}", style="yellow")

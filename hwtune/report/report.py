@@ -11,7 +11,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from plotly.graph_objects import Figure
 
-from hwtune.contract import About, Scores, Tested, TestRecord
+from hwtune.contract import About, Scores, Tested, WriterRead
 from hwtune.data import writer_names
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
@@ -50,9 +50,6 @@ from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
 
-SAID = (  # of a study's content, each under its name
-    answer, commands, rivals, gains, left_out, without_accuracy, other_split, made_elsewhere,
-)  # fmt: skip
 MOST_ROWS = 500  # trials in a table, beside the baselines
 MOST_CLASSES, MOST_CONFUSED = 100, 50  # rows of the tables of classes
 
@@ -67,6 +64,7 @@ def write_report(folder: StudyFolder) -> None:
     about, winner, tested = content.about, content.winner, content.tested
     # Before the plots: the images of a data set and they need not lie in memory together.
     misread = misread_images(about, winner["misread"]) if winner else []
+    read_by_writer = by_writer(winner["writers"], about) if winner and "writers" in winner else []
     figures = plots(content)
     verdicts, basis = verdicts_within(tested["configurations"], about["split"]["kind"])
     write_page(
@@ -76,6 +74,14 @@ def write_report(folder: StudyFolder) -> None:
         content=content,
         about=about,
         state=state_of(about, content.tested),
+        answer=answer(content),
+        commands=commands(content),
+        rivals=rivals(content),
+        gains=gains(content),
+        left_out=left_out(content),
+        without_accuracy=without_accuracy(content),
+        other_split=other_split(content),
+        made_elsewhere=made_elsewhere(content),
         to_go_on="".join(f" {option}" for option in more_trials(content.trials)),
         at_length=at_length(content),
         times=times,
@@ -88,7 +94,7 @@ def write_report(folder: StudyFolder) -> None:
         basis=basis,
         images_of=images_by_class(winner["confusion"], about["data"]["classes"]) if winner else {},
         by_class=worst_classes(winner["per_class"]) if winner else {},
-        by_writer=by_writer(winner, writer_names(about["data"])) if winner else [],
+        by_writer=read_by_writer,
         confusions=most_confused(winner["confusion"], about["data"]["classes"]) if winner else [],
         trials=foremost(content.trials, MOST_ROWS),
         all_trials=len(content.trials),
@@ -99,7 +105,6 @@ def write_report(folder: StudyFolder) -> None:
         tested=tested,
         finalists=tested.get("finalists", []),
         leaks=tested.get("leaks"),
-        **{said.__name__: said(content) for said in SAID},
     )
 
 
@@ -132,15 +137,16 @@ def worst_classes(per_class: dict[str, Scores]) -> dict[str, Scores]:
     return dict(sorted(known, key=lambda each: each[1]["f1"] or 0.0)[:MOST_CLASSES])
 
 
-def by_writer(winner: TestRecord, names: Mapping[int, str]) -> list[tuple[str, int, float]]:
-    """Return (writer, test images, mean accuracy), the worst read first; [] on a random split."""
+def by_writer(writers: Mapping[str, WriterRead], about: About) -> list[tuple[str, int, float]]:
+    """Return (writer, test images, mean accuracy), the worst read first."""
+    names = writer_names(about["data"])
     read = [
         (
             names.get(int(writer), writer),
             each["images"],
             1 - fmean(each["misread"]) / each["images"],
         )
-        for writer, each in winner.get("writers", {}).items()
+        for writer, each in writers.items()
     ]
     return sorted(read, key=lambda each: each[2])
 

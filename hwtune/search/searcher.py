@@ -49,6 +49,7 @@ from hwtune.search.journal import share_distributions, together
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.scheduler import Endings
+from hwtune.search.trial import NO_MEMORY
 from hwtune.space import SearchSpace, size_of
 from hwtune.words import counted
 
@@ -304,15 +305,11 @@ class OptunaSearcher(Searcher):
             self.left_running.append(self.study._storage.get_trial(trial._trial_id))
             return
         result, record = result or {}, self.ledger.trials[trial.number]
-        broke = counted(self.endings.broke[trial.number], "time")
-        raised = self.endings.reasons.get(trial.number) if error else result.get("failed")
-        if raised:  # its own fault, from which the sampler learns
-            reason = f"it broke {broke}, at last with {raised}" if error else raised
+        if error:
+            self._tell_broken(trial)
+        elif failed := result.get("failed"):
             fault = (DIVERGED if result.get("diverged") else BROKE, 1.0)
-            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=fault)
-        elif error:
-            reason = f"the trial's process was lost {broke}"
-            self._tell(trial, TrialState.FAIL, "failed", reason)
+            self._tell(trial, TrialState.PRUNED, "failed", failed, violates=fault)
         elif result.get("full_length"):
             values = self.objectives.values(
                 vars(record),
@@ -326,6 +323,17 @@ class OptunaSearcher(Searcher):
             early = ("stopped", 1 / record.epochs) if record.epochs else None
             violates = early if self.objectives.several else None
             self._tell(trial, told, "stopped", reason, violates=violates)
+
+    def _tell_broken(self, trial: optuna.Trial) -> None:
+        """Tell that a trial is not tried again: its own fault, where it raised an error."""
+        times = counted(self.endings.broke[trial.number], "time")
+        raised = self.endings.reasons.get(trial.number)
+        lost = f"the trial's process was lost {times}"
+        reason = f"it broke {times}, at last with {raised}" if raised else lost
+        if raised in (None, NO_MEMORY):  # others of its machine may have taken it
+            self._tell(trial, TrialState.FAIL, "failed", reason)
+        else:
+            self._tell(trial, TrialState.PRUNED, "failed", reason, violates=(BROKE, 1.0))
 
     def _tell(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hwtune.files import dump
 from hwtune.hardware import git_commit, hardware, versions
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
@@ -28,8 +29,7 @@ def publish(name: str, text: str, rows: Sequence[dict[str, Any]], **more: Any) -
     }  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    content = json.dumps(about, indent=1, ensure_ascii=False)
-    (RESULTS / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(dump(about), encoding="utf-8")
 
 
 def in_process(module: str, *words: str) -> Any:

@@ -495,8 +495,9 @@ def test_writers_are_shown_by_their_names_the_worst_read_first(tmp_path, monkeyp
     assert writer_names({**known, "sha256": "of other images"}) == {}
     assert writer_names(load_data("digits").describe()) == {}
     read = {"1": {"images": 10, "misread": [1, 2]}, "2": {"images": 10, "misread": [4, 6]}}
-    assert by_writer({"writers": read}, {1: "ann"}) == [("2", 10, 0.5), ("ann", 10, 0.85)]
-    assert by_writer({}, {}) == []
+    assert by_writer(read, {"data": known}) == [("bob", 10, 0.5), ("ann", 10, 0.85)]
+    shutil.rmtree(tmp_path / "data")  # as on the machine of somebody else
+    assert by_writer(read, {"data": known}) == [("2", 10, 0.5), ("1", 10, 0.85)]
     folder = tmp_path / "study"
     shutil.copytree(REFERENCE, folder)
     tested = json.loads((folder / "retrain.json").read_text(encoding="utf-8"))

@@ -34,6 +34,7 @@ from hwtune.search.samplers import SAMPLERS, make_sampler
 from hwtune.search.scheduler import Endings
 from hwtune.search.searcher import MAX_REPEATS_IN_A_ROW, OptunaSearcher
 from hwtune.search.settings import Settings
+from hwtune.search.trial import NO_MEMORY
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder
@@ -152,6 +153,10 @@ def test_what_a_configuration_raises_is_told_so_that_tpe_learns_from_it(bridge):
     record = bridge.ledger.trials[bridge.number]
     assert record.state == "failed"
     assert record.reason == "it broke 4 times, at last with RuntimeError: out of memory"
+    bridge.begin()
+    bridge.endings.reasons[bridge.number] = NO_MEMORY  # which another trial may have taken
+    assert bridge.end(error=True).state == TrialState.FAIL
+    assert bridge.ledger.trials[bridge.number].reason.endswith("its machine short of memory")
     bridge.begin()
     told = bridge.end(failed="out of memory")
     assert (told.state, told.constraints) == (TrialState.PRUNED, {"broke": 1.0})
