@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hwtune.errors import OptionError
+from hwtune.errors import HwtuneError, HwtuneFailure, OptionError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or somebody's part of it
 FULL_OR_BROKEN = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)
@@ -50,9 +50,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def is_full(error: OSError) -> bool:
-    """Return whether a disk has no room: nobody's mistake, and another time it may have."""
-    return error.errno in FULL
+def unwritable(
+    place: object, error: OSError, mistake: type[HwtuneError], remedy: str
+) -> HwtuneError | HwtuneFailure:
+    """Return what to raise where a place cannot be written; a full disk is nobody's mistake."""
+    words = f"{place} cannot be written ({error.strerror or error})"
+    if error.errno in FULL:
+        return HwtuneFailure(f"{words}; free space.")
+    return mistake(f"{words}; {remedy}.")
 
 
 def flush_names(folder: Path) -> None:

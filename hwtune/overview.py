@@ -126,19 +126,25 @@ def alike_in_words(name: str, twins: int, disputed: Sequence[Sequence[int]]) -> 
 
 def in_lines(described: Mapping[str, Any]) -> Iterator[str]:
     """Yield for people what `describe_data` returned."""
-    names, counts = described["classes"], described["per_class"]
+    counts = described["per_class"]
     yield f"{described['name']}: {described['source']}, sha256 {described['sha256']}"
-    writers = described["writers"]
-    yield (
-        f"{described['images']:,} images {described['side']}x{described['side']}"
-        f"{f' by {writers:,} writers' if writers else ''}, {len(names)} classes: {shortened(names)}"
-    )
+    yield size_in_words(described)
     each = " to ".join(f"{n:,}" for n in dict.fromkeys([min(counts), max(counts)]))
     yield f"{each} images of a class"
     if described["test_from"] is not None:
         yield f"Published test part: from image {described['test_from']:,}"
     found = described["identical_images"], described["under_two_classes"]
     yield alike_in_words(described["name"], *found) or "No two images are equal."
+
+
+def size_in_words(described: Mapping[str, Any]) -> str:
+    """Return how many images, writers and classes a data set has, as it describes itself."""
+    side, writers, names = described["side"], described["writers"], described["classes"]
+    by = f" by {writers:,} writers" if writers else ""
+    return (
+        f"{described['images']:,} images {side}x{side}{by}, {len(names)} classes: "
+        f"{shortened(names)}"
+    )
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -150,16 +156,11 @@ def shortened(names: Sequence[str]) -> str:
 def describe_own(name: str, folder: Path) -> list[str]:
     """Return lines on a data set of the user's own: what was taken from a folder, and what next."""
     dataset = load_data(name)
-    writers = by_writer = ""
-    if dataset.writers is not None:
-        writers = f" by {len(np.unique(dataset.writers))} writers"
+    by_writer = ""
     with suppress(DataError):  # unknown writers, or too few
         split_indices(dataset, SplitSpec(kind="writer"))
         by_writer = " --split writer"
-    lines = [
-        f"{len(dataset.images):,} images {dataset.side}x{dataset.side}{writers}, "
-        f"{len(dataset.classes)} classes: {shortened(dataset.classes)}"
-    ]
+    lines = [size_in_words(dataset.describe())]
     if others := told_apart(folder)[1]:
         lines.append(f"Left out, being no pictures: {passed_over(others)}.")
     if found := alike_in_words(name, *alike(dataset)):

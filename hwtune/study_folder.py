@@ -22,16 +22,16 @@ from filelock import FileLock, Timeout
 from hwtune.columns import epoch_line, epochs_csv, epochs_of, trial_of, trials_csv
 from hwtune.commands import hwtune_command
 from hwtune.contract import About, Tested, wrong_in_retrain, wrong_in_study
-from hwtune.errors import HwtuneFailure, StudyError
+from hwtune.errors import HwtuneError, HwtuneFailure, StudyError
 from hwtune.files import (
     cut_to_last_newline,
     dump,
     expanded,
-    is_full,
     left_over,
     moment,
     named_folder,
     now,
+    unwritable,
     write_atomic,
 )
 from hwtune.records import EpochRecord, TrialRecord
@@ -306,8 +306,6 @@ def last_stamp(log: Path) -> float:
 
 def not_writable(
     path: Path, error: OSError, remedy: str = "make it writable, or copy the study elsewhere"
-) -> StudyError | HwtuneFailure:
+) -> HwtuneError | HwtuneFailure:
     """Return what to raise where a file of a study cannot be written."""
-    if is_full(error):
-        return HwtuneFailure(f"{path} cannot be written ({error.strerror}); free space.")
-    return StudyError(f"{path} cannot be written ({error.strerror}); {remedy}.")
+    return unwritable(path, error, StudyError, remedy)

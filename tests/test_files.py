@@ -1,9 +1,13 @@
+import errno
 import math
 import os
 import time
 from pathlib import Path
 
-from hwtune.files import ABANDONED, dump, staging, write_atomic
+import pytest
+
+from hwtune.errors import HwtuneFailure, StudyError
+from hwtune.files import ABANDONED, dump, staging, unwritable, write_atomic
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 
@@ -58,3 +62,12 @@ def test_what_a_killed_process_had_staged_goes_a_day_later(tmp_path):
         pass
     assert {path.name for path in tmp_path.rglob("*")} >= {"young"}
     assert "old" not in {path.name for path in tmp_path.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "remedy"),
+    [(errno.ENOSPC, HwtuneFailure, "free space"), (errno.EACCES, StudyError, "ask its owner")],
+)
+def test_a_full_disk_is_nobodys_mistake(number, kind, remedy):
+    found = unwritable("here", OSError(number, "it cannot"), StudyError, "ask its owner")
+    assert (type(found), str(found)) == (kind, f"here cannot be written (it cannot); {remedy}.")

@@ -301,20 +301,20 @@ def predict(
     model = model_folder(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import against_labels, load_classifier
-    asked = [asked_of(each) for each in images]
-    files = [file for pictures, _ in asked for file in pictures]
+    asked = [(each, *asked_of(each)) for each in images]
+    files = [file for _, pictures, _ in asked for file in pictures]
     classifier = load_classifier(model)
     labels = {
         file: class_of(file, each, classifier.classes)
-        for each, (pictures, _) in zip(images, asked, strict=True)
+        for each, pictures, _ in asked
         for file in pictures
         if labelled
     }
-    if others := [file for _, left_out in asked for file in left_out]:
+    if others := [file for _, _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
     empty = [
         (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
-        for each, (pictures, _) in zip(images, asked, strict=True)
+        for each, pictures, _ in asked
         if not pictures
     ]
     rows, failed, read = [], False, []

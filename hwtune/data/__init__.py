@@ -218,7 +218,7 @@ def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
 
     {} where it is none of one's own, knows no writers, or is not at hand.
     """
-    dataset = find_again(known)
+    dataset = None if known["name"] in DATASETS else find_again(known)
     parts = [Path(file).parts for file in picture_files(dataset.name)] if dataset else []
     if not parts or len(parts[0]) < 3:
         return {}

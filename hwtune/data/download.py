@@ -13,16 +13,13 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hwtune.errors import DataError, DownloadFailure, HwtuneFailure
-from hwtune.files import is_full, staging
+from hwtune.errors import DataError, DownloadFailure, HwtuneError, HwtuneFailure
+from hwtune.files import staging, unwritable
 
 
-def not_writable(folder: Path, error: OSError) -> DataError | HwtuneFailure:
+def not_writable(folder: Path, error: OSError) -> HwtuneError | HwtuneFailure:
     """Return what to raise where the data folder cannot be written."""
-    why = error.strerror or error
-    if is_full(error):
-        return HwtuneFailure(f"The data folder {folder} cannot be written ({why}); free space.")
-    return DataError(f"The data folder {folder} cannot be written ({why}); set HWTUNE_DATA.")
+    return unwritable(f"The data folder {folder}", error, DataError, "set HWTUNE_DATA")
 
 
 @contextmanager

@@ -320,8 +320,8 @@ class OptunaSearcher(Searcher):
         else:
             reason = self.endings.reasons.get(trial.number, "interrupted")
             told = TrialState.PRUNED if record.epochs else TrialState.FAIL
-            early = ("stopped", 1 / record.epochs) if record.epochs else None
-            violates = early if self.objectives.several else None
+            early = self.objectives.several and record.epochs
+            violates = ("stopped", 1 / record.epochs) if early else None
             self._tell(trial, told, "stopped", reason, violates=violates)
 
     def _tell_broken(self, trial: optuna.Trial) -> None:

@@ -89,8 +89,8 @@ def build_schedule(
 
     OneCycle (Smith and Topin, arXiv 1708.07120) warms up over 30 % of all steps, then falls along
     a cosine; Adam's first beta goes the other way, SGD keeps its own momentum. A single step is
-    taken at the full rate. Plateau multiplies
-    by `lr_decay` after `lr_patience` epochs without progress.
+    taken at the full rate. Plateau multiplies by `lr_decay` after `lr_patience` epochs without
+    progress.
     """
     total = min(epochs * steps, max_steps or math.inf)
     if lr_schedule == "onecycle" and total > 1:  # the one step would have hardly any rate
