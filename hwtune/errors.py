@@ -14,7 +14,7 @@ HwtuneFailure               not the user's mistake: one line all the same, exit 
 ├── ClusterFailure          Ray does not start on this machine
 └── NoneTrained             no training of what would be tested first ended well
 TrainingDiverged            a loss is not finite: a trial reports it, a retraining fails
-Halt                        the files cannot be written: ends a search (hwtune.search.interrupts)
+Halt                        the files cannot be written: ends a search (hwtune.search.halt)
 """
 
 FAILED, MISTAKEN, INTERRUPTED = 1, 2, 130  # exit codes

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _heard: set[int] = set()  # signals that came inside of `signals_caught`
-_inside = threading.Event()
+_inside, _waiting = threading.Event(), threading.Event()
 
 
 def _interrupt(number: int, frame: object) -> None:
+    again = bool(_heard)
     if _inside.is_set():
         _heard.add(number)
-    raise KeyboardInterrupt
+    if again or not _waiting.is_set():
+        raise KeyboardInterrupt
 
 
 def catch_signals() -> None:
@@ -35,7 +37,7 @@ def hush() -> None:
 
 
 def check_signals() -> None:
-    """Raise KeyboardInterrupt where a signal came whose own KeyboardInterrupt was lost.
+    """Raise KeyboardInterrupt where a signal came that waits for this, or whose own was lost.
 
     Python passes over what is raised in a callback, as when a process is forked or an object
     collected. Call it where a command goes on after something that took long.
@@ -50,7 +52,7 @@ def signals_caught() -> Iterator[None]:
 
     Afterwards they do what they did before.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if _inside.is_set() or threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -64,3 +66,21 @@ def signals_caught() -> Iterator[None]:
             signal.signal(number, handler)
         _inside.clear()
         _heard.clear()
+
+
+@contextmanager
+def signals_waiting() -> Iterator[None]:
+    """Let a signal wait until `check_signals`, or the end of the block; a second ends it at once.
+
+    For what must not be cut in two, such as a record and what is made from it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    with signals_caught():
+        if main:
+            _waiting.set()
+        try:
+            yield
+        finally:
+            if main:
+                _waiting.clear()
+        check_signals()

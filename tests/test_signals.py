@@ -1,11 +1,11 @@
-"""Signals that Python passes over are remembered."""
+"""A signal ends a command where that is safe, and none is lost."""
 
 import os
 import signal
 
 import pytest
 
-from hwtune.signals import check_signals, signals_caught
+from hwtune.signals import check_signals, signals_caught, signals_waiting
 
 
 class Loud:
@@ -40,3 +40,58 @@ def test_a_signal_that_came_in_a_callback_is_not_lost(number):
     assert reached == ["the block goes on"]
     assert signal.getsignal(number) == before
     check_signals()  # nothing of it is left
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_nobody_looked_for_is_not_lost(number):
+    before, done = signal.getsignal(number), []
+
+    def block():
+        with signals_waiting():
+            os.kill(os.getpid(), number)
+            done.append("what it had to do")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_waits_for_a_safe_place():
+    reached = []
+
+    def block():
+        with signals_caught(), signals_waiting():
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("what must not be cut in two")
+            check_signals()
+            reached.append("here it must not")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert reached == ["what must not be cut in two"]
+    check_signals()
+
+
+def test_a_second_signal_ends_the_block_at_once():
+    reached = []
+
+    def block():
+        with signals_waiting():
+            for number in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert reached == [0]
+
+
+def test_what_a_shell_runs_behind_is_not_ended_by_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_waiting():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

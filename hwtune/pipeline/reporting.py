@@ -14,7 +14,7 @@ from rich.console import Console
 from hwtune import cluster
 from hwtune.errors import NO_CLUSTER, HwtuneFailure
 from hwtune.report.words import state_of
-from hwtune.search.interrupts import Halt
+from hwtune.search.halt import Halt
 from hwtune.study_folder import StudyFolder
 
 HEAD = 1000  # characters of a page, among which it says of what state of its study it is

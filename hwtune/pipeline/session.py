@@ -26,7 +26,7 @@ from hwtune.hardware import git_commit, hardware, made_by, versions
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
-from hwtune.search.interrupts import Halt
+from hwtune.search.halt import Halt
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from hwtune.board import TensorBoard
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.search.interrupts import Halt, Interrupts, halting
+from hwtune.search.halt import Halt, halting
 from hwtune.search.pace import Pace
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.trial import error_of
 from hwtune.search.view import View, accuracy_of
+from hwtune.signals import check_signals
 from hwtune.words import counted, duration
 
 SILENCE = 30.0  # seconds after which a line says what is running
@@ -30,7 +31,6 @@ class StudyCallback(TrialProgressCallback):
     Args:
         recorded: called after each epoch.
         ended: called with each trial that is over.
-        interrupts: ends the study between two events when a signal came.
         live: whether the view is on the screen; else a line tells each event.
     """
 
@@ -43,12 +43,11 @@ class StudyCallback(TrialProgressCallback):
         *,
         recorded: Callable[[], None],
         ended: Callable[[TrialRecord], None],
-        interrupts: Interrupts,
         console: Console,
         live: bool,
     ) -> None:
         self.searcher, self.pace, self.board = searcher, pace, board
-        self.view, self.interrupts, self.live = view, interrupts, live
+        self.view, self.live = view, live
         self.recorded, self.ended = recorded, ended
         self.console = console
         self.spoke = time.monotonic()
@@ -59,7 +58,7 @@ class StudyCallback(TrialProgressCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Stop here if the user wants it."""
-        self.interrupts.check()
+        check_signals()
 
     @halting
     def on_trial_result(

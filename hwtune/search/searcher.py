@@ -44,12 +44,13 @@ from hwtune.search.attributes import (
     unfinished,
 )
 from hwtune.search.feasible import too_large
-from hwtune.search.interrupts import halting
+from hwtune.search.halt import halting
 from hwtune.search.journal import share_distributions, together
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
 from hwtune.search.scheduler import Endings
 from hwtune.search.trial import NO_MEMORY
+from hwtune.signals import check_signals
 from hwtune.space import SearchSpace, size_of
 from hwtune.words import counted
 
@@ -76,7 +77,6 @@ class OptunaSearcher(Searcher):
         gpu_slots: how many trials may ask for a GPU at once.
 
     Attributes:
-        check: called before each proposal; raises where the user wants the search to end.
         barren, exhausted: whether it proposes nothing new any more because too many points in a
             row cannot be trained, or because there is none that was not proposed.
     """
@@ -101,7 +101,6 @@ class OptunaSearcher(Searcher):
         self.seed, self.sampler = seed, sampler
         self.measure, self.finished, self.too_slow = measure, finished, too_slow
         self.endings, self.gpu_slots = endings, gpu_slots
-        self.check: Callable[[], None] = lambda: None
         self.barren = self.exhausted = False
         self.on_gpu: set[str] = set()  # Ray's trial ids
         self.asked: dict[str, optuna.Trial] = {}  # by Ray's trial id
@@ -134,7 +133,7 @@ class OptunaSearcher(Searcher):
         """
         rejected = repeats = 0
         while rejected < MAX_REJECTED_IN_A_ROW:
-            self.check()
+            check_signals()
             trial = self._next(repeats)
             if trial is None:
                 break

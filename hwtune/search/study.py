@@ -32,7 +32,7 @@ from hwtune.records import EpochRecord, TrialRecord
 from hwtune.search.budget import Budget, Clock, CostModel
 from hwtune.search.cma_states import check_states
 from hwtune.search.feasible import cost_of, images_an_epoch, longest
-from hwtune.search.interrupts import Halt, halting, interruptible
+from hwtune.search.halt import Halt, halting
 from hwtune.search.journal import open_optuna_study
 from hwtune.search.ledger import Ledger
 from hwtune.search.objectives import Objectives
@@ -46,7 +46,7 @@ from hwtune.search.settings import Settings
 from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
-from hwtune.signals import check_signals
+from hwtune.signals import check_signals, signals_waiting
 from hwtune.space import SearchSpace, size_of
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
@@ -139,7 +139,7 @@ def run_search(
         view.recall(epoch)
     log = folder.logs / "study.log"
     check_signals()
-    with interruptible() as interrupts, shown(view, console, log) as live:
+    with signals_waiting(), shown(view, console, log) as live:
         callback = StudyCallback(
             searcher,
             pace,
@@ -147,15 +147,13 @@ def run_search(
             view,
             recorded=lambda: retention.trim(ledger.to_come),
             ended=ended,
-            interrupts=interrupts,
             console=console,
             live=live,
         )
-        searcher.check = interrupts.check
         given = {"data": data, "store": store}
         try:
             fit(runner, searcher, stopping, callback, given, slots)
-            interrupts.check()
+            check_signals()
         except Halt:
             raise  # nothing can be written any more
         except BaseException:

@@ -1,4 +1,6 @@
 import math
+import os
+import signal
 from dataclasses import replace
 
 import optuna
@@ -35,6 +37,7 @@ from hwtune.search.scheduler import Endings
 from hwtune.search.searcher import MAX_REPEATS_IN_A_ROW, OptunaSearcher
 from hwtune.search.settings import Settings
 from hwtune.search.trial import NO_MEMORY
+from hwtune.signals import signals_waiting
 from hwtune.space import SearchSpace, choice, integer, log_uniform, uniform
 from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder
@@ -314,15 +317,15 @@ def test_a_space_with_nothing_left_ends_the_study(tmp_path, monkeypatch):
 
 def test_many_refused_points_do_not_keep_a_user_waiting(tmp_path):
     space = SearchSpace(question="?", data="digits", search={"lr": log_uniform(1e-4, 1.0)})
-    bridge = Bridge(tmp_path, space, too_slow=lambda cost, config: "too much")
-    asked = iter(range(5))
+    asked = iter(range(4))
 
-    def check():
+    def too_slow(cost, config):
         if next(asked, None) is None:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
+        return "too much"
 
-    bridge.searcher.check = check
-    with pytest.raises(KeyboardInterrupt):
+    bridge = Bridge(tmp_path, space, too_slow=too_slow)
+    with pytest.raises(KeyboardInterrupt), signals_waiting():
         bridge.searcher.suggest("t")
     assert len(bridge.ledger.rejected) == 5
     assert not bridge.searcher.barren
