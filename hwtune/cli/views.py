@@ -194,7 +194,7 @@ def compare(
     """
     from hwtune.errors import OptionError
     from hwtune.files import dump
-    from hwtune.report.compare import described, raw_rows, rows, write_comparison
+    from hwtune.report.compare import described, raw_rows, rows, winners, write_comparison
     from hwtune.report.verdicts import basis, verdicts
     from hwtune.results import find_study
 
@@ -214,19 +214,19 @@ def compare(
             raise OptionError(
                 f"--page {page} cannot be written ({error.strerror}); give another file."
             ) from None
+    words, why = verdicts(tested := winners(compared)), basis(tested)
     if as_json:
-        told = {"verdicts": verdicts(compared), "basis": basis(compared)}
-        shown = [{key: each[key] for key in each if key != "tested"} for each in compared]
-        print(dump({"studies": shown, **told}), end="")
+        shown = [each.values for each in compared]
+        print(dump({"studies": shown, "verdicts": words, "basis": why}), end="")
         return
-    titles = ["", *(each["study"] for each in compared)]
+    titles = ["", *(each.name for each in compared)]
     if as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *raw_rows(compared)])
         return
     show_table(titles, [[title, *cells] for title, cells in rows(compared)])
-    for words in (*verdicts(compared), basis(compared)):
-        if words:
-            say(words)
+    for line in (*words, why):
+        if line:
+            say(line)
 
 
 def dashboard(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
 from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
-from hwtune.report.verdicts import basis, compared_of, images_tested, verdicts
+from hwtune.report.verdicts import Contender, basis, images_tested, verdicts
 from hwtune.report.words import literal, percent
 from hwtune.study_folder import StudyFolder
 from hwtune.words import for_people
@@ -38,34 +40,68 @@ LINES = (  # of the table: title, key and form of what is compared
 STUDIES = qualitative.Safe  # colours that can be told apart by everyone
 
 
-def described(folders: Sequence[StudyFolder]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Compared:
+    """What is compared of a study.
+
+    Attributes:
+        name: what it is called.
+        found: what it searched, and what it found on validation, by name.
+        tested: its winner, None where nothing was tested.
+    """
+
+    name: str
+    found: Mapping[str, Any]
+    tested: Contender | None
+
+    @property
+    def per_seed(self) -> list[float]:
+        """Return the test accuracy of each seed of the winner, in [0, 1]."""
+        return self.tested.per_seed if self.tested else []
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return it all by name; where nothing was tested the test's values are None."""
+        record = self.tested and self.tested.record
+        accuracy: Mapping[str, Any] = record["test_accuracy"] if record else {}
+        return {
+            "study": self.name,
+            **self.found,
+            "winner": record and record["name"],
+            "parameters": record and record["parameters"],
+            "test_accuracy": accuracy.get("mean"),
+            "low": accuracy.get("low"),
+            "high": accuracy.get("high"),
+            "per_seed": self.per_seed,
+        }
+
+
+def described(folders: Sequence[StudyFolder]) -> list[Compared]:
     """Return what is compared of each study, called by its path where several have its name.
 
     Raises:
         StudyError: when the files of one do not read.
     """
-    studies = [describe(folder) for folder in folders]
-    names = [folder.name for folder in folders]
-    for study, folder in zip(studies, folders, strict=True):
-        if names.count(folder.name) > 1:
-            study["study"] = for_people(folder.path)
-    return studies
+    names = Counter(folder.name for folder in folders)
+    return [
+        describe(each, for_people(each.path) if names[each.name] > 1 else each.name)
+        for each in folders
+    ]
 
 
-def describe(folder: StudyFolder) -> dict[str, Any]:
-    """Return what is compared of a study; of one that tested nothing the test's values are None.
+def describe(folder: StudyFolder, name: str) -> Compared:
+    """Return what is compared of a study of this name.
 
     Raises:
         StudyError: when its files do not read.
     """
     about, tested = folder.read_study_now(), folder.read_retrain()["configurations"]
     trials, epochs = folder.read_trials(), folder.read_epochs()
-    order = once_each(ranked(trials))
-    return {
-        "study": folder.name,
+    order, kind = once_each(ranked(trials)), about["split"]["kind"]
+    found = {
         "space": about["space"]["name"],
         "data": about["data"]["name"],
-        "split": f"{about['split']['kind']}, seed {about['split']['seed']}",
+        "split": f"{kind}, seed {about['split']['seed']}",
         "sampler": about.get("sampler", {}).get("name"),
         "scheduler": about.get("scheduler", {}).get("name"),
         "status": about["status"],
@@ -74,21 +110,26 @@ def describe(folder: StudyFolder) -> dict[str, Any]:
         "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),
         "minutes": about["seconds"] and about["seconds"] / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
-        "winner": tested[0]["name"] if tested else None,
-        **compared_of(tested[0] if tested else None, about["split"]["kind"]),
-        "test_part": images_tested(about["data"], about["split"]),
     }
+    part = images_tested(about["data"], about["split"])
+    return Compared(name, found, Contender(name, tested[0], kind, part) if tested else None)
 
 
-def rows(studies: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def winners(studies: Sequence[Compared]) -> list[Contender]:
+    """Return what was tested of the studies."""
+    return [each.tested for each in studies if each.tested]
+
+
+def rows(studies: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     """Return the lines of the table: what is compared, and a text a study."""
+    values = [each.values for each in studies]
     intervals = [
-        "–" if s["low"] is None else f"{percent(s['low'])} to {percent(s['high'])}" for s in studies
+        "–" if s["low"] is None else f"{percent(s['low'])} to {percent(s['high'])}" for s in values
     ]
     return [
-        *((title, [cell(each[key], form) for each in studies]) for title, key, form in LINES),
+        *((title, [cell(each[key], form) for each in values]) for title, key, form in LINES),
         ("95 % interval", intervals),
-        ("by seed", [", ".join(map(percent, s["per_seed"])) or "–" for s in studies]),
+        ("by seed", [", ".join(map(percent, s["per_seed"])) or "–" for s in values]),
     ]
 
 
@@ -97,26 +138,26 @@ def cell(value: Any, form: str) -> str:
     return "–" if value is None else f"{value:{form}}"
 
 
-def raw_rows(studies: Sequence[dict[str, Any]]) -> list[list[Any]]:
+def raw_rows(studies: Sequence[Compared]) -> list[list[Any]]:
     """Return what is compared as lines for programs: accuracies in [0, 1], None where unknown."""
-    keys = [*(key for _, key, _ in LINES), "low", "high"]
-    seeds = [" ".join(map(str, each["per_seed"])) for each in studies]
-    return [[key, *(each[key] for each in studies)] for key in keys] + [["per_seed", *seeds]]
+    keys, values = [*(key for _, key, _ in LINES), "low", "high"], [each.values for each in studies]
+    seeds = [" ".join(map(str, each.per_seed)) for each in studies]
+    return [[key, *(each[key] for each in values)] for key in keys] + [["per_seed", *seeds]]
 
 
 def write_comparison(
-    path: Path, folders: Sequence[StudyFolder], studies: Sequence[dict[str, Any]]
+    path: Path, folders: Sequence[StudyFolder], studies: Sequence[Compared]
 ) -> None:
     """Write the page of several studies, `studies` being what `described` says of them.
 
     Raises:
         StudyError: when the files of one do not read.
     """
-    names = literal(each["study"] for each in studies)
-    figures = {"progress": progress(folders, names), "seeds": seeds(studies)}
+    names, tested = [each.name for each in studies], winners(studies)
+    figures = {"progress": progress(folders, literal(names)), "seeds": seeds(studies)}
     write_page(
         path, "compare.html", figures,
-        studies=studies, rows=rows(studies), verdicts=verdicts(studies), basis=basis(studies),
+        names=names, rows=rows(studies), verdicts=verdicts(tested), basis=basis(tested),
     )  # fmt: skip
 
 
@@ -141,13 +182,13 @@ def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
     return figure
 
 
-def seeds(studies: Sequence[dict[str, Any]]) -> go.Figure:
+def seeds(studies: Sequence[Compared]) -> go.Figure:
     """Return the test accuracy of each study's winner, seed by seed."""
     figure = go.Figure(layout={**LAYOUT, "height": 120 + 40 * len(studies)})
     for study, colour in zip(studies, itertools.cycle(STUDIES)):
         figure.add_scatter(
-            x=study["per_seed"],
-            y=literal([study["study"]]) * len(study["per_seed"]),
+            x=study.per_seed,
+            y=literal([study.name]) * len(study.per_seed),
             mode="markers",
             marker={"color": colour, "size": 10, "opacity": 0.7},
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -21,12 +22,39 @@ BASIS = (
 )
 
 
-def verdicts(studies: Sequence[dict[str, Any]]) -> list[str]:
-    """Return in words how the studies that were tested differ from the best on the same images."""
-    groups = alike_tested(studies)
-    words = [verdict(best, other, of) for best, other, of in pairs(studies)]
+@dataclass(frozen=True)
+class Contender:
+    """A configuration that was tested, to be compared with others.
+
+    Attributes:
+        name: what it is called: by its study, or within one.
+        record: as `retrain.json` has it.
+        kind: of the split.
+        part: the same for what was tested on the same images; see `images_tested`.
+    """
+
+    name: str
+    record: TestRecord
+    kind: str
+    part: Sequence[Any] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """Return the mean over the seeds, in [0, 1]."""
+        return self.record["test_accuracy"]["mean"]
+
+    @property
+    def per_seed(self) -> list[float]:
+        """Return the accuracy of each seed, in [0, 1]."""
+        return self.record["test_accuracy"]["per_seed"]
+
+
+def verdicts(tested: Sequence[Contender]) -> list[str]:
+    """Return in words how what was tested differs from the best on the same images."""
+    groups = alike_tested(tested)
+    words = [verdict(best, other, of) for best, other, of in pairs(tested)]
     if len(groups) > 1:
-        names = "; ".join(", ".join(each["study"] for each in group) for group in groups)
+        names = "; ".join(", ".join(each.name for each in group) for group in groups)
         words.append(f"Tested on different images, so that they do not compare: {names}.")
     return words
 
@@ -42,62 +70,59 @@ def images_tested(data: AboutData, split: AboutSplit) -> list[Any]:
     return [data["sha256"], "its own" if own else drawn]
 
 
-def alike_tested(studies: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the studies that were tested, those on the same images together."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for study in studies:
-        if study["test_accuracy"] is not None:
-            groups.setdefault(json.dumps(study["test_part"]), []).append(study)
+def alike_tested(tested: Sequence[Contender]) -> list[list[Contender]]:
+    """Return what was tested on the same images together."""
+    groups: dict[str, list[Contender]] = {}
+    for each in tested:
+        groups.setdefault(json.dumps(each.part), []).append(each)
     return list(groups.values())
 
 
-def basis(studies: Sequence[dict[str, Any]]) -> str:
+def basis(tested: Sequence[Contender]) -> str:
     """Return what the verdicts rest on, "" where none could be given."""
-    return "" if all(obstacle(best, other) for best, other, _ in pairs(studies)) else BASIS
+    return "" if all(obstacle(best, other) for best, other, _ in pairs(tested)) else BASIS
 
 
-def pairs(
-    studies: Sequence[dict[str, Any]],
-) -> list[tuple[dict[str, Any], dict[str, Any], int]]:
-    """Return of studies tested on the same images the best, each other, and how many they are."""
-    bests = [(max(g, key=lambda s: s["test_accuracy"]), g) for g in alike_tested(studies)]
+def pairs(tested: Sequence[Contender]) -> list[tuple[Contender, Contender, int]]:
+    """Return of what was tested on the same images the best, each other, and how many they are."""
+    bests = [(max(group, key=lambda each: each.accuracy), group) for group in alike_tested(tested)]
     return [(best, each, len(group)) for best, group in bests for each in group if each is not best]
 
 
-def obstacle(best: dict[str, Any], other: dict[str, Any]) -> str:
-    """Return why two studies cannot be judged, or ""."""
-    names = f"{best['study']} and {other['study']} cannot be told apart by"
-    if few := [each["study"] for each in (best, other) if len(each["per_seed"]) < 2]:
+def obstacle(best: Contender, other: Contender) -> str:
+    """Return why two cannot be judged, or ""."""
+    names = f"{best.name} and {other.name} cannot be told apart by"
+    if few := [each.name for each in (best, other) if len(each.per_seed) < 2]:
         return f"{names} a single seed of {' and '.join(few)}: train with --seeds 5."
     for each in (best, other):
-        if each["by_writer"] and "writers" not in each["tested"]:
-            return f"{names} writer: the record of {each['study']} is older; retrain it."
-        if each["tested"]["test_accuracy"].get("independent_images") == 1:
+        if each.kind == "writer" and "writers" not in each.record:
+            return f"{names} writer: the record of {each.name} is older; retrain it."
+        if each.record["test_accuracy"].get("independent_images") == 1:
             return f"{names} so few tested writers, who tell as much as a single image."
     return ""
 
 
-def verdict(best: dict[str, Any], other: dict[str, Any], of: int = 2) -> str:
-    """Return in words how a study differs from the best.
+def verdict(best: Contender, other: Contender, of: int = 2) -> str:
+    """Return in words how one differs from the best.
 
     Args:
         of: how many are compared.
     """
     if why := obstacle(best, other):
         return why
-    variance, parts = image_variance(best["tested"], other["tested"])
+    variance, parts = image_variance(best.record, other.record)
     gain, low, high = welch_interval(
-        best["per_seed"], over=other["per_seed"], chosen_of=of, variance=variance, parts=parts
+        best.per_seed, over=other.per_seed, chosen_of=of, variance=variance, parts=parts
     )
-    ratio = other["parameters"] / best["parameters"]
+    ratio = other.record["parameters"] / best.record["parameters"]
     times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
     size = "as many" if times == "1" else f"{times} times the"
     difference = f"{100 * gain:.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
     if low > 0:
-        words = f"{best['study']} reads better than {other['study']}: {difference}"
+        words = f"{best.name} reads better than {other.name}: {difference}"
     else:
-        words = f"{best['study']} and {other['study']} cannot be told apart: {difference}"
-    return f"{words}; {other['study']} has {size} parameters."
+        words = f"{best.name} and {other.name} cannot be told apart: {difference}"
+    return f"{words}; {other.name} has {size} parameters."
 
 
 def image_variance(best: TestRecord, other: TestRecord) -> tuple[float, int]:
@@ -129,24 +154,6 @@ def image_variance(best: TestRecord, other: TestRecord) -> tuple[float, int]:
     return mean_variance(off - off.mean(), images), max(2, int(np.count_nonzero(off)))
 
 
-def compared_of(entry: TestRecord | None, kind: str) -> dict[str, Any]:
-    """Return what is compared of a configuration as `retrain.json` has it, of none that.
-
-    Args:
-        kind: of the split.
-    """
-    test: Mapping[str, Any] = entry["test_accuracy"] if entry else {}
-    return {
-        "parameters": entry and entry["parameters"],
-        "test_accuracy": test.get("mean"),
-        "low": test.get("low"),
-        "high": test.get("high"),
-        "per_seed": test.get("per_seed", []),
-        "by_writer": kind == "writer",
-        "tested": entry,
-    }
-
-
 def verdicts_within(configurations: Sequence[TestRecord], kind: str) -> tuple[list[str], str]:
     """Return in words how the winner of a study differs from what else was tested, and the basis.
 
@@ -154,7 +161,7 @@ def verdicts_within(configurations: Sequence[TestRecord], kind: str) -> tuple[li
         configurations: as `retrain.json` has them, the winner first.
         kind: of the split.
     """
-    tested = [{"study": each["name"], **compared_of(each, kind)} for each in configurations]
-    orders = [sorted((tested[0], each), key=lambda t: -t["test_accuracy"]) for each in tested[1:]]
+    tested = [Contender(each["name"], each, kind) for each in configurations]
+    orders = [sorted((tested[0], each), key=lambda t: -t.accuracy) for each in tested[1:]]
     words = [verdict(best, other, len(tested)) for best, other in orders]
     return words, "" if all(obstacle(best, other) for best, other in orders) else BASIS

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hwtune.report.compare import describe, described, seeds, write_comparison
+from hwtune.report.compare import Compared, describe, described, seeds, winners, write_comparison
 from hwtune.report.verdicts import (
+    Contender,
     basis,
-    compared_of,
     image_variance,
     images_tested,
     verdict,
@@ -46,8 +46,7 @@ def entry_of(name, per_seed, misread=None, parameters=100, **more):
 
 
 def winner_of(name, per_seed, part=PART, kind="random", **more):
-    entry = entry_of(name, per_seed, **more)
-    return {"study": name, "test_part": part, **compared_of(entry, kind)}
+    return Contender(name, entry_of(name, per_seed, **more), kind, part)
 
 
 def reading(name, *misread):
@@ -89,7 +88,8 @@ def test_a_far_larger_network_has_its_size_in_digits():
 
 
 def test_a_study_may_have_a_number_for_a_name():
-    studies = [winner_of("7", [0.98, 0.99]), winner_of("a", [0.97, 0.98])]
+    tested = [winner_of("7", [0.98, 0.99]), winner_of("a", [0.97, 0.98])]
+    studies = [Compared(each.name, {}, each) for each in tested]
     assert seeds(studies).layout.yaxis.type == "category"
 
 
@@ -105,8 +105,7 @@ def test_other_test_images_and_single_seeds_do_not_compare():
         "Tested on different images, so that they do not compare: a; b."
     ]
     assert "by a single seed of b: train" in verdict(one, winner_of("b", [0.8]))
-    untested = {**one, "test_accuracy": None}
-    assert verdicts([one, untested]) == []
+    assert verdicts([one]) == []
 
 
 def test_studies_on_the_same_images_are_judged_also_beside_others():
@@ -127,10 +126,10 @@ def test_a_data_set_with_a_test_part_of_its_own_is_one_test_under_every_split_th
 
 def test_how_many_images_validate_does_not_change_the_test_part():
     published, searched = (
-        describe(StudyFolder(RESULTS / name))
+        describe(StudyFolder(RESULTS / name), name).tested
         for name in ("published/chinese_cnn-lazhili8_cnn", "chinese_cnn-default")
     )
-    assert published["test_part"] == searched["test_part"]
+    assert published.part == searched.part
 
 
 def test_seeds_that_do_not_vary_leave_the_chance_of_the_images():
@@ -148,7 +147,7 @@ def test_the_same_images_misread_by_both_widen_no_interval():
     hard = [*range(60)]
     ours = reading("a", [*hard, 60], [*hard, 61])
     theirs = reading("b", [*hard, *range(100, 120)], [*hard, *range(100, 121)])
-    variance, parts = image_variance(ours["tested"], theirs["tested"])
+    variance, parts = image_variance(ours.record, theirs.record)
     # 20 images are misread by b alone, and three by one of two seeds: of 1,500.
     gain = (20 + 1 / 2 - 1 / 2 - 1 / 2) / 1500
     assert parts == 23
@@ -162,24 +161,24 @@ def test_what_all_seeds_of_both_misread_is_no_part_of_a_difference(ours, theirs)
     hard, more = [*range(40)], [*range(100, 105)]
     a = reading("a", *[hard] * ours)
     b = reading("b", *[[*hard, *more]] * theirs)
-    assert image_variance(a["tested"], b["tested"])[1] == len(more)
+    assert image_variance(a.record, b.record)[1] == len(more)
     assert "cannot be told apart" in verdict(a, b)
 
 
 def test_an_older_record_is_compared_by_the_images_of_its_first_seed():
     one, other = reading("a", [1], [1]), reading("b", [1, *range(9, 19)], [1, *range(9, 19)])
-    known = image_variance(one["tested"], other["tested"])
+    known = image_variance(one.record, other.record)
     for each in (one, other):
-        first = each["tested"].pop("misread_by_seed")[0]
-        each["tested"]["misread"] = [{"image": image} for image in first]
-    assert image_variance(one["tested"], other["tested"]) == known
+        first = each.record.pop("misread_by_seed")[0]
+        each.record["misread"] = [{"image": image} for image in first]
+    assert image_variance(one.record, other.record) == known
 
 
 @pytest.mark.parametrize(("images", "told"), [(3, False), (5, False), (9, True)])
 def test_a_handful_of_images_is_not_better(images, told):
     more = [1, *range(3, 3 + images)]
     a, b = reading("a", [1], [1], [1, 2]), reading("b", more, more, [*more, 99])
-    assert welch_interval(a["per_seed"], over=b["per_seed"])[1] > 0, "by the trainings alone"
+    assert welch_interval(a.per_seed, over=b.per_seed)[1] > 0, "by the trainings alone"
     assert ("reads better" in verdict(a, b)) is told
 
 
@@ -194,24 +193,24 @@ def strangers(name, by_writer):
 def test_strangers_are_compared_writer_by_writer():
     one = strangers("a", {"7": [0, 0], "8": [1, 1], "9": [0, 1]})
     other = strangers("b", {"7": [30, 30], "8": [1, 1], "9": [0, 1]})
-    variance, parts = image_variance(one["tested"], other["tested"])
+    variance, parts = image_variance(one.record, other.record)
     assert parts == 3
     assert variance == pytest.approx(1.5 * (20**2 + 10**2 + 10**2) / 300**2)
     assert "cannot be told apart" in verdict(one, other), "30 images, but of one writer"
     alike = strangers("c", {"7": [3, 3], "8": [4, 4], "9": [3, 4]})
     assert "a and c cannot be told apart: 3.00 points (-" in verdict(one, alike), "9 images"
-    one["tested"]["test_accuracy"]["independent_images"] = 1
+    one.record["test_accuracy"]["independent_images"] = 1
     assert "so few tested writers" in verdict(one, other)
-    del other["tested"]["writers"]
+    del other.record["writers"]
     assert "the record of b is older; retrain it" in verdict(other, one)
 
 
 def test_studies_of_one_name_are_called_by_their_paths(tmp_path):
     folders = [StudyFolder(RESULTS / NAMES[0]), StudyFolder(tmp_path / NAMES[0])]
     shutil.copytree(*(folder.path for folder in folders))
-    names = [each["study"] for each in described(folders)]
+    names = [each.name for each in described(folders)]
     assert names == [for_people(folder.path) for folder in folders]
-    assert [each["study"] for each in described(folders[:1])] == [NAMES[0]]
+    assert [each.name for each in described(folders[:1])] == [NAMES[0]]
 
 
 def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
@@ -220,7 +219,7 @@ def test_the_page_of_several_studies_names_them_and_their_verdicts(tmp_path):
     write_comparison(tmp_path / "c.html", folders, studies)
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     assert all(f">{name}</th>" in page for name in NAMES)
-    assert all(words in page for words in verdicts(studies))
+    assert all(words in page for words in verdicts(winners(studies)))
 
 
 def test_the_command_speaks_json_and_csv(hwtune):
