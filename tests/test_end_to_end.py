@@ -253,6 +253,14 @@ def test_predict_reads_images_of_the_data_set(study, tmp_path, hwtune):
     assert right >= 30
     text = hwtune("predict", study[0], paths[0]).stdout
     assert f"{paths[0]}: {answers[0]['label']} (" in text
+    words = ("predict", study[0], paths[0], "--top", "2")
+    (row,) = json.loads(hwtune(*words, "--json").stdout)
+    (second,) = row["others"]
+    assert row["label"] == answers[0]["label"] != second["label"]
+    assert f", {second['label']} ({second['probability']:.1%})" in hwtune(*words).stdout
+    (line,) = csv.DictReader(hwtune(*words, "--csv").stdout.splitlines())
+    assert (line["label"], line["label_2"]) == (row["label"], second["label"])
+    assert float(line["probability_2"]) == second["probability"]
 
 
 def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hwtune):

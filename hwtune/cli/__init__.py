@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from hwtune import __version__
-from hwtune.cli import data, studies, views
+from hwtune.cli import data, models, studies, views
 from hwtune.cli.tables import complain
 from hwtune.errors import FAILED, INTERRUPTED, MISTAKEN, HwtuneError, HwtuneFailure
 from hwtune.files import FULL_OR_BROKEN
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (studies.search, studies.resume, studies.retrain, views.studies, views.report,
-                views.trials, views.compare, views.dashboard, views.predict, views.export,
+                views.trials, views.compare, views.dashboard, models.predict, models.export,
                 views.spaces):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")

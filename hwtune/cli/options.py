@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hwtune.errors import HwtuneError
+from hwtune.errors import HwtuneError, OptionError
 from hwtune.files import expanded
 from hwtune.values import (
     Sampler,
@@ -47,6 +47,12 @@ def for_programs(wanted: bool) -> bool:
     if wanted and isinstance(sys.stdout, io.TextIOWrapper):  # a test's own may be another
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     return wanted
+
+
+def one_format(as_json: bool, as_csv: bool) -> None:
+    """Refuse two formats at once."""
+    if as_json and as_csv:
+        raise OptionError("--json and --csv are two formats; give one.")
 
 
 Results = Annotated[

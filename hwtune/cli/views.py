@@ -1,4 +1,4 @@
-"""Commands that show a study or a space, or use its model."""
+"""Commands that show studies, or a space."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwtune.cli.options import Csv, Json, Results, Study, TrialNumber
+from hwtune.cli.options import Csv, Json, Results, Study, TrialNumber, one_format
 from hwtune.cli.tables import complain, say, show_table, width
 from hwtune.study_folder import DEFAULT_RESULTS
 
@@ -268,107 +267,6 @@ def dashboard(
         found.wait()
 
 
-def predict(
-    study: Study,
-    images: Annotated[
-        list[Path], typer.Argument(help="Pictures of one character each, or folders of such.")
-    ],
-    *,
-    labelled: Annotated[
-        bool,
-        typer.Option(
-            "--labelled",
-            help="They lie in a folder as CLASS/PICTURE: list the misread, count the others.",
-        ),
-    ] = False,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    results: Results = DEFAULT_RESULTS,
-) -> None:
-    """Read pictures with the model of a study; what is no picture is named on the standard error.
-
-    Example: `python -m hwtune predict chinese_cnn photo.jpg`
-    """
-    from hwtune.data.folder import asked_of, class_of, passed_over
-    from hwtune.data.photos import ENDINGS
-    from hwtune.errors import MISTAKEN, DataError
-    from hwtune.files import dump
-    from hwtune.imports import lasting_imports
-    from hwtune.results import model_folder
-    from hwtune.words import for_people
-
-    one_format(as_json, as_csv)
-    model = model_folder(results.absolute(), study)
-    with lasting_imports():
-        from hwtune.evaluation.classifier import against_labels, load_classifier
-    asked = [(each, *asked_of(each)) for each in images]
-    files = [file for _, pictures, _ in asked for file in pictures]
-    classifier = load_classifier(model)
-    labels = {
-        file: class_of(file, each, classifier.classes)
-        for each, pictures, _ in asked
-        for file in pictures
-        if labelled
-    }
-    if others := [file for _, _, left_out in asked for file in left_out]:
-        complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
-    empty = [
-        (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
-        for each, pictures, _ in asked
-        if not pictures
-    ]
-    rows, failed, read = [], False, []
-    columns = ("image", *["labelled"] * labelled, "label", "probability", "error")
-    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    if as_csv:
-        table.writeheader()
-    for file, answer in chain(zip(files, classifier.read_each(files), strict=True), empty):
-        row, label = {"image": str(file)}, labels.get(file)
-        if label is not None:
-            row["labelled"] = label
-        if isinstance(answer, DataError):
-            failed = True
-            complain(answer)
-            row["error"] = str(answer)
-        else:
-            row |= vars(answer)
-            told = f"{file}: {answer.label} ({answer.probability:.1%})"
-            if label is not None:
-                read.append((label, answer.label))
-                told = "" if label == answer.label else f"{told}, labelled {label}"
-            if told and not (as_json or as_csv):
-                say(told)
-        if as_json:
-            rows.append(row)
-        elif as_csv:
-            table.writerow(row)
-            sys.stdout.flush()  # a reader must not wait for the last picture
-    if as_json:
-        print(dump(rows), end="")
-    elif read and not as_csv:
-        for words in against_labels(read):
-            say(words)
-    if failed:
-        raise typer.Exit(MISTAKEN)
-
-
-def export(
-    study: Study,
-    to: Annotated[
-        Literal["onnx"], typer.Option("--format", help="The format of the file.")
-    ] = "onnx",
-    results: Results = DEFAULT_RESULTS,
-) -> None:
-    """Write the model of a study for programs without hwtune: grey images, light ink on black.
-
-    Example: `python -m hwtune export chinese_cnn`
-    """
-    from hwtune.api import load_study
-    from hwtune.words import for_people
-
-    print(for_people(load_study(study, results=results).export()))
-
-
 def spaces(
     space: Annotated[
         str | None, typer.Argument(help="A name or a .py file to check and show; none: list all.")
@@ -403,14 +301,6 @@ def spaces(
             for p in shown["points"]
         ),
     )
-
-
-def one_format(as_json: bool, as_csv: bool) -> None:
-    """Refuse two formats at once."""
-    from hwtune.errors import OptionError
-
-    if as_json and as_csv:
-        raise OptionError("--json and --csv are two formats; give one.")
 
 
 def amount(number: int | None) -> str:

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -39,10 +39,19 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class of an image, and the probability in [0, 1] that the network gives it."""
+    """The class of an image, and the probability in [0, 1] that the network gives it.
+
+    Attributes:
+        others: the classes that come next, the most probable first; as many as were asked for.
+    """
 
     label: str
     probability: float
+    others: tuple[Prediction, ...] = ()
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return ", ".join(f"{p.label} ({p.probability:.1%})" for p in (self, *self.others))
 
 
 class Classifier:
@@ -75,36 +84,47 @@ class Classifier:
         fast = choose_device(gpu=False)
         return predict_logits(self.model, plain_batches(part, self.config, fast=fast), fast=fast)
 
-    def predict(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        """Return the class of each image (N, side, side); N may be 0."""
-        probabilities = self.logits(images).softmax(1)
-        best = probabilities.max(1)
-        return [
-            Prediction(self.classes[label], value)
-            for label, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+    def predict(self, images: NDArray[np.uint8], *, top: int = 1) -> list[Prediction]:
+        """Return the class of each image (N, side, side); N may be 0.
 
-    def read(self, pictures: str | Path | Iterable[str | Path]) -> list[Prediction]:
+        Args:
+            top: how many classes to name of each, all where there are fewer.
+        """
+        best = self.logits(images).softmax(1).topk(min(top, len(self.classes)), dim=1)
+        found = [
+            [Prediction(self.classes[label], p) for label, p in zip(labels, values, strict=True)]
+            for labels, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        return [replace(first, others=tuple(others)) for first, *others in found]
+
+    def read(
+        self, pictures: str | Path | Iterable[str | Path], *, top: int = 1
+    ) -> list[Prediction]:
         """Return the class of each picture file of one character; there may be one alone.
+
+        Args:
+            top: how many classes to name of each.
 
         Raises:
             DataError: when a file is no picture.
         """
         files = [pictures] if isinstance(pictures, (str, Path)) else pictures
         answers = []
-        for each in self.read_each(files):
+        for each in self.read_each(files, top=top):
             if isinstance(each, DataError):
                 raise each
             answers.append(each)
         return answers
 
-    def read_each(self, pictures: Iterable[str | Path]) -> Iterator[Prediction | DataError]:
+    def read_each(
+        self, pictures: Iterable[str | Path], *, top: int = 1
+    ) -> Iterator[Prediction | DataError]:
         """Yield the class of each picture file, or why it is no picture; few are held at once."""
         files = iter(pictures)
         while piece := list(itertools.islice(files, AT_ONCE)):
-            yield from self._read_piece(piece)
+            yield from self._read_piece(piece, top)
 
-    def _read_piece(self, pictures: list[str | Path]) -> list[Prediction | DataError]:
+    def _read_piece(self, pictures: list[str | Path], top: int) -> list[Prediction | DataError]:
         read: list[Bytes | DataError] = []
         for each in pictures:
             try:
@@ -112,7 +132,7 @@ class Classifier:
             except DataError as error:
                 read.append(error)
         images = [each for each in read if not isinstance(each, DataError)]
-        answers = iter(self.predict(np.stack(images)) if images else [])
+        answers = iter(self.predict(np.stack(images), top=top) if images else [])
         return [each if isinstance(each, DataError) else next(answers) for each in read]
 
     def __repr__(self) -> str:

@@ -36,6 +36,20 @@ def test_a_saved_model_answers_as_before(folder):
     assert all(1 / 3 <= a.probability <= 1 for a in answers)
 
 
+def test_the_next_most_probable_classes_are_named_where_they_are_asked_for(folder):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8), np.uint8)
+    classifier = load_classifier(folder)
+    alone, two, all_of_them = (classifier.predict(images, top=top) for top in (1, 2, 9))
+    for one, pair, every in zip(alone, two, all_of_them, strict=True):
+        assert (one.label, one.others) == (pair.label, ())
+        assert pair.others == every.others[:1]
+        named = [every, *every.others]
+        assert sorted(each.label for each in named) == sorted(CLASSES)
+        chances = [each.probability for each in named]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_model_carries_its_preprocessing(folder):
     about = json.loads((folder / "model.json").read_text())
     assert about["preprocessing"] == {"side": 8, "scaled_to": 4, "pixels": "symmetric"}
