@@ -241,6 +241,19 @@ class TestAccuracy(TypedDict):
     independent_images: NotRequired[int]
 
 
+class Coverage(TypedDict):
+    """How the test images were read to which a network gives `threshold` or more.
+
+    The threshold, the accuracy and its 95 % interval lie in [0, 1].
+    """
+
+    threshold: float
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+
 class Scored(TypedDict):
     """How the first seed read, by class; of many classes `confusion` is no matrix but a list."""
 
@@ -261,6 +274,7 @@ class TestRecord(Scored):
     misread: list[MisreadImage]  # by the first seed
     misread_by_seed: NotRequired[list[list[int]]]  # their places in the data set
     writers: NotRequired[dict[str, WriterRead]]  # instead, where the split is by writer
+    coverage: NotRequired[list[Coverage]]  # of the first seed, the most images first
     epochs: NotRequired[list[int]]
     dtypes: NotRequired[list[str]]
     failed: NotRequired[dict[str, str]]  # by seed, why

@@ -48,6 +48,11 @@ def share_of(text: str | float) -> float:
     return fraction(text, name="a share", example=0.25)
 
 
+def probability_of(text: str | float) -> float:
+    """Return a probability above 0 and at most 1."""
+    return fraction(text, name="a probability", example=0.9)
+
+
 def fraction(text: str | float, *, name: str, example: float) -> float:
     """Return the number above 0 and at most 1 that `text` writes."""
     with suppress(ValueError):

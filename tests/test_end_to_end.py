@@ -29,6 +29,7 @@ from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import AT_ONCE, load_classifier
 from hwtune.records import ranked
+from hwtune.report.words import exact
 from hwtune.statistics import wilson_interval
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
@@ -261,6 +262,35 @@ def test_predict_reads_images_of_the_data_set(study, tmp_path, hwtune):
     (line,) = csv.DictReader(hwtune(*words, "--csv").stdout.splitlines())
     assert (line["label"], line["label_2"]) == (row["label"], second["label"])
     assert float(line["probability_2"]) == second["probability"]
+
+
+def test_predict_lists_what_a_person_should_look_at(study, tmp_path, hwtune):
+    digits = load_data("digits")
+    for index in range(40):
+        Image.fromarray(digits.images[index]).save(tmp_path / f"{index:02}.png")
+    everything = json.loads(hwtune("predict", study[0], tmp_path, "--json").stdout)
+    below = sorted(row["probability"] for row in everything)[10]
+    few = [row for row in everything if row["probability"] < below]
+    words = ("predict", study[0], tmp_path, "--below", below)
+    assert json.loads(hwtune(*words, "--json").stdout) == few
+    table = csv.DictReader(hwtune(*words, "--csv").stdout.splitlines())
+    assert [row["image"] for row in table] == [row["image"] for row in few]
+    *lines, last = hwtune(*words).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [row["image"] for row in few]
+    assert last.startswith("10 of 40 pictures read with less than ")
+    assert_refused(hwtune(*words, "--labelled"), "give one")
+    assert_refused(hwtune("predict", study[0], tmp_path, "--below", "84"), "'84'", "0.9")
+
+
+def test_the_page_says_how_sure_the_winner_is(study):
+    winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
+    page = (study[0] / "report.html").read_text(encoding="utf-8")
+    assert winner["coverage"]
+    for each in winner["coverage"]:
+        assert each["images"] < winner["test_images"]
+        assert 1 - (1 - each["accuracy"]) * each["images"] / len(winner["misread"]) >= 0
+        assert f'<td class="number">{exact(each["threshold"])}</td>' in page
+    assert f"--below {winner['coverage'][0]['threshold']}" in page
 
 
 def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hwtune):

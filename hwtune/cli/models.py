@@ -13,7 +13,7 @@ import typer
 from hwtune.cli.options import Csv, Json, Results, Study, one_format, option
 from hwtune.cli.tables import complain, say
 from hwtune.study_folder import DEFAULT_RESULTS
-from hwtune.values import positive
+from hwtune.values import positive, probability_of
 
 if TYPE_CHECKING:
     from hwtune.errors import DataError
@@ -34,6 +34,14 @@ def predict(
             help="Name so many classes of each picture, the most probable first.",
         ),
     ] = 1,
+    below: Annotated[
+        float | None,
+        typer.Option(
+            parser=option(probability_of),
+            metavar="P",
+            help="List those alone that are read with a probability below P, to be checked.",
+        ),
+    ] = None,
     labelled: Annotated[
         bool,
         typer.Option(
@@ -51,45 +59,53 @@ def predict(
     """
     from hwtune.data.folder import asked_of, class_of, passed_over
     from hwtune.data.photos import ENDINGS
-    from hwtune.errors import MISTAKEN, DataError
+    from hwtune.errors import MISTAKEN, DataError, OptionError
     from hwtune.files import dump
     from hwtune.imports import lasting_imports
+    from hwtune.report.words import exact
     from hwtune.results import model_folder
-    from hwtune.words import for_people
+    from hwtune.words import counted, for_people
 
     one_format(as_json, as_csv)
+    if labelled and below is not None:
+        raise OptionError("--labelled lists the misread, --below the uncertain; give one.")
     model = model_folder(results.absolute(), study)
     with lasting_imports():
         from hwtune.evaluation.classifier import against_labels, load_classifier
     asked = [(each, *asked_of(each)) for each in images]
-    files = [file for _, pictures, _ in asked for file in pictures]
+    files = [file for _, some, _ in asked for file in some]
     classifier = load_classifier(model)
     labels = {
         file: class_of(file, each, classifier.classes)
-        for each, pictures, _ in asked
-        for file in pictures
+        for each, some, _ in asked
+        for file in some
         if labelled
     }
     if others := [file for _, _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
     empty = [
         (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
-        for each, pictures, _ in asked
-        if not pictures
+        for each, some, _ in asked
+        if not some
     ]
     top = min(top, len(classifier.classes))
     table = csv.DictWriter(sys.stdout, columns(top, labelled=labelled), lineterminator="\n")
     if as_csv:
         table.writeheader()
-    rows, failed, read = [], False, []
+    rows, read, failed, pictures, listed = [], [], False, 0, 0
     answers = zip(files, classifier.read_each(files, top=top), strict=True)
     for file, answer in chain(answers, empty):
         label = labels.get(file)
         if isinstance(answer, DataError):
             failed = True
             complain(answer)
-        elif label is not None:
-            read.append((label, answer.label))
+        else:
+            pictures += 1
+            if label is not None:
+                read.append((label, answer.label))
+            if below is not None and answer.probability >= below:
+                continue
+            listed += 1
         if as_json:
             rows.append(row_of(file, answer, label))
         elif as_csv:
@@ -102,6 +118,8 @@ def predict(
     elif read and not as_csv:
         for words in against_labels(read):
             say(words)
+    elif pictures and below is not None and not as_csv:
+        say(f"{listed:,} of {counted(pictures, 'picture')} read with less than {exact(below)}.")
     if failed:
         raise typer.Exit(MISTAKEN)
 

@@ -23,6 +23,7 @@ from hwtune.contract import Scored
 from hwtune.data.images import Bytes, Integers
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
+from hwtune.evaluation.answers import Answers
 from hwtune.evaluation.view import shown
 from hwtune.imports import lasting_imports
 from hwtune.signals import check_signals
@@ -180,14 +181,14 @@ def passing(error: Exception, *, gpu: bool) -> bool:
 
 def read_all(
     config: TrialConfig, nets: Sequence[ray.ObjectRef], images: Bytes, classes: int, *, slots: Slots
-) -> list[Integers]:
-    """Return, for the weights of each network, the classes (N,) that it reads in the images.
+) -> list[Answers]:
+    """Return, for the weights of each network, what it reads in the images.
 
     Raises:
         HwtuneFailure: as `read_out`.
     """
     task, shared = placed(_read, slots, retries=1), ray.put(images)
-    answers: list[Integers] = []
+    answers: list[Answers] = []
     for first in range(0, len(nets), slots.parallel):
         some = nets[first : first + slots.parallel]
         begun = [task.remote(config.to_dict(), each, shared, classes) for each in some]

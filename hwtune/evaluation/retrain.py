@@ -158,10 +158,11 @@ def read_test(
         ground.folder.write_retrain({**kept, "leaks": leaks(dataset, images)})
     weights = [net.weights for net in trainings.nets.values()]
     read = read_all(each.config, weights, part.images, len(dataset.classes), slots=slots)
-    scored = score(labels=part.labels, predicted=read[0], classes=dataset.classes, slots=slots)
+    first = read[0].classes
+    scored = score(labels=part.labels, predicted=first, classes=dataset.classes, slots=slots)
     strangers = dataset.writers if split.kind == "writer" else None
     record = record_of_test(
-        each, trainings.nets, dataset, predicted=read, labels=part.labels, images=images,
+        each, trainings.nets, dataset, read=read, labels=part.labels, images=images,
         writers=None if strangers is None else strangers[images], scored=scored,
     )  # fmt: skip
     failed = {str(seed): why for seed, why in trainings.failed.items()}

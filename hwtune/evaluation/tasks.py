@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from hwtune.config import Hyperparameters, trial_config
-from hwtune.data.images import Bytes, Integers
+from hwtune.data.images import Bytes
 from hwtune.data.splits import Part
+from hwtune.evaluation.answers import Answers
 from hwtune.models import build_model
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import evaluate, is_over, read_batches, train_config
@@ -113,13 +114,16 @@ def read_one(
     classes: int,
     *,
     gpu: bool,
-) -> Integers:
-    """Return the classes (N,) that a trained network reads in images (N, side, side)."""
+) -> Answers:
+    """Return the classes that a trained network reads in images (N, side, side), and how sure."""
     fast = prepare_process(gpu=gpu)
     config = trial_config(values)
     model = build_model(config, classes=classes, side=images.shape[1])
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     model = model.to(fast.device).to(memory_format=torch.channels_last)
     batches = plain_batches(Part(images, np.zeros(len(images), np.int64)), config, fast=fast)
-    read = [logits.argmax(1) for logits, _ in read_batches(model, batches, fast=fast)]
-    return torch.cat(read).cpu().numpy()
+    best, sure = [], []
+    for logits, _ in read_batches(model, batches, fast=fast):
+        best.append(logits.argmax(1, keepdim=True))
+        sure.append(logits.softmax(1).gather(1, best[-1]))
+    return Answers(*(torch.cat(each).squeeze(1).cpu().numpy() for each in (best, sure)))

@@ -8,10 +8,11 @@ import numpy as np
 
 from hwtune.contract import Scored, TestAccuracy, TestRecord
 from hwtune.data.images import Dataset, Integers
+from hwtune.evaluation.answers import Answers, coverage_of, how_many
 from hwtune.evaluation.candidates import Candidate
 from hwtune.evaluation.parallel import Trained
 from hwtune.models import measure_cost
-from hwtune.statistics import independent_images, wilson_interval
+from hwtune.statistics import wilson_interval
 
 
 def record_of_test(
@@ -19,7 +20,7 @@ def record_of_test(
     nets: dict[int, Trained],
     dataset: Dataset,
     *,
-    predicted: list[Integers],
+    read: list[Answers],
     labels: Integers,
     images: Integers,
     writers: Integers | None,
@@ -29,17 +30,17 @@ def record_of_test(
 
     Args:
         nets: what was trained, by its seed.
-        predicted: the classes that each seed's network read.
+        read: what each seed's network read.
         labels: the true ones.
         images: which images of the data set these are.
         writers: who wrote them, where nothing by them was trained on; else None.
         scored: the scores by class and the confusion of the first seed's network.
     """
-    right = np.array([answer == labels for answer in predicted])  # (seeds, images)
+    right = np.array([each.classes == labels for each in read])  # (seeds, images)
     accuracies = right.mean(1).tolist()
     mean = float(right.mean())
-    alike = None if writers is None else independent_images(right.mean(0), writers)
-    low, high = wilson_interval(mean, len(labels) if alike is None else alike)
+    alike = how_many(right.mean(0), writers)
+    low, high = wilson_interval(mean, alike)
     accuracy: TestAccuracy = {
         "mean": mean,
         "low": low,
@@ -47,7 +48,7 @@ def record_of_test(
         "spread": statistics.stdev(accuracies) if len(nets) > 1 else None,
         "per_seed": accuracies,
     }
-    if alike is not None:
+    if writers is not None:
         accuracy["independent_images"] = round(alike)
     cost = measure_cost(each.config, classes=len(dataset.classes), side=dataset.side)
     record: TestRecord = {
@@ -63,9 +64,10 @@ def record_of_test(
         "per_class": scored["per_class"],
         "confusion": scored["confusion"],
         "misread": [
-            {"image": int(images[i]), "true": int(labels[i]), "predicted": int(predicted[0][i])}
+            {"image": int(images[i]), "true": int(labels[i]), "predicted": int(read[0].classes[i])}
             for i in np.flatnonzero(~right[0])
         ],
+        "coverage": coverage_of(right[0], read[0].probabilities, writers),
     }
     # What tells two records apart beyond their means: what each seed misread
     if writers is None:

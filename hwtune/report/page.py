@@ -12,7 +12,7 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from hwtune.files import write_atomic
-from hwtune.report.words import percent, short
+from hwtune.report.words import exact, percent, short
 
 LABELS = {  # of figures, for those who cannot see them
     "curves": "Validation error by epoch, a line a trial",
@@ -34,6 +34,7 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
         loader=PackageLoader("hwtune.report", ""), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["percent"] = percent
+    environment.filters["exact"] = exact
     environment.filters["short"] = short
     environment.filters["quote"] = shlex.quote
     bare: dict[str, Any] = {

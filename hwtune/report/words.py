@@ -27,6 +27,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
 
 
+def exact(probability: float) -> str:
+    """Return a probability as a percentage with as many digits as it has."""
+    return f"{100 * probability:.10g}%"
+
+
 def state_of(about: Mapping[str, Any], tested: Mapping[str, Any]) -> str:
     """Return what tells whether a page is a study's last: its runs, how that ended, its tests."""
     runs, openings = len(about.get("runs", ())), len(tested["test_openings"])

@@ -368,7 +368,8 @@ def test_a_training_goes_on_from_its_state_and_reads_with_what_it_learned(digits
     assert epochs == 6
     assert accuracy > 0.8
     read = read_one(config.to_dict(), weights, split.validation.images, 10, gpu=gpu)
-    assert np.mean(read == split.validation.labels) == pytest.approx(accuracy, abs=0.01)
+    assert np.mean(read.classes == split.validation.labels) == pytest.approx(accuracy, abs=0.01)
+    assert ((read.probabilities >= 0.1) & (read.probabilities <= 1)).all()
 
 
 def test_a_baseline_that_was_cut_off_is_retrained_in_full():
