@@ -95,6 +95,7 @@ def plan_slots(
     *,
     gpu_share: float | None = None,
     need: GpuNeed | None = None,
+    held: int = 0,
 ) -> Slots:
     """Return the slots of the Ray cluster that this process is connected to.
 
@@ -106,13 +107,14 @@ def plan_slots(
         parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
         gpu_share: the part of a GPU that each training asks for; None: by memory.
         need: what a training was seen to take of a GPU; None: not measured.
+        held: bytes of images that each training keeps for itself, scaled for its network.
     """
     machines = machines_alive()
     per_gpu = need.per_gpu if need else UNMEASURED_PER_GPU
     plan = partial(slots_of, per_gpu=per_gpu, parallel=parallel, gpu_share=gpu_share)
     if parallel or gpu_share:
         return plan(machines)
-    slots = plan({name: in_memory(each) for name, each in machines.items()})
+    slots = plan({name: in_memory(each, held) for name, each in machines.items()})
     return replace(slots, short_of_memory=slots.total < plan(machines).total)
 
 
@@ -138,7 +140,7 @@ def slots_of(
     return replace(slots, plain=sum(plain.values()), plain_nodes=tuple(plain))
 
 
-def in_memory(node: Counter[str]) -> Counter[str]:
+def in_memory(node: Counter[str], held: int) -> Counter[str]:
     """Return a machine with no more CPUs than trainings fit into its memory.
 
     One stays at least, or one a GPU.
@@ -146,7 +148,7 @@ def in_memory(node: Counter[str]) -> Counter[str]:
     free = node["memory"] + node["object_store_memory"]  # when Ray started
     if not free:  # it keeps no account of it
         return node
-    each = GPU_TRAINING_BYTES if node["GPU"] else TRAINING_BYTES
+    each = held + (GPU_TRAINING_BYTES if node["GPU"] else TRAINING_BYTES)
     fitting = max(1, int(node["GPU"]), int(free // each))
     return Counter({**node, "CPU": min(node["CPU"], fitting)})
 

@@ -274,6 +274,7 @@ class TestRecord(Scored):
     misread: list[MisreadImage]  # by the first seed
     misread_by_seed: NotRequired[list[list[int]]]  # their places in the data set
     writers: NotRequired[dict[str, WriterRead]]  # instead, where the split is by writer
+    weights_sha256: NotRequired[str]  # of the first seed's network, where it became `model/`
     coverage: NotRequired[list[Coverage]]  # of the first seed, the most images first
     epochs: NotRequired[list[int]]
     dtypes: NotRequired[list[str]]

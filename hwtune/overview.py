@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hwtune.space import SearchSpace, load_space, space_files
 from hwtune.words import counted
 
 SHOWN = 20  # names in a line
+FEW_WRITERS = 10  # who are tested
 
 
 def list_spaces() -> list[dict[str, str]]:
@@ -156,15 +156,27 @@ def shortened(names: Sequence[str]) -> str:
 def describe_own(name: str, folder: Path) -> list[str]:
     """Return lines on a data set of the user's own: what was taken from a folder, and what next."""
     dataset = load_data(name)
-    by_writer = ""
-    with suppress(DataError):  # unknown writers, or too few
-        split_indices(dataset, SplitSpec(kind="writer"))
-        by_writer = " --split writer"
+    by_writer = few = ""
+    if dataset.writers is not None:
+        writers = len(np.unique(dataset.writers))
+        try:
+            kept = split_indices(dataset, SplitSpec(kind="writer")).outside_test
+        except DataError as error:  # too few, or a class that few wrote
+            few = f"Not by writer: {error}"
+        else:
+            by_writer, tested = " --split writer", writers - len(np.unique(dataset.writers[kept]))
+            if tested < FEW_WRITERS:
+                few = (
+                    f"By writer {tested} of {writers:,} writers would be tested, who tell little "
+                    "of others: the interval will be wide."
+                )
     lines = [size_in_words(dataset.describe())]
     if others := told_apart(folder)[1]:
         lines.append(f"Left out, being no pictures: {passed_over(others)}.")
     if found := alike_in_words(name, *alike(dataset)):
         lines.append(found)
+    if few:
+        lines.append(few)
     lines.append(
         f"Search them: {hwtune_command(f'search chinese_cnn --data {name}{by_writer}')}, or a "
         "space of your own (docs/spaces.md)."

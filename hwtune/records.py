@@ -182,15 +182,16 @@ def pareto_front(
         }
         return tuple(scored(name, values[name]) for name in objectives)
 
-    every = [(trial.trial, scores(trial)) for trial in once_each(ranked(trials))]
-    return [
-        number
-        for number, mine in every
-        if not any(
-            other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
-            for _, other in every
-        )
-    ]
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+    front: list[tuple[int, tuple[float, ...]]] = []  # of those so far, which are few
+    for trial in once_each(ranked(trials)):
+        mine = scores(trial)
+        if not any(beats(other, mine) for _, other in front):
+            front = [each for each in front if not beats(mine, each[1])]
+            front.append((trial.trial, mine))
+    return [number for number, _ in front]
 
 
 def front_in_words(front: Sequence[int], objectives: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from hwtune.columns import epochs_csv
 from hwtune.contract import About
 from hwtune.errors import OptionError, StudyError
-from hwtune.files import flush_names, staging
+from hwtune.files import flush_names, staging, write_atomic
 from hwtune.study_folder import StudyFolder, not_writable
 
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
@@ -47,7 +47,7 @@ def create_study(
                 new = StudyFolder(staged / name)
                 for path in (new.path, new.logs, new.tensorboard, new.checkpoints):
                     path.mkdir()
-                new.epochs.write_text(epochs_csv([]), encoding="utf-8")
+                write_atomic(new.epochs, epochs_csv([]))
                 if about is not None:
                     new.write_study({**about, "study": name})
                     new.write_space(source)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 _heard: set[int] = set()  # signals that came inside of `signals_caught`
 _inside, _waiting = threading.Event(), threading.Event()
@@ -29,10 +30,14 @@ def catch_signals() -> None:
             signal.signal(signal.SIGINT, _interrupt)
 
 
-def hush() -> None:
-    """Let what is still printed go nowhere, since nobody reads it."""
+def hush(stream: TextIO | None = None) -> None:
+    """Let what is still printed go nowhere, since nobody reads it.
+
+    Args:
+        stream: default: the standard output.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
     os.close(nowhere)
 
 

@@ -8,12 +8,14 @@ and renamed.
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,6 +64,7 @@ class StudyFolder:
         self.retraining = self.path / "retraining"  # those of a retraining that runs
         self.model = self.path / "model"  # the final one
         self.report = self.path / "report.html"  # the page for people
+        self._held: tuple[int, int] | None = None  # which file the lock is, while it is held
 
     @property
     def called(self) -> str:
@@ -93,10 +96,21 @@ class StudyFolder:
             ) from None
         except OSError as error:
             raise not_writable(self.path, error) from None
+        self._held = identity(self.path / ".lock")
         try:
             yield
         finally:
+            self._held = None
             lock.release()
+
+    def _check_place(self) -> None:
+        """Check, where the study is held for writing, that no other is at its place now.
+
+        Raises:
+            OSError: when its folder was moved away or deleted.
+        """
+        if self._held and identity(lock := self.path / ".lock") != self._held:
+            raise OSError(errno.ESTALE, "the study was moved away or deleted", str(lock.parent))
 
     def repair(self) -> None:
         """Remove what a killed process left half-written; call it with the lock held.
@@ -115,6 +129,8 @@ class StudyFolder:
         try:
             for path in (self.epochs, self.journal, *self.logs.glob("*.log")):
                 cut_to_last_newline(path)
+            if self.epochs.is_file() and not self.epochs.stat().st_size:  # of a power cut
+                write_atomic(self.epochs, epochs_csv([]))
             half_written = [
                 path
                 for folder in (self.path, self.checkpoints, self.retraining, self.model)
@@ -131,8 +147,12 @@ class StudyFolder:
             raise not_writable(self.path, error) from None
 
     def lasting_files(self) -> Iterator[Path]:
-        """Yield every file of the study but locks and what is half-written or being deleted."""
-        for place, folders, files in os.walk(self.path):  # which minds no folder that vanishes
+        """Yield every file of the study but locks and what is half-written or being deleted.
+
+        Raises:
+            OSError: when a folder cannot be listed, unless it has vanished.
+        """
+        for place, folders, files in os.walk(self.path, onerror=unless_gone):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 path = Path(place, name)
@@ -175,13 +195,29 @@ class StudyFolder:
             StudyError: as `read_study`.
         """
         content = self.read_study()
-        if content.get("status") == "running":
-            with suppress(StudyError, HwtuneFailure), self.locked(patience=0):  # held, or cannot be
-                content["status"] = "interrupted"
+        if content.get("status") == "running" and not self._is_locked():
+            content["status"] = "interrupted"
         return content
+
+    def _is_locked(self) -> bool:
+        """Return whether a process holds the study, as far as one who may only read can tell."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)  # and the lock with it
+        return False
 
     def write_study(self, content: About) -> None:
         """Write `study.json`."""
+        self._check_place()
         write_atomic(self.path / "study.json", dump(content))
 
     def write_space(self, source: str) -> None:
@@ -195,6 +231,7 @@ class StudyFolder:
 
     def write_retrain(self, content: Tested) -> None:
         """Write `retrain.json`."""
+        self._check_place()
         write_atomic(self.path / "retrain.json", dump(content))
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
@@ -217,6 +254,7 @@ class StudyFolder:
 
     def append_epoch(self, epoch: EpochRecord) -> None:
         """Add a line to `epochs.csv`, which is on the disk when this returns."""
+        self._check_place()
         with self.epochs.open("a", encoding="utf-8") as file:
             file.write(epoch_line(epoch))
             file.flush()
@@ -294,6 +332,21 @@ class StudyFolder:
         """Return what to raise where a file is lost that the journal can make anew."""
         again = f"{self.command('resume')} makes it anew"
         return StudyError(f"{path} {how}; {again if self.journal.is_file() else WHOLE_COPY}.")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return which file of which disk a path is, None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def unless_gone(error: OSError) -> None:
+    """Raise what stood in the way of listing a folder that is there."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def last_stamp(log: Path) -> float:

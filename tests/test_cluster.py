@@ -288,6 +288,8 @@ def test_no_more_trainings_run_at_once_than_fit_into_the_memory(monkeypatch):
     )
     monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": laptop, "b": small})
     assert cluster.plan_slots(None) == cluster.Slots(13, short_of_memory=True)
+    large = cluster.plan_slots(None, held=1_700_000_000)  # images that each has scaled for itself
+    assert large == cluster.Slots(5, short_of_memory=True)
     assert cluster.plan_slots(20) == cluster.Slots(20)  # who asks for so many gets them
     roomy = Counter(CPU=2, memory=10e9)
     monkeypatch.setattr(cluster, "machines_alive", lambda: {"a": roomy})

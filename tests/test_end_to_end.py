@@ -285,6 +285,8 @@ def test_predict_lists_what_a_person_should_look_at(study, tmp_path, hwtune):
 def test_the_page_says_how_sure_the_winner_is(study):
     winner = json.loads((study[0] / "retrain.json").read_text())["configurations"][0]
     page = (study[0] / "report.html").read_text(encoding="utf-8")
+    weights = json.loads((study[0] / "model" / "model.json").read_text())["weights_sha256"]
+    assert winner["weights_sha256"] == weights
     assert winner["coverage"]
     for each in winner["coverage"]:
         assert each["images"] < winner["test_images"]
@@ -400,6 +402,20 @@ def test_a_retraining_that_is_interrupted_goes_on_with_the_same_command(study, t
     assert tested["seeds"] == [0, 1, 2, 3, 4, 5]
     assert len(tested["epochs"]) == 6
     assert tested["dtypes"] == 6 * [choose_device(gpu=False).dtype]
+
+
+def test_trials_that_a_killed_search_left_behind_are_made_anew_before_a_retraining(study, tmp_path):
+    copy = StudyFolder(shutil.copytree(study[0], tmp_path / "s"))
+    table = copy.path / "trials.csv"
+    before = copy.read_trials()
+    table.write_text(table.read_text().replace("complete", "running").replace("stopped", "running"))
+    assert copy.read_trials() != before
+    about = copy.read_study()
+    about["runs"][-1] |= {"seconds": None, "status": "running"}
+    copy.write_study({**about, "status": "running"})
+    done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert copy.read_trials() == before
 
 
 def test_a_best_trial_that_cannot_be_trained_again_makes_room_for_the_next(study, tmp_path):

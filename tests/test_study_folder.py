@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 import time
@@ -220,6 +221,56 @@ def test_who_looks_at_a_study_keeps_no_writer_away(tmp_path):
     with StudyFolder(folder.path).locked():
         pass
     reader.join()
+
+
+def test_who_may_only_read_sees_whether_a_study_runs(tmp_path):
+    folder = create_study(tmp_path, None, "s", about={"format": 1, "status": "running"})
+    assert StudyFolder(folder.path).read_study_now()["status"] == "interrupted"
+    assert not (folder.path / ".lock").exists(), "who looks leaves nothing behind"
+    with folder.locked():
+        assert StudyFolder(folder.path).read_study_now()["status"] == "running"
+    assert StudyFolder(folder.path).read_study_now()["status"] == "interrupted"
+
+
+def test_a_study_that_was_moved_away_is_not_written_into_another_at_its_place(tmp_path):
+    folder = create_study(tmp_path, "s", "s", about={"format": 1, "status": "running"})
+    with folder.locked():
+        folder.append_epoch(epoch(0, 1, 0.5))
+        folder.path.rename(tmp_path / "night")
+        other = create_study(tmp_path, "s", "s", about={"format": 1, "status": "running"})
+        with other.locked():
+            for write in (
+                lambda: folder.append_epoch(epoch(0, 2, 0.9)),
+                lambda: folder.write_study({"format": 1, "status": "complete"}),
+                lambda: folder.write_retrain({"configurations": [], "test_openings": []}),
+            ):
+                with pytest.raises(OSError, match="moved away or deleted"):
+                    write()
+            other.append_epoch(epoch(0, 1, 0.4))
+    assert other.read_epochs() == [epoch(0, 1, 0.4)]
+    assert StudyFolder(tmp_path / "night").read_epochs() == [epoch(0, 1, 0.5)]
+
+
+def test_a_power_cut_that_took_the_header_takes_nothing_else(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    os.truncate(folder.epochs, 0)
+    folder.repair()
+    folder.append_epoch(epoch(0, 1, 0.5))
+    assert folder.read_epochs() == [epoch(0, 1, 0.5)]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    """As of a network's disk; a mirror would delete its copy."""
+    folder, scandir = create_study(tmp_path, None, "s"), os.scandir
+
+    def failing(path):
+        if os.fspath(path) == str(folder.checkpoints):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(OSError, match="Stale"):
+        list(folder.lasting_files())
 
 
 def test_lost_trials_are_made_anew_where_a_journal_tells_of_them(tmp_path):

@@ -57,7 +57,7 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import asked_of, class_of, passed_over
+    from hwtune.data.folder import asked_of, class_of, composed, passed_over
     from hwtune.data.photos import ENDINGS
     from hwtune.errors import MISTAKEN, DataError, OptionError
     from hwtune.files import dump
@@ -75,11 +75,9 @@ def predict(
     asked = [(each, *asked_of(each)) for each in images]
     files = [file for _, some, _ in asked for file in some]
     classifier = load_classifier(model)
+    names = {composed(each): each for each in classifier.classes}
     labels = {
-        file: class_of(file, each, classifier.classes)
-        for each, some, _ in asked
-        for file in some
-        if labelled
+        file: class_of(file, each, names) for each, some, _ in asked for file in some if labelled
     }
     if others := [file for _, _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")

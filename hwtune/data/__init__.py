@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,6 +128,12 @@ def source_of(name: str) -> Source:
         return DATASETS[name]
     own = own_names()
     if name not in own:
+        if (folder := Path(name).expanduser()).is_dir():
+            called = re.sub(r"\W+", "_", folder.resolve().name) or "mine"
+            add = hwtune_command(f"data add {called} {shlex.quote(name)}")
+            raise DataError(
+                f"{name!r} is a folder; make it a data set: {add}, then --data {called}"
+            )
         raise DataError(
             f"Unknown data set {name!r}; known are {', '.join([*DATASETS, *own])}. A folder of "
             f"your own becomes one by: {hwtune_command('data add NAME FOLDER')}"
@@ -275,10 +282,26 @@ def add_data(name: str, path: Path) -> Path:
         )
     if found := source.find(data_folder()):
         raise DataError(f"{found} is read already; remove it first if {path} should be.")
+    before = pictures_of(readable)
     dataset = source.read(readable)
-    _copy_whole(readable, target, source.copy if readable.is_dir() else shutil.copyfile)
+
+    def copy(whole: Path) -> None:
+        (source.copy if readable.is_dir() else shutil.copyfile)(readable, whole)
+        if pictures_of(readable) != before:  # the copy is not what was read
+            raise DataError(
+                f"{path} changed while it was copied; add it again when nothing writes there."
+            )
+
+    _put_whole(target, copy)
     cached(name, target, lambda: dataset)
     return target
+
+
+def pictures_of(path: Path) -> list[tuple[Path, int, int]]:
+    """Return the pictures below a folder, or the file alone, with their sizes and times."""
+    files = told_apart(path)[0] if path.is_dir() else [path]
+    found = [(file, file.lstat()) for file in files]  # a link may lead nowhere
+    return [(file, status.st_size, status.st_mtime_ns) for file, status in found]
 
 
 def check_own(name: str, path: Path) -> None:
@@ -298,12 +321,12 @@ def check_own(name: str, path: Path) -> None:
         raise DataError(f"{name!r} names no data set; use letters, digits, _ and -.")
 
 
-def _copy_whole(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
+def _put_whole(target: Path, copy: Callable[[Path], None]) -> None:
     """Copy into a temporary folder beside `target`, then put it in place."""
     try:
         with staging(target.parent) as staged:
             whole = staged / target.name
-            copy(source, whole)
+            copy(whole)
             whole.rename(target)
     except OSError as error:
         raise not_writable(target.parent, error) from None

@@ -20,7 +20,10 @@ def to_pixels(images: torch.Tensor, *, side: int) -> torch.Tensor:
     pixels = images.unsqueeze(1)
     if side in (0, pixels.shape[-1]):
         return pixels
-    return torch.cat([_scaled(piece, side) for piece in pixels.split(1024)])
+    scaled = pixels.new_empty(len(pixels), 1, side, side)  # filled in place: held once
+    for piece, into in zip(pixels.split(1024), scaled.split(1024), strict=True):
+        into.copy_(_scaled(piece, side))
+    return scaled
 
 
 def _scaled(pixels: torch.Tensor, side: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import os
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -225,13 +225,15 @@ def asked_of(path: Path) -> tuple[list[Path], list[Path]]:
     return told_apart(path) if path.is_dir() else ([path], [])
 
 
-def class_of(picture: Path, folder: Path, classes: Iterable[str]) -> str:
+def class_of(picture: Path, folder: Path, names: Mapping[str, str]) -> str:
     """Return the class of a picture below a folder, CLASS/PICTURE or CLASS/WRITER/PICTURE.
+
+    Args:
+        names: the classes, by what `composed` makes of them.
 
     Raises:
         DataError: when it does not lie so, or that is no class.
     """
-    names = {composed(each): each for each in classes}
     inside = picture.relative_to(folder).parts[:-1] if folder != picture else ()
     found = names.get(composed(inside[0])) if inside else None
     if found is None:

@@ -73,6 +73,11 @@ class Classifier:
             DataError: when they are something else.
         """
         wanted = (self.side, self.side)
+        if not isinstance(images, np.ndarray):
+            raise DataError(
+                f"{type(images).__name__} is no array of images (N, {self.side}, {self.side}); "
+                "read() takes files."
+            )
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != wanted:
             raise DataError(
                 f"The model reads images of shape (N, {self.side}, {self.side}) and type uint8, "
@@ -182,6 +187,8 @@ def load_classifier(folder: Path) -> Classifier:
             raise ValueError("its weights belong to another model.json")
         if FLOAT_BYTES * measure_cost(config, **shape).parameters > weights.stat().st_size:
             raise ValueError("its network has more weights than their file")  # and may be huge
+        if is_anothers(folder, about["weights_sha256"]):
+            raise ValueError("a command was killed after it had put another there")
         model = build_model(config, **shape)
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
@@ -190,6 +197,19 @@ def load_classifier(folder: Path) -> Classifier:
         raise no_model(folder, f"holds a model that cannot be read ({error})") from None
     model = model.to(memory_format=torch.channels_last)
     return Classifier(model, config, about["classes"], side=side)
+
+
+def is_anothers(folder: Path, weights: str) -> bool:
+    """Return whether the model in a study's folder is another than its records name the winner.
+
+    Args:
+        weights: their sha256.
+    """
+    study = StudyFolder(folder.parent)
+    if folder.name != study.model.name or not (study.path / "study.json").is_file():
+        return False
+    tested = study.read_retrain()["configurations"]
+    return bool(tested) and tested[0].get("weights_sha256", weights) != weights
 
 
 def no_model(folder: Path, wrong: str) -> StudyError:

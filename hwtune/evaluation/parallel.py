@@ -159,11 +159,20 @@ def listening(watch: Any) -> Iterator[None]:
 
 
 def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:
-    """Return what a training came to, why it failed, or an error that is worth another try."""
+    """Return what a training came to, why it failed, or an error that is worth another try.
+
+    Raises:
+        HwtuneFailure: when Ray itself has ended.
+    """
     try:
         return Trained(weights, ray.get(weights), *ray.get(measured))
     except ray.exceptions.RayError as error:
         cause = cause_of(error)
+        if isinstance(cause, ray.exceptions.LocalRayletDiedError):  # no fault of the training
+            raise HwtuneFailure(
+                f"Ray has ended on this machine ({first_line(cause)}); what was trained is kept: "
+                "give the command again, or resume the study."
+            ) from None
         if passing(cause, gpu=gpu):
             return cause
         return (str(cause) or repr(cause)).splitlines()[-1]
@@ -206,7 +215,7 @@ def read_out(waiting: Any, *, gpu: bool) -> Any:
         return ray.get(waiting)
     except ray.exceptions.RayError as error:
         cause = cause_of(error)
-        if not passing(cause, gpu=gpu):
+        if not (passing(cause, gpu=gpu) or isinstance(cause, ray.exceptions.LocalRayletDiedError)):
             raise
         raise HwtuneFailure(
             f"The test was not finished ({first_line(cause)}); what was trained is kept: give the "

@@ -91,7 +91,7 @@ def retrain(
         elif trained[index].nets:
             records.append(read_test(each, trained[index], ground, command=command, opened=opened))
             if index == 0:  # before the records name it the winner
-                save_first(each, trained[index], ground)
+                records[0]["weights_sha256"] = save_first(each, trained[index], ground)
             write_first(records, folder)
     with suppress(OSError):  # pictures are only to look at
         show(records, candidates[0], ground)
@@ -169,10 +169,12 @@ def read_test(
     return {**record, "failed": failed, "opening": which}
 
 
-def save_first(each: Candidate, trainings: Trainings, ground: Ground) -> None:
-    """Make the network of a candidate's first seed the study's `model/`."""
+def save_first(each: Candidate, trainings: Trainings, ground: Ground) -> str:
+    """Make the network of a candidate's first seed the study's `model/`; return its hash."""
     first, dataset = next(iter(trainings.nets.values())), ground.dataset
-    save_model(ground.folder.model, first.held, each.config, dataset.classes, side=dataset.side)
+    return save_model(
+        ground.folder.model, first.held, each.config, dataset.classes, side=dataset.side
+    )
 
 
 def write_first(records: Sequence[TestRecord], folder: StudyFolder) -> None:

@@ -24,8 +24,8 @@ def save_model(
     classes: Sequence[str],
     *,
     side: int,
-) -> None:
-    """Write `model.safetensors` and `model.json` into `folder`.
+) -> str:
+    """Write `model.safetensors` and `model.json` into `folder`; return the sha256 of the former.
 
     Args:
         side: of the data set's images, in pixels.
@@ -42,6 +42,7 @@ def save_model(
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     write_atomic(folder / "model.json", dump(about))
+    return str(about["weights_sha256"])
 
 
 def saved_config(folder: Path) -> dict[str, Any] | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 
@@ -60,19 +63,44 @@ def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | 
     )
 
 
-class LastingConsole(Console):
-    """Says nothing more where nobody reads it, as behind `| head`; rich would end the process."""
+class Lasting:
+    """A stream that falls silent where it cannot be written, so that no study ends of it.
 
-    def on_broken_pipe(self) -> None:
-        """Go on in silence."""
-        self.quiet = True
-        hush()
+    As behind `| head`, in a terminal that was closed, or in a log on a full disk.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, if that can still be."""
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._hush()
+            return len(text)
+
+    def flush(self) -> None:
+        """Send what was written on its way."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self._hush()
+
+    def _hush(self) -> None:
+        with suppress(OSError):  # a notebook's has no number
+            hush(self.stream)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else is asked of a stream."""
+        return getattr(self.stream, name)
 
 
 def command_of(text: str) -> Command:
     """Return a command that begins now; a notebook gets plain lines."""
     plain = False if Console().is_jupyter else None  # None: rich finds out
-    console = LastingConsole(
+    console = Console(
+        file=cast(TextIO, Lasting(sys.stdout)) if sys.stdout else None,  # which may be closed
         soft_wrap=True, highlight=False, markup=False, emoji=False,  # names are no mark-up
         force_jupyter=plain, force_terminal=plain,
     )  # fmt: skip

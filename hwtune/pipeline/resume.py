@@ -6,17 +6,15 @@ from hwtune.contract import RESUMED, About, lacking
 from hwtune.errors import StudyError
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
+from hwtune.pipeline.mending import mend_trials
 from hwtune.pipeline.mirroring import complete_mirror
 from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.search import run
 from hwtune.pipeline.session import seconds_of_all, session_again
 from hwtune.records import ranked
-from hwtune.search.attributes import COST
 from hwtune.search.budget import Budget
-from hwtune.search.journal import earlier_runs, proposed
-from hwtune.search.ledger import Ledger
+from hwtune.search.journal import earlier_runs
 from hwtune.search.settings import settings_of
-from hwtune.space import space_from_json
 from hwtune.study_folder import StudyFolder
 
 
@@ -89,23 +87,3 @@ def complete_files(folder: StudyFolder, about: About, command: Command, *, mende
     """
     reported = page_completed(folder, command.console, anew=mended)
     return complete_mirror(folder, about, command) or reported
-
-
-def mend_trials(folder: StudyFolder, about: About) -> bool:
-    """Make `trials.csv` anew where it is gone or does not read; return whether it was.
-
-    Raises:
-        StudyError: when what it is made from is gone, too.
-    """
-    try:
-        folder.read_trials()
-    except StudyError:
-        if not folder.journal.is_file():
-            raise
-        trials = proposed(folder)
-        begun = {trial.number for trial in trials if COST in trial.user_attrs}
-        epochs = [epoch for epoch in folder.read_epochs() if epoch.trial in begun]
-        images = about["split"]["counts"]["train"]
-        Ledger(folder, space_from_json(about["space"]), images=images).restore(trials, epochs)
-        return True
-    return False

@@ -18,11 +18,13 @@ from hwtune.evaluation.candidates import Candidate, Ground, candidate
 from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import retrain
 from hwtune.pipeline.command import Command, Place
+from hwtune.pipeline.mending import remake_trials
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.reporting import reported
-from hwtune.pipeline.session import Session, close_last_run, same_data, writable
+from hwtune.pipeline.session import Session, close_last_run, same_data, was_killed, writable
 from hwtune.records import CLOSE, TrialRecord, more_trials, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
+from hwtune.report.words import by_writers
 from hwtune.search.budget import Retraining
 from hwtune.study_folder import StudyFolder
 from hwtune.values import FOLDS, checked, folds_of, positive
@@ -72,6 +74,8 @@ def retrain_study(
                 f"{folder.name} is a baseline's training, not a search.{go_on} To train it anew, "
                 f"also with --seeds 5, give another name to: {once_more(about['command'])}"
             )
+        if was_killed(about) and folder.journal.is_file():
+            remake_trials(folder, about)  # which may be behind
         if not ranked(trials := folder.read_trials()):
             raise StudyError(
                 f"Study {folder.name!r} has no trained trial; continue it first: "
@@ -251,8 +255,8 @@ def say_tested(
         lost = "".join(f"; seed {seed} failed" for seed in entry.get("failed", {}))
         console.print(
             f"Test: {entry['name']} {accuracy['mean']:.2%} (95 % interval {accuracy['low']:.2%} "
-            f"to {accuracy['high']:.2%} on {entry['test_images']:,} images; by seed "
-            f"{', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
+            f"to {accuracy['high']:.2%} on {entry['test_images']:,} images{by_writers(entry)}; "
+            f"by seed {', '.join(f'{value:.2%}' for value in accuracy['per_seed'])}{spread}{lost})"
         )
     words, basis = verdicts_within(judged, kind)
     for each in (*words, basis):

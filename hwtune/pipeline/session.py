@@ -31,7 +31,7 @@ from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 
 # That a file cannot be written; other errors of the system, of the network above all, are no such.
-NOT_WRITTEN = (*FULL_OR_BROKEN, errno.EACCES, errno.EPERM)
+NOT_WRITTEN = (*FULL_OR_BROKEN, errno.EACCES, errno.EPERM, errno.ESTALE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,18 @@ class Session:
         seen = self.about.get("gpu_need", {})
         same = seen.get("gpus") == gpu_types()
         need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
-        return plan_slots(self.place.parallel, gpu_share=self.place.gpu_share, need=need)
+        return plan_slots(
+            self.place.parallel, gpu_share=self.place.gpu_share, need=need, held=self.held_bytes
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """Return how many bytes of images a training keeps at most, beside those that all share."""
+        side = self.space.config(self.space.corner(largest=True)).side
+        if side in (0, self.dataset.side):  # as they are, in Ray's store
+            return 0
+        counts = self.about["split"]["counts"]
+        return side**2 * (counts["train"] + counts["validation"])
 
     def ground(self, data: ray.ObjectRef, slots: Slots) -> Ground:
         """Return where candidates are judged, retrained and tested; `data` lies in Ray's store."""
@@ -260,6 +271,11 @@ def close_last_run(folder: StudyFolder, about: About) -> None:
             run["seconds"] = max(0.0, round(folder.last_progress() - moment(run["started"]), 1))
             run["status"] = "killed"
             about |= {"status": "interrupted", "seconds": seconds_of_all(about["runs"])}
+
+
+def was_killed(about: About) -> bool:
+    """Return whether the last run of a study that nobody holds could not say how it ended."""
+    return any(run["seconds"] is None for run in about.get("runs", ()))
 
 
 def seconds_of_all(runs: Sequence[AboutRun]) -> float:

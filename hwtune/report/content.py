@@ -19,7 +19,7 @@ from hwtune.records import (
     too_close,
 )
 from hwtune.report.effects import Effect, effects
-from hwtune.report.words import percent
+from hwtune.report.words import by_writers, percent
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
@@ -169,6 +169,8 @@ def answer(content: Content) -> str:
     if shared["images"]:
         comma = "" if shared["writers"] else ","
         images += f"{comma} {shared['images']:,} of which have a twin among the others,"
+    if told := by_writers(winner):
+        since = f" The test images are{told}.{since}"
     return (
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
         f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from hwtune.words import counted
+
 
 def short(text: str) -> str:
     """Return a hyperparameter as its file has it, a long number with four digits."""
@@ -25,6 +27,19 @@ def literal(names: Iterable[str]) -> list[str]:
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage with two digits, a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.2%}"
+
+
+def by_writers(record: Mapping[str, Any]) -> str:
+    """Return how many writers the test images are by, and what these tell of others, or "".
+
+    Args:
+        record: as `retrain.json` has it; one of a split by writer says it.
+    """
+    alike = record["test_accuracy"].get("independent_images")
+    if alike is None or alike >= record["test_images"] or "writers" not in record:
+        return ""
+    writers, images = counted(len(record["writers"]), "writer"), counted(alike, "image")
+    return f" by {writers}, who tell as much of others as {images}"
 
 
 def exact(probability: float) -> str:

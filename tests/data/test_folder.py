@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, find_data, load_data, picture_files, shape_of
+from hwtune.data import add_data, find_data, load_data, own_names, picture_files, shape_of
 from hwtune.data.folder import MAX_SIDE, asked_of, copy_pictures, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError
@@ -281,6 +281,20 @@ def test_a_known_data_set_is_not_taken_for_a_folder_of_ones_own(tmp_path):
     with pytest.raises(DataError, match="chinese_mnist.csv"):
         add_data("chinese_mnist", letters(tmp_path / "mine"))
     assert find_data("chinese_mnist") is None
+
+
+def test_a_folder_that_changes_while_it_is_copied_is_not_taken(tmp_path, monkeypatch):
+    """As where a scanner still writes there."""
+    mine = letters(tmp_path / "mine")
+
+    def copy_beside_a_scanner(folder, target):
+        copy_pictures(folder, target)
+        draw(folder / CLASSES[0] / "later.png", 0)
+
+    monkeypatch.setattr("hwtune.data.copy_pictures", copy_beside_a_scanner)
+    with pytest.raises(DataError, match="changed while it was copied"):
+        add_data("letters", mine)
+    assert "letters" not in own_names()
 
 
 def test_pictures_of_a_kind_that_is_not_read_are_not_left_out_without_a_word(tmp_path):

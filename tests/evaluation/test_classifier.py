@@ -61,6 +61,8 @@ def test_a_model_says_what_it_reads(folder, tmp_path):
     for images in (np.zeros((2, 5, 5), np.uint8), np.zeros((2, 8, 8)), np.zeros((8, 8), np.uint8)):
         with pytest.raises(DataError, match=r"shape \(N, 8, 8\) and type uint8"):
             classifier.predict(images)
+    with pytest.raises(DataError, match=r"list is no array .* read\(\) takes files"):
+        classifier.predict([tmp_path / "a.png"])
     Image.new("L", (30, 20)).save(tmp_path / "a.png")
     one = classifier.read(tmp_path / "a.png")
     assert one == classifier.read(str(tmp_path / "a.png")) == classifier.read([tmp_path / "a.png"])
@@ -114,6 +116,21 @@ def test_damaged_weights_are_refused(folder):
     (folder / "model.safetensors").write_bytes(b"garbage")
     with pytest.raises(StudyError, match="cannot be read"):
         load_classifier(folder)
+
+
+def test_a_model_that_is_not_the_winners_is_refused(folder):
+    """A process was killed after it had put a model there and before the records said so."""
+    study, weights = folder.parent, json.loads((folder / "model.json").read_text())
+    (study / "study.json").write_text('{"format": 1, "status": "complete"}')
+    record = {"configurations": [{"weights_sha256": weights["weights_sha256"]}]}
+    (study / "retrain.json").write_text(json.dumps(record))
+    load_classifier(folder)
+    record["configurations"][0]["weights_sha256"] = "0"
+    (study / "retrain.json").write_text(json.dumps(record))
+    with pytest.raises(StudyError, match=r"killed .* retrain the study's best"):
+        load_classifier(folder)
+    folder.rename(study / "copied")  # for other uses
+    load_classifier(study / "copied")
 
 
 def test_weights_of_another_model_are_refused(folder, tmp_path):

@@ -20,6 +20,7 @@ from rich.console import Console
 from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split, split_indices
+from hwtune.errors import HwtuneFailure
 from hwtune.evaluation import parallel, view
 from hwtune.evaluation import retrain as retraining
 from hwtune.evaluation.candidates import Candidate, Ground, candidate
@@ -27,6 +28,7 @@ from hwtune.evaluation.parallel import Job, Watch, state_name, train_all
 from hwtune.evaluation.retrain import retrain, under_names_of
 from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
+from hwtune.report.words import by_writers
 from hwtune.results import create_study
 from hwtune.statistics import wilson_interval
 from hwtune.training.device import prepare_process
@@ -182,6 +184,10 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, r
     assert sum(each["images"] for each in by_writer.values()) == len(tested)
     misread = [sum(each["misread"][seed] for each in by_writer.values()) for seed in (0, 1)]
     assert misread == pytest.approx([len(tested) * (1 - a) for a in strangers["per_seed"]])
+    alike = strangers["independent_images"]
+    said = f" by {len(by_writer)} writers, who tell as much of others as {alike} image"
+    assert by_writers(entries["writer"]).startswith(said)
+    assert by_writers(entries["random"]) == ""
     first, second = entries["random"]["misread_by_seed"]
     assert first == [each["image"] for each in entries["random"]["misread"]]
     tested = split_indices(written, SplitSpec()).test
@@ -370,6 +376,15 @@ def test_a_training_goes_on_from_its_state_and_reads_with_what_it_learned(digits
     read = read_one(config.to_dict(), weights, split.validation.images, 10, gpu=gpu)
     assert np.mean(read.classes == split.validation.labels) == pytest.approx(accuracy, abs=0.01)
     assert ((read.probabilities >= 0.1) & (read.probabilities <= 1)).all()
+
+
+def test_the_end_of_ray_is_no_fault_of_a_training(ray_here):
+    @ray.remote(max_retries=0)
+    def lose():
+        raise ray.exceptions.LocalRayletDiedError
+
+    with pytest.raises(HwtuneFailure, match="Ray has ended on this machine .* is kept"):
+        parallel._outcome(lose.remote(), lose.remote(), gpu=False)
 
 
 def test_a_baseline_that_was_cut_off_is_retrained_in_full():

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,22 @@ def test_a_command_goes_on_where_nobody_reads_what_it_says():
         process.stdout.close()
         assert process.stderr.read() == b"whole\n"
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_command_goes_on_where_its_words_find_no_room():
+    """As in a log on a full disk, or in a terminal that was closed."""
+    code = (
+        "import sys; from hwtune.pipeline.command import command_of\n"
+        "console = command_of('hwtune search').console\n"
+        "for _ in range(10_000): console.print('a line that finds no room')\n"
+        "print('whole', file=sys.stderr)"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"whole\n")
 
 
 def test_what_a_resume_leaves_open_is_as_before():
