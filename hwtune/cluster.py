@@ -107,7 +107,7 @@ def plan_slots(
         parallel: trainings at once, on the GPUs alone where there are any; None for as many as fit.
         gpu_share: the part of a GPU that each training asks for; None: by memory.
         need: what a training was seen to take of a GPU; None: not measured.
-        held: bytes of images that each training keeps for itself, scaled for its network.
+        held: bytes of images, scaled for its network, that each training without a GPU keeps.
     """
     machines = machines_alive()
     per_gpu = need.per_gpu if need else UNMEASURED_PER_GPU
@@ -148,7 +148,7 @@ def in_memory(node: Counter[str], held: int) -> Counter[str]:
     free = node["memory"] + node["object_store_memory"]  # when Ray started
     if not free:  # it keeps no account of it
         return node
-    each = held + (GPU_TRAINING_BYTES if node["GPU"] else TRAINING_BYTES)
+    each = GPU_TRAINING_BYTES if node["GPU"] else TRAINING_BYTES + held
     fitting = max(1, int(node["GPU"]), int(free // each))
     return Counter({**node, "CPU": min(node["CPU"], fitting)})
 

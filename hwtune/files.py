@@ -24,6 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or somebody's part of it
 FULL_OR_BROKEN = (*FULL, errno.EROFS, errno.EIO, errno.EFBIG)
 TEMPORARY = re.compile(r"\.(\d+|[0-9a-f]{16})-")  # begins names of `beside`; digits: older ones
 
+MOVED = "the study was moved away or deleted"
 STAGED, ABANDONED = "staged", 86400.0  # how such folders are called; seconds
 
 
@@ -58,6 +59,15 @@ def unwritable(
     if error.errno in FULL:
         return HwtuneFailure(f"{words}; free space.")
     return mistake(f"{words}; {remedy}.")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return which file or folder of which disk a path is, None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def flush_names(folder: Path) -> None:

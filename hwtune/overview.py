@@ -167,8 +167,8 @@ def describe_own(name: str, folder: Path) -> list[str]:
             by_writer, tested = " --split writer", writers - len(np.unique(dataset.writers[kept]))
             if tested < FEW_WRITERS:
                 few = (
-                    f"By writer {tested} of {writers:,} writers would be tested, who tell little "
-                    "of others: the interval will be wide."
+                    f"By writer {tested} of {writers:,} would be tested, and so few tell little of "
+                    "others: the interval will be wide."
                 )
     lines = [size_in_words(dataset.describe())]
     if others := told_apart(folder)[1]:

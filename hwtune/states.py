@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from hwtune.cluster import on_driver_node
-from hwtune.files import write_atomic
+from hwtune.files import MOVED, identity, write_atomic
 
 STATES_AT_ONCE = 8  # of a search, whose trials wait each for its own
 
@@ -20,10 +20,13 @@ class StateStore:
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
+        self.place = identity(self.folder)
         self.locks: dict[object, threading.Lock] = defaultdict(threading.Lock)  # by name
 
     def save(self, name: object, content: bytes) -> str:
         """Put a state on disk, replacing its last; return the system's error or ""."""
+        if self.place and identity(self.folder) != self.place:
+            return MOVED  # another study may be there
         try:
             with self.locks[name]:
                 write_atomic(state_file(self.folder, name), content)

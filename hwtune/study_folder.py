@@ -26,9 +26,11 @@ from hwtune.commands import hwtune_command
 from hwtune.contract import About, Tested, wrong_in_retrain, wrong_in_study
 from hwtune.errors import HwtuneError, HwtuneFailure, StudyError
 from hwtune.files import (
+    MOVED,
     cut_to_last_newline,
     dump,
     expanded,
+    identity,
     left_over,
     moment,
     named_folder,
@@ -103,14 +105,19 @@ class StudyFolder:
             self._held = None
             lock.release()
 
+    @property
+    def in_place(self) -> bool:
+        """Return whether the study that is held for writing is still the one at its place."""
+        return self._held is None or identity(self.path / ".lock") == self._held
+
     def _check_place(self) -> None:
-        """Check, where the study is held for writing, that no other is at its place now.
+        """Check that no other study is at the place of the one that is held.
 
         Raises:
             OSError: when its folder was moved away or deleted.
         """
-        if self._held and identity(lock := self.path / ".lock") != self._held:
-            raise OSError(errno.ESTALE, "the study was moved away or deleted", str(lock.parent))
+        if not self.in_place:
+            raise OSError(errno.ESTALE, MOVED, str(self.path))
 
     def repair(self) -> None:
         """Remove what a killed process left half-written; call it with the lock held.
@@ -249,6 +256,7 @@ class StudyFolder:
 
     def log(self, trial: int, line: str) -> None:
         """Add a line to a trial's log."""
+        self._check_place()
         with (self.logs / f"{trial}.log").open("a", encoding="utf-8") as file:
             file.write(f"{now()} {line}\n")
 
@@ -303,6 +311,7 @@ class StudyFolder:
 
     def write_trials(self, trials: Iterable[TrialRecord], searched: Iterable[str]) -> None:
         """Write `trials.csv`, with one column a searched hyperparameter at the end."""
+        self._check_place()
         write_atomic(self.path / "trials.csv", trials_csv(trials, searched))
 
     def read_trials(self) -> list[TrialRecord]:
@@ -332,15 +341,6 @@ class StudyFolder:
         """Return what to raise where a file is lost that the journal can make anew."""
         again = f"{self.command('resume')} makes it anew"
         return StudyError(f"{path} {how}; {again if self.journal.is_file() else WHOLE_COPY}.")
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Return which file of which disk a path is, None where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def unless_gone(error: OSError) -> None:

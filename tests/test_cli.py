@@ -380,9 +380,9 @@ def test_pictures_of_ones_own_are_added_with_a_word_on_what_was_taken(
     assert "23 images of them equal another; 12 pairs of equal images under two labels" in said
     assert "(a/0/0.png and b/0/0.png, for one): one of these is wrong" in said
     assert "hwtune search chinese_cnn --data letters --split writer" in said
-    assert "By writer 1 of 6 writers would be tested, who tell little of others" in said
+    assert "By writer 1 of 6 would be tested, and so few tell little of others" in said
     folder = hwtune("search", "chinese_cnn", "--data", tmp_path / "mine")
-    assert_refused(folder, "is a folder; make it a data set", "data add mine ", "then --data mine")
+    assert_refused(folder, "is a folder; make it a data set", "data add mine ")
     listed = json.loads(hwtune("data", "list", "--json").stdout)
     assert {row["name"]: row["at_hand"] for row in listed}["letters"]
 

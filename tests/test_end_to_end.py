@@ -29,7 +29,7 @@ from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec
 from hwtune.evaluation.classifier import AT_ONCE, load_classifier
 from hwtune.records import ranked
-from hwtune.report.words import exact
+from hwtune.report.words import exact, percent
 from hwtune.statistics import wilson_interval
 from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
@@ -290,7 +290,9 @@ def test_the_page_says_how_sure_the_winner_is(study):
     assert winner["coverage"]
     for each in winner["coverage"]:
         assert each["images"] < winner["test_images"]
-        assert 1 - (1 - each["accuracy"]) * each["images"] / len(winner["misread"]) >= 0
+        left = round((1 - each["accuracy"]) * each["images"])
+        cells = (len(winner["misread"]) - left, left, percent(each["accuracy"]))
+        assert "".join(f'<td class="number">{cell}</td>' for cell in cells) in page
         assert f'<td class="number">{exact(each["threshold"])}</td>' in page
     assert f"--below {winner['coverage'][0]['threshold']}" in page
 

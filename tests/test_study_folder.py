@@ -10,6 +10,7 @@ from hwtune.errors import OptionError, StudyError
 from hwtune.files import replacing
 from hwtune.records import EpochRecord, TrialRecord
 from hwtune.results import create_study, find_study
+from hwtune.states import StateStore
 from hwtune.study_folder import StudyFolder, results_folder
 
 
@@ -236,6 +237,8 @@ def test_a_study_that_was_moved_away_is_not_written_into_another_at_its_place(tm
     folder = create_study(tmp_path, "s", "s", about={"format": 1, "status": "running"})
     with folder.locked():
         folder.append_epoch(epoch(0, 1, 0.5))
+        store = StateStore(str(folder.checkpoints))
+        assert store.save(0, b"state") == ""
         folder.path.rename(tmp_path / "night")
         other = create_study(tmp_path, "s", "s", about={"format": 1, "status": "running"})
         with other.locked():
@@ -243,9 +246,13 @@ def test_a_study_that_was_moved_away_is_not_written_into_another_at_its_place(tm
                 lambda: folder.append_epoch(epoch(0, 2, 0.9)),
                 lambda: folder.write_study({"format": 1, "status": "complete"}),
                 lambda: folder.write_retrain({"configurations": [], "test_openings": []}),
+                lambda: folder.write_trials([], []),
+                lambda: folder.log(0, "of another"),
             ):
                 with pytest.raises(OSError, match="moved away or deleted"):
                     write()
+            assert "moved away" in store.save(0, b"state of another")
+            assert not any(other.checkpoints.iterdir())
             other.append_epoch(epoch(0, 1, 0.4))
     assert other.read_epochs() == [epoch(0, 1, 0.4)]
     assert StudyFolder(tmp_path / "night").read_epochs() == [epoch(0, 1, 0.5)]

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from hwtune.data.torchvision_sets import (
     read_torchvision,
 )
 from hwtune.errors import DataError, HwtuneFailure
-from hwtune.files import staging
+from hwtune.files import expanded, staging
 from hwtune.words import printable
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
@@ -128,11 +129,15 @@ def source_of(name: str) -> Source:
         return DATASETS[name]
     own = own_names()
     if name not in own:
-        if (folder := Path(name).expanduser()).is_dir():
-            called = re.sub(r"\W+", "_", folder.resolve().name) or "mine"
+        if expanded(name).is_dir():
+            called = re.sub(r"\W+", "_", expanded(name).resolve().name).strip("_") or "mine"
+            if called in own:
+                raise DataError(f"{name!r} is a folder; its data set is given by --data {called}.")
+            if called in (*DATASETS, "auto"):
+                called = f"my_{called}"
             add = hwtune_command(f"data add {called} {shlex.quote(name)}")
             raise DataError(
-                f"{name!r} is a folder; make it a data set: {add}, then --data {called}"
+                f"{name!r} is a folder; make it a data set ({add}), then give --data {called}."
             )
         raise DataError(
             f"Unknown data set {name!r}; known are {', '.join([*DATASETS, *own])}. A folder of "
@@ -286,11 +291,13 @@ def add_data(name: str, path: Path) -> Path:
     dataset = source.read(readable)
 
     def copy(whole: Path) -> None:
-        (source.copy if readable.is_dir() else shutil.copyfile)(readable, whole)
-        if pictures_of(readable) != before:  # the copy is not what was read
-            raise DataError(
-                f"{path} changed while it was copied; add it again when nothing writes there."
-            )
+        with suppress(FileNotFoundError):  # it was renamed, for one
+            (source.copy if readable.is_dir() else shutil.copyfile)(readable, whole)
+            if pictures_of(readable) == before:
+                return
+        raise DataError(
+            f"{path} changed while it was copied; add it again when nothing writes there."
+        )
 
     _put_whole(target, copy)
     cached(name, target, lambda: dataset)
@@ -300,7 +307,7 @@ def add_data(name: str, path: Path) -> Path:
 def pictures_of(path: Path) -> list[tuple[Path, int, int]]:
     """Return the pictures below a folder, or the file alone, with their sizes and times."""
     files = told_apart(path)[0] if path.is_dir() else [path]
-    found = [(file, file.lstat()) for file in files]  # a link may lead nowhere
+    found = [(file, file.stat()) for file in files if file.exists()]  # no link that leads nowhere
     return [(file, status.st_size, status.st_mtime_ns) for file, status in found]
 
 

@@ -60,9 +60,9 @@ def coverage_of(
 
 
 def rounded_up(probability: float) -> float:
-    """Return the next number that is two digits short of 1: 0.832 becomes 0.84, 0.99912 0.99912."""
-    rest = 1 - probability
-    if rest <= 0:
-        return 1.0
-    digits = 1 - math.floor(math.log10(rest))
-    return round(1 - math.floor(rest * 10**digits + 1e-6) / 10**digits, digits)
+    """Return the next number with two digits from 0 or 1: 0.832 becomes 0.84, 0.99912 stays."""
+    nearest = min(probability, 1 - probability)
+    if nearest <= 0:
+        return float(probability > 0)
+    digits = 1 - math.floor(math.log10(nearest))
+    return round(math.ceil(probability * 10**digits - 1e-6) / 10**digits, digits)

@@ -30,6 +30,7 @@ from hwtune.study_folder import StudyFolder
 from hwtune.training.device import choose_device
 from hwtune.training.loop import predict_logits
 from hwtune.training.state import plain_batches
+from hwtune.values import checked, positive
 from hwtune.words import counted
 
 AT_ONCE = 50  # pictures; the first answer waits for so many
@@ -95,6 +96,7 @@ class Classifier:
         Args:
             top: how many classes to name of each, all where there are fewer.
         """
+        top = checked("top", positive, top)
         best = self.logits(images).softmax(1).topk(min(top, len(self.classes)), dim=1)
         found = [
             [Prediction(self.classes[label], p) for label, p in zip(labels, values, strict=True)]

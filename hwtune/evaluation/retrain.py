@@ -19,7 +19,7 @@ from hwtune.errors import NoneTrained
 from hwtune.evaluation.candidates import Candidate, Ground, is_of
 from hwtune.evaluation.leaks import leaks
 from hwtune.evaluation.parallel import Job, Trained, read_all, score, train_all
-from hwtune.evaluation.saved import save_model, saved_config
+from hwtune.evaluation.saved import is_of_record, save_model
 from hwtune.evaluation.tested import record_of_test
 from hwtune.files import beside, now, write_atomic
 from hwtune.hardware import made_by
@@ -203,14 +203,14 @@ def standing_records(
     def tried(entry: TestRecord) -> set[int]:
         return {*entry["seeds"], *(map(int, entry.get("failed", {})) if failed_too else ())}
 
-    before, model = folder.read_retrain()["configurations"], saved_config(folder.model)
+    before = folder.read_retrain()["configurations"]
     return {
         index: entry
         for index, each in enumerate(candidates)
         for place, entry in reversed([*enumerate(before)])  # the latest stands, which is the first
         if is_of(entry, each, candidates)
         and set(seeds) <= tried(entry)
-        and (index > 0 or (place == 0 and entry["config"] == model))
+        and (index > 0 or (place == 0 and is_of_record(folder.model, entry)))
     }
 
 

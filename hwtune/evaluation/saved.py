@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hwtune.config import TrialConfig
+from hwtune.contract import TestRecord
 from hwtune.files import dump, write_atomic
 
 ONNX_FILE = "model.onnx"  # of an exported model
@@ -45,14 +46,18 @@ def save_model(
     return str(about["weights_sha256"])
 
 
-def saved_config(folder: Path) -> dict[str, Any] | None:
-    """Return the configuration of the model in `folder`, None where there is none that reads."""
+def is_of_record(folder: Path, entry: TestRecord) -> bool:
+    """Return whether the model in `folder` is the one that a record tells of.
+
+    Older records have no hash of its weights; the configuration must do.
+    """
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        config: dict[str, Any] = about["config"]
-        return config
+        weights = about["weights_sha256"]
+        same = entry["config"] == about["config"]
+        return bool(same and entry.get("weights_sha256", weights) == weights)
     except (OSError, ValueError, LookupError, TypeError):
-        return None
+        return False
 
 
 def file_hash(path: Path) -> str:

@@ -66,7 +66,7 @@ def place_of(parallel: int | None, address: str | None, gpus_per_trial: float | 
 class Lasting:
     """A stream that falls silent where it cannot be written, so that no study ends of it.
 
-    As behind `| head`, in a terminal that was closed, or in a log on a full disk.
+    As behind `| head`, after a logout, or in a log on a full disk.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -76,14 +76,18 @@ class Lasting:
         """Write a text, if that can still be."""
         try:
             return self.stream.write(text)
+        except BlockingIOError:  # it takes more in a moment
+            pass
         except OSError:
             self._hush()
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         """Send what was written on its way."""
         try:
             self.stream.flush()
+        except BlockingIOError:
+            pass
         except OSError:
             self._hush()
 

@@ -82,11 +82,11 @@ class Session:
     @property
     def held_bytes(self) -> int:
         """Return how many bytes of images a training keeps at most, beside those that all share."""
-        side = self.space.config(self.space.corner(largest=True)).side
-        if side in (0, self.dataset.side):  # as they are, in Ray's store
-            return 0
+        corners = [self.space.config(self.space.corner(largest=end)).side for end in (False, True)]
+        sides = getattr(self.space.search.get("side"), "choices", corners)
+        scaled = {int(side) for side in sides} - {0, self.dataset.side}  # the others all share
         counts = self.about["split"]["counts"]
-        return side**2 * (counts["train"] + counts["validation"])
+        return max(scaled, default=0) ** 2 * (counts["train"] + counts["validation"])
 
     def ground(self, data: ray.ObjectRef, slots: Slots) -> Ground:
         """Return where candidates are judged, retrained and tested; `data` lies in Ray's store."""
@@ -160,7 +160,8 @@ def begun(folder: StudyFolder) -> Iterator[None]:
         try:
             yield
         except (*NO_CLUSTER, MirrorError, KeyboardInterrupt) as error:
-            if not (isinstance(error, KeyboardInterrupt) and folder.read_study()["runs"]):
+            went_on = isinstance(error, KeyboardInterrupt) and folder.read_study()["runs"]
+            if folder.in_place and not went_on:
                 shutil.rmtree(folder.path)
             raise
 
@@ -202,6 +203,11 @@ def writable(folder: StudyFolder, again: str) -> Iterator[None]:
         yield
     except (Halt, OSError) as error:
         where = folder.path
+        if not folder.in_place:
+            raise HwtuneFailure(
+                f"{where} was moved away or deleted, so that nothing more was written; where it "
+                "was moved, resume it by its path."
+            ) from None
         if isinstance(error, OSError):
             if error.errno not in NOT_WRITTEN:
                 raise
@@ -274,8 +280,10 @@ def close_last_run(folder: StudyFolder, about: About) -> None:
 
 
 def was_killed(about: About) -> bool:
-    """Return whether the last run of a study that nobody holds could not say how it ended."""
-    return any(run["seconds"] is None for run in about.get("runs", ()))
+    """Return whether the search of a study that nobody holds was killed."""
+    return "search_seconds" not in about and any(
+        run["seconds"] is None for run in about.get("runs", ())
+    )
 
 
 def seconds_of_all(runs: Sequence[AboutRun]) -> float:

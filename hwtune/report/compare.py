@@ -110,8 +110,8 @@ def describe(folder: StudyFolder, name: str) -> Compared:
         "epochs": len(epochs) - sum(taken_over(trials, epochs).values()),
         "minutes": about["seconds"] and about["seconds"] / 60,
         "val_accuracy": order[0].val_accuracy if order else None,
+        "test_part": (part := images_tested(about["data"], about["split"])),
     }
-    part = images_tested(about["data"], about["split"])
     return Compared(name, found, Contender(name, tested[0], kind, part) if tested else None)
 
 

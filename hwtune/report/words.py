@@ -38,8 +38,9 @@ def by_writers(record: Mapping[str, Any]) -> str:
     alike = record["test_accuracy"].get("independent_images")
     if alike is None or alike >= record["test_images"] or "writers" not in record:
         return ""
-    writers, images = counted(len(record["writers"]), "writer"), counted(alike, "image")
-    return f" by {writers}, who tell as much of others as {images}"
+    writers, images = len(record["writers"]), counted(alike, "image")
+    tell = "tells" if writers == 1 else "tell"
+    return f" by {counted(writers, 'writer')}, who {tell} as much of others as {images}"
 
 
 def exact(probability: float) -> str:

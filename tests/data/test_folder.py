@@ -294,6 +294,14 @@ def test_a_folder_that_changes_while_it_is_copied_is_not_taken(tmp_path, monkeyp
     monkeypatch.setattr("hwtune.data.copy_pictures", copy_beside_a_scanner)
     with pytest.raises(DataError, match="changed while it was copied"):
         add_data("letters", mine)
+
+    def copy_beside_who_tidies_up(folder, target):
+        (folder / CLASSES[0] / "later.png").unlink()
+        copy_pictures(folder, target)
+
+    monkeypatch.setattr("hwtune.data.copy_pictures", copy_beside_who_tidies_up)
+    with pytest.raises(DataError, match="changed while it was copied"):
+        add_data("letters", mine)
     assert "letters" not in own_names()
 
 

@@ -22,6 +22,11 @@ def test_the_least_sure_are_left_out_and_the_others_counted():
         assert (each["low"], each["high"]) == bounds
 
 
+def test_a_weak_network_of_many_classes_has_limits_too():
+    found = coverage_of(np.ones(100, bool), SURE / 100, None)
+    assert [100 - each["images"] for each in found] == pytest.approx([1, 2, 5, 10, 20], abs=1)
+
+
 def test_strangers_widen_the_interval_of_what_is_kept():
     right = np.arange(100) % 4 > 0  # of four writers one is never read rightly
     alone = coverage_of(right, SURE, None)
@@ -41,7 +46,16 @@ def test_a_network_that_is_equally_sure_of_all_leaves_nothing_to_choose():
 
 @pytest.mark.parametrize(
     ("probability", "rounded"),
-    [(0.832, 0.84), (0.84, 0.84), (0.99912, 0.99912), (0.9991234, 0.99913), (0.0, 0.0), (1, 1)],
+    [
+        (0.832, 0.84),
+        (0.84, 0.84),
+        (0.99912, 0.99912),
+        (0.9991234, 0.99913),
+        (0.0, 0.0),
+        (1, 1),
+        (0.00213, 0.0022),
+        (0.31, 0.31),
+    ],
 )
 def test_a_threshold_has_two_digits_short_of_one(probability, rounded):
     assert rounded_up(probability) == pytest.approx(rounded, abs=1e-9)

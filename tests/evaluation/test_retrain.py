@@ -185,7 +185,8 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, r
     misread = [sum(each["misread"][seed] for each in by_writer.values()) for seed in (0, 1)]
     assert misread == pytest.approx([len(tested) * (1 - a) for a in strangers["per_seed"]])
     alike = strangers["independent_images"]
-    said = f" by {len(by_writer)} writers, who tell as much of others as {alike} image"
+    who = "1 writer, who tells" if len(by_writer) == 1 else f"{len(by_writer)} writers, who tell"
+    said = f" by {who} as much of others as {alike} image"
     assert by_writers(entries["writer"]).startswith(said)
     assert by_writers(entries["random"]) == ""
     first, second = entries["random"]["misread_by_seed"]
