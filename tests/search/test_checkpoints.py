@@ -29,9 +29,11 @@ def test_a_state_is_replaced_and_read_back(store, tmp_path):
 
 def test_a_refused_write_is_reported_and_leaves_the_last_state(store, tmp_path):
     store.save(3, b"one")
-    store.folder = tmp_path / "absent"
-    assert store.save(3, b"two") == "No such file or directory"
-    assert StateStore(str(tmp_path)).load(3) == b"one"
+    (tmp_path / "4.pt").mkdir()  # in the way
+    assert store.save(4, b"two") == "Is a directory"
+    tmp_path.rename(tmp_path.with_name("moved"))
+    assert "moved away" in store.save(3, b"two")
+    assert StateStore(str(tmp_path.with_name("moved"))).load(3) == b"one"
 
 
 def test_the_best_states_are_kept_under_the_limit(store, tmp_path):
