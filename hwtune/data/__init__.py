@@ -129,8 +129,8 @@ def source_of(name: str) -> Source:
         return DATASETS[name]
     own = own_names()
     if name not in own:
-        if expanded(name).is_dir():
-            called = re.sub(r"\W+", "_", expanded(name).resolve().name).strip("_") or "mine"
+        if (folder := expanded(name)).is_dir():
+            called = re.sub(r"\W+", "_", folder.resolve().name).strip("_") or "mine"
             if called in own:
                 raise DataError(f"{name!r} is a folder; its data set is given by --data {called}.")
             if called in (*DATASETS, "auto"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TextIO, cast
 
@@ -74,26 +75,24 @@ class Lasting:
 
     def write(self, text: str) -> int:
         """Write a text, if that can still be."""
-        try:
-            return self.stream.write(text)
-        except BlockingIOError:  # it takes more in a moment
-            pass
-        except OSError:
-            self._hush()
+        with self._lasting():
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Send what was written on its way."""
-        try:
+        with self._lasting():
             self.stream.flush()
-        except BlockingIOError:
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:  # it takes more in a moment
             pass
         except OSError:
-            self._hush()
-
-    def _hush(self) -> None:
-        with suppress(OSError):  # a notebook's has no number
-            hush(self.stream)
+            with suppress(OSError):  # a notebook's has no number
+                hush(self.stream)
 
     def __getattr__(self, name: str) -> Any:
         """Return what else is asked of a stream."""

@@ -82,8 +82,9 @@ class Session:
     @property
     def held_bytes(self) -> int:
         """Return how many bytes of images a training keeps at most, beside those that all share."""
-        corners = [self.space.config(self.space.corner(largest=end)).side for end in (False, True)]
-        sides = getattr(self.space.search.get("side"), "choices", corners)
+        space = self.space  # which is made from its record each time
+        corners = [space.config(space.corner(largest=end)).side for end in (False, True)]
+        sides = getattr(space.search.get("side"), "choices", corners)
         scaled = {int(side) for side in sides} - {0, self.dataset.side}  # the others all share
         counts = self.about["split"]["counts"]
         return max(scaled, default=0) ** 2 * (counts["train"] + counts["validation"])
