@@ -6,7 +6,9 @@ they were recorded. Scores are what the study optimises, larger is better, one a
 
 from __future__ import annotations
 
+import math
 import statistics
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,12 +37,15 @@ class Rung:
     """The scores of the trials that reached `epoch`, by trial.
 
     Attributes:
+        ordered: the scores of a single objective, ascending: a verdict shall cost the same however
+            many trials there are.
         dominators: for several objectives, by trial, how many others are better in one of them
             and no worse in any.
     """
 
     epoch: int
     scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    ordered: list[float] = field(default_factory=list)
     dominators: dict[int, int] = field(default_factory=dict)
 
     def add(self, trial: int, scores: tuple[float, ...]) -> None:
@@ -53,13 +58,14 @@ class Rung:
             for other, dominated in zip(self.scores, (no_better & ~no_worse).tolist(), strict=True):
                 self.dominators[other] += dominated
             self.dominators[trial] = int((no_worse & ~no_better).sum())
+        else:
+            insort(self.ordered, scores[0])
         self.scores[trial] = scores
 
     def verdict(self, trial: int, now: int, *, factor: int) -> str:
         """Return why a trial that is at epoch `now` should stop, or ""."""
         mine = self.scores[trial]
-        others = [scores for other, scores in self.scores.items() if other != trial]
-        if not others:
+        if len(self.scores) < 2:
             return ""
         where = "" if now == self.epoch else f" at epoch {self.epoch}"
         share = f"top {SHARES.get(factor, f'1/{factor}')} of {len(self.scores)}"
@@ -73,12 +79,19 @@ class Rung:
                 f"epoch {now}: {dominating} trials dominate it{where}, at most {allowed} may "
                 f"({share})"
             )
-        accuracies = [other[0] for other in others]
-        needed = float(np.percentile(accuracies, (1 - 1 / factor) * 100))
+        needed = quantile_of_others(self.ordered, mine[0], 1 - 1 / factor)
         if not mine[0] < needed:
             return ""
-        rank = 1 + sum(other > mine[0] for other in accuracies)
+        rank = 1 + len(self.ordered) - bisect_right(self.ordered, mine[0])
         return f"epoch {now}: {mine[0]:.4f}{where}, needed {needed:.4f} ({share}), rank {rank}"
+
+
+def quantile_of_others(ordered: Sequence[float], mine: float, share: float) -> float:
+    """Return a quantile, by linear interpolation, of ascending values without one of them."""
+    left_out = bisect_left(ordered, mine)
+    place = share * (len(ordered) - 2)
+    low, high = (ordered[at + (at >= left_out)] for at in (int(place), math.ceil(place)))
+    return low + (place - int(place)) * (high - low)
 
 
 class Rungs:
@@ -158,7 +171,7 @@ class MedianRule:
     def __init__(self, *, grace_period: int) -> None:
         self.grace_period = grace_period
         self.heard: dict[int, list[float]] = defaultdict(list)  # by trial
-        self.means: dict[int, dict[int, float]] = defaultdict(dict)  # by epoch, then trial
+        self.means: dict[int, list[float]] = defaultdict(list)  # by epoch, ascending
 
     def judge(self, trial: int, epoch: int, scores: Sequence[float]) -> str:
         """Record one epoch and return why the trial should stop, or "" when it may go on."""
@@ -166,14 +179,13 @@ class MedianRule:
         if epoch <= len(mine):
             return ""
         mine.append(scores[0])
-        others = [mean for other, mean in self.means[epoch].items() if other != trial]
-        self.means[epoch][trial] = statistics.fmean(mine)
-        if epoch < self.grace_period or len(others) < MEDIAN_AFTER:
-            return ""
-        needed, best = statistics.median(others), max(mine)
-        if not best < needed:
+        means = self.means[epoch]
+        others, best = len(means), max(mine)
+        needed = (means[(others - 1) // 2] + means[others // 2]) / 2 if means else best
+        insort(means, statistics.fmean(mine))
+        if epoch < self.grace_period or others < MEDIAN_AFTER or not best < needed:
             return ""
         return (
             f"epoch {epoch}: best {best:.4f}, needed {needed:.4f} (median of the mean accuracies "
-            f"of {len(others)} others)"
+            f"of {others} others)"
         )

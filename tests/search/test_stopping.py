@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hwtune.errors import OptionError
 from hwtune.search.objectives import check_objectives
 from hwtune.search.settings import Settings, settings_of
-from hwtune.search.stopping import MEDIAN_AFTER, Brackets, MedianRule, Rung, Rungs
+from hwtune.search.stopping import (
+    MEDIAN_AFTER,
+    Brackets,
+    MedianRule,
+    Rung,
+    Rungs,
+    quantile_of_others,
+)
 
 EPOCHS = 9
 
@@ -158,6 +165,18 @@ def test_the_reason_names_epoch_accuracy_cut_off_and_rank():
     # The cut-off is the upper third of 0.5, 0.8 and 0.9, interpolated: 0.8333.
     expected = "epoch 1: 0.6000, needed 0.8333 (top third of 4), rank 3"
     assert rungs.judge(3, 1, [0.6]) == expected
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=30),
+    st.integers(0, 29),
+    st.sampled_from([2, 3, 4]),
+)
+def test_the_cut_off_is_the_percentile_of_the_others(values, place, factor):
+    mine = values.pop(place % len(values))
+    expected = np.percentile(values, 100 * (1 - 1 / factor))
+    found = quantile_of_others(sorted([*values, mine]), mine, 1 - 1 / factor)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_who_passed_with_few_is_compared_again_with_those_who_came_since():
