@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from hwtune.errors import MisfitError, SpaceError
+from hwtune.words import unknown
 
 Hyperparameters = dict[str, Any]  # name -> bool, int, float or str: what JSON and Optuna can hold
 
@@ -160,7 +161,7 @@ def trial_config(values: Hyperparameters) -> TrialConfig:
     """
     for name in values:
         if name not in HINTS:
-            raise SpaceError(f"Unknown hyperparameter {name!r}; known are {', '.join(HINTS)}.")
+            raise SpaceError(f"{unknown('hyperparameter', name, HINTS)}.")
     return TrialConfig(**values)
 
 

@@ -87,13 +87,31 @@ def files_in(system: FileSystem, path: str, *, absent_too: bool = False) -> dict
 
     Args:
         absent_too: whether a folder that is not there counts as empty.
+
+    Raises:
+        MirrorError: when there is a link: files elsewhere would be read, written and deleted as if
+            they were the copy's.
     """
+    refuse_links(system, path)
     selector = FileSelector(path, allow_not_found=absent_too, recursive=True)
     return {
         str(PurePosixPath(each.path).relative_to(path)): each
         for each in system.get_file_info(selector)
         if each.type == FileType.File
     }
+
+
+def refuse_links(system: FileSystem, path: str) -> None:
+    """Check that a copy on a disk holds no link, as none does that hwtune wrote.
+
+    Raises:
+        MirrorError: when it does.
+    """
+    if system.type_name == "local":
+        for place, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                if os.path.islink(link := os.path.join(place, name)):
+                    raise MirrorError(f"{link} is a link, which no copy holds; remove it.")
 
 
 def fetch(uri: str, results: Path) -> StudyFolder:
@@ -318,6 +336,7 @@ class Mirror:
         A reader finds the old or the new content of a file, never a part.
         """
         if self.adopted:
+            refuse_links(*self.place)
             self._check_ours()
         else:
             self.adopt()

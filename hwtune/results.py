@@ -13,6 +13,7 @@ from hwtune.contract import About
 from hwtune.errors import OptionError, StudyError
 from hwtune.files import flush_names, staging, write_atomic
 from hwtune.study_folder import StudyFolder, not_writable
+from hwtune.words import meant
 
 LONGEST_NAME = 200  # bytes, so that files named after a study have room for more
 
@@ -134,9 +135,9 @@ def find_study(results: Path, name_or_path: str) -> StudyFolder:
             found = StudyFolder(path)
             found.check()
             return found
-    known = ", ".join(folder.name for folder in studies_in(results))
-    there = f"there are {known}" if known else "there is none yet"
+    known = [folder.name for folder in studies_in(results)]
+    there = f"there are {', '.join(known)}" if known else "there is none yet"
     raise StudyError(
-        f"Unknown study {name_or_path!r}; in {results} {there}. Give a study's path, or another "
-        "folder of studies by --results."
+        f"Unknown study {name_or_path!r}{meant(name_or_path, known)}; in {results} {there}. Give a "
+        "study's path, or another folder of studies by --results."
     )

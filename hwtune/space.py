@@ -21,6 +21,7 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
+from hwtune.commands import hwtune_command
 from hwtune.config import HINTS, Hyperparameters, TrialConfig, trial_config
 from hwtune.contract import AboutSpace
 from hwtune.distributions import bounds, contains, every_value, in_words, parse_value, typed
@@ -29,7 +30,7 @@ from hwtune.distributions import integer as integer
 from hwtune.distributions import log_uniform as log_uniform
 from hwtune.distributions import uniform as uniform
 from hwtune.errors import SpaceError, StudyError
-from hwtune.words import first_line, printable
+from hwtune.words import first_line, printable, unknown
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its line a trial drowns the terminal
 
@@ -350,12 +351,13 @@ def space_file(name_or_path: str) -> Path:
     path = files.get(name_or_path, Path(name_or_path))
     there = os.path.isfile(path)  # Path's own fails on names that are too long
     if path.suffix != ".py" or not there:
-        what = f"{path} is not a .py file" if there else f"Unknown space {name_or_path!r}"
-        if path.suffix == ".py":
-            what = f"There is no file {path}"
+        what = unknown("space", name_or_path, files)
+        if there or path.suffix == ".py":
+            wrong = f"{path} is not a .py file" if there else f"There is no file {path}"
+            what = f"{wrong}; known are {', '.join(files)}"
         raise SpaceError(
-            f"{what}; known are {', '.join(files)}, or give a .py file. (A data set is given by "
-            "--data.)"
+            f"{what}, or give a .py file. (A data set is given by --data, as in "
+            f"{hwtune_command('search chinese_cnn --data NAME')})"
         )
     return path
 

@@ -246,7 +246,7 @@ class StudyFolder:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last where it nests deeply
             raise StudyError(
                 f"{self.path / name} cannot be read ({error}); {WHOLE_COPY}."
             ) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 COMMANDS = re.compile(  # control characters, lines, what turns the direction, half characters
@@ -19,6 +21,18 @@ def for_people(path: Path) -> str:
 def printable(text: object) -> str:
     """Return a text without a character that a terminal would take for a command."""
     return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return that there is no such thing, with what there is."""
+    names = list(known)
+    return f"Unknown {what} {name!r}{meant(name, names)}; known are {', '.join(names)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the name that somebody may have meant, in brackets, or ""."""
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def counted(number: int, thing: str) -> str:

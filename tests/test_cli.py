@@ -57,6 +57,8 @@ def study_of(space):
     ("words", "said"),
     [
         (("search", "nowhere_cnn"), ("Unknown space 'nowhere_cnn'", "digits_cnn")),
+        (("search", "digts_cnn"), ("Unknown space 'digts_cnn' (did you mean 'digits_cnn'?)",)),
+        (("search", "digits_cnn", "--objective", "acuracy"), ("(did you mean 'val_accuracy'?)",)),
         (("search", "digits_cnn", "--data", "emoji"), ("Unknown data set 'emoji'", "mnist")),
         (("search", "digits_cnn", "--data", "mnist"), ("data get mnist",)),
         (("search", "digits_cnn", "--split", "writer"), ("does not know its writers",)),

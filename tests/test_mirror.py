@@ -295,6 +295,22 @@ def test_files_of_somebody_else_are_left_alone(place, folder):
     assert system.get_file_info(f"{path}/s/letters/a.png").size == 4
 
 
+def test_a_link_in_a_copy_is_not_followed(folder, tmp_path):
+    mirror = Mirror(folder, (tmp_path / "shared").as_uri(), tell=print)
+    mirror.upload()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "shared" / "s" / "more").symlink_to(mine)
+    with pytest.raises(MirrorError, match="more is a link"):
+        mirror.upload()
+    with pytest.raises(MirrorError, match="more is a link"):
+        Mirror(folder, mirror.uri, tell=print).adopt()
+    with pytest.raises(MirrorError, match="more is a link"):
+        fetch(f"{mirror.uri}/s", tmp_path / "elsewhere")
+    assert [each.name for each in mine.iterdir()] == ["thesis.txt"]
+
+
 def test_a_study_is_not_mirrored_into_itself(folder):
     for inside in (folder.path.parent, folder.path, folder.path / "logs"):
         with pytest.raises(MirrorError, match="mirror elsewhere"):

@@ -83,6 +83,13 @@ def test_trials_that_do_not_read_are_named(tmp_path, text):
         folder.read_trials()
 
 
+def test_json_that_nests_too_deeply_is_named(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    (folder.path / "retrain.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(StudyError, match="retrain.json cannot be read"):
+        folder.read_retrain()
+
+
 def test_a_searched_length_has_a_column_of_its_own(tmp_path):
     folder = create_study(tmp_path, None, "s")
     record = TrialRecord(0, config={"epochs": 12, "lr": 0.1})

@@ -31,7 +31,7 @@ from hwtune.data.torchvision_sets import (
 )
 from hwtune.errors import DataError, HwtuneFailure
 from hwtune.files import expanded, staging
-from hwtune.words import printable
+from hwtune.words import meant, printable, unknown
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
 KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
@@ -130,7 +130,7 @@ def source_of(name: str) -> Source:
     own = own_names()
     if name not in own:
         if (folder := expanded(name)).is_dir():
-            called = re.sub(r"\W+", "_", folder.resolve().name).strip("_") or "mine"
+            called = plain_name(folder.resolve().name)
             if called in own:
                 raise DataError(f"{name!r} is a folder; its data set is given by --data {called}.")
             if called in (*DATASETS, "auto"):
@@ -140,10 +140,15 @@ def source_of(name: str) -> Source:
                 f"{name!r} is a folder; make it a data set ({add}), then give --data {called}."
             )
         raise DataError(
-            f"Unknown data set {name!r}; known are {', '.join([*DATASETS, *own])}. A folder of "
-            f"your own becomes one by: {hwtune_command('data add NAME FOLDER')}"
+            f"{unknown('data set', name, [*DATASETS, *own])}. A folder of your own becomes one by: "
+            f"{hwtune_command('data add NAME FOLDER')}"
         )
     return own_source(name)
+
+
+def plain_name(text: str) -> str:
+    """Return what a data set can be called after a text."""
+    return re.sub(r"\W+", "_", text).strip("_") or "mine"
 
 
 def own_names() -> list[str]:
@@ -221,8 +226,13 @@ def find_again(known: Mapping[str, Any]) -> Dataset | None:
 
 def picture_files(name: str) -> list[str]:
     """Return the file of each image of a data set of one's own, within its folder; [] of others."""
+    return [printable(path) for path in _pictures(name)]
+
+
+def _pictures(name: str) -> list[Path]:
+    """Return the pictures of a data set of one's own, within its folder; [] of others."""
     folder = None if name in DATASETS else find_data(name)
-    return [printable(path.relative_to(folder)) for path in told_apart(folder)[0]] if folder else []
+    return [path.relative_to(folder) for path in told_apart(folder)[0]] if folder else []
 
 
 def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
@@ -231,11 +241,11 @@ def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
     {} where it is none of one's own, knows no writers, or is not at hand.
     """
     dataset = None if known["name"] in DATASETS else find_again(known)
-    parts = [Path(file).parts for file in picture_files(dataset.name)] if dataset else []
+    parts = [path.parts for path in _pictures(dataset.name)] if dataset else []
     if not parts or len(parts[0]) < 3:
         return {}
-    people = [each[1] for each in parts]
-    return dict(zip(numbered(people).tolist(), people, strict=True))
+    people = [each[1] for each in parts]  # as `read_folder` numbers them
+    return dict(zip(numbered(people).tolist(), map(printable, people), strict=True))
 
 
 def get_data(name: str) -> None:
@@ -273,7 +283,11 @@ def add_data(name: str, path: Path) -> Path:
     if source.find is None or source.place is None:
         raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
     if not path.exists():
-        raise DataError(f"{path} does not exist; give the archive or folder of {name}.")
+        remedy = f"give the archive or folder of {name}"
+        if expanded(name).exists():
+            words = f"data add {plain_name(path.name)} {shlex.quote(name)}"
+            remedy = f"the name comes first: {hwtune_command(words)}"
+        raise DataError(f"{path} does not exist; {remedy}")
     if name not in DATASETS:
         check_own(name, path)
     readable = (source.find(path) or path) if path.is_dir() else path
@@ -317,15 +331,22 @@ def check_own(name: str, path: Path) -> None:
     Raises:
         DataError: when it may not.
     """
-    if not path.is_dir() or len(folders_in(path)) < 2:
-        raise DataError(
-            f"{path} is not a folder with a folder of pictures for each class, CLASS/PICTURE, as a "
-            f"data set of your own is; by name are known {', '.join(DATASETS)}."
-        )
     if name == "auto":
         raise DataError(f"{name!r} stands for a space's own data set; give another name.")
     if not re.fullmatch(r"\w[\w-]*", name):
-        raise DataError(f"{name!r} names no data set; use letters, digits, _ and -.")
+        raise DataError(
+            f"{name!r} names no data set; use letters, digits, _ and -, as in {plain_name(name)}."
+        )
+    classes = folders_in(path) if path.is_dir() else []
+    if len(classes) < 2:
+        wants = (
+            "a data set of your own is a folder with a folder of pictures for each class, "
+            f"CLASS/PICTURE{meant(name, DATASETS)}"
+        )
+        if not path.is_dir():
+            raise DataError(f"{path} is a file; {wants}. Unpack an archive first.")
+        holds = f"one folder alone, {classes[0].name!r}" if classes else "no folder"
+        raise DataError(f"{path} holds {holds}; {wants}.")
 
 
 def _put_whole(target: Path, copy: Callable[[Path], None]) -> None:

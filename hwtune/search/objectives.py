@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hwtune.errors import OptionError
 from hwtune.values import DIRECTIONS, scored
+from hwtune.words import unknown
 
 ACCURACY = ("val_accuracy",)
 
@@ -21,7 +22,7 @@ def check_objectives(names: str | Sequence[str]) -> tuple[str, ...]:
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in DIRECTIONS:
-            raise OptionError(f"--objective {name!r} is not one of {', '.join(DIRECTIONS)}.")
+            raise OptionError(f"{unknown('--objective', name, DIRECTIONS)}.")
         if names.count(name) > 1:
             raise OptionError(f"--objective {name!r} is given twice; give each once.")
     if names and ACCURACY[0] not in names:

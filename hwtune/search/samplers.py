@@ -15,6 +15,7 @@ from hwtune.commands import installing
 from hwtune.errors import OptionError
 from hwtune.search.history import Bounded
 from hwtune.values import Sampler
+from hwtune.words import unknown
 
 STARTUP_TRIALS = 10  # random ones before a model is fitted
 
@@ -32,7 +33,7 @@ def check_sampler(name: str, *, objectives: int) -> None:
         OptionError: when it is unknown, its package is missing, or it takes one objective only.
     """
     if name not in SAMPLERS:
-        raise OptionError(f"Unknown --sampler {name!r}; known are {', '.join(SAMPLERS)}.")
+        raise OptionError(f"{unknown('--sampler', name, SAMPLERS)}.")
     if name == "cmaes" and objectives > 1:
         raise OptionError("--sampler 'cmaes' takes one objective; use tpe, gp or random.")
     if name == "cmaes" and find_spec("cmaes") is None:

@@ -12,6 +12,7 @@ from hwtune.search.objectives import ACCURACY
 from hwtune.search.samplers import STARTUP_TRIALS, check_sampler
 from hwtune.search.stopping import Brackets, MedianRule, Rungs, StoppingRule
 from hwtune.values import DISK_LIMIT, Scheduler, bytes_of
+from hwtune.words import unknown
 
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 4  # epochs; of ASHA
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
@@ -45,9 +46,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
-            raise OptionError(
-                f"Unknown --scheduler {self.scheduler!r}; known are {', '.join(SCHEDULERS)}."
-            )
+            raise OptionError(f"{unknown('--scheduler', self.scheduler, SCHEDULERS)}.")
         check_sampler(self.sampler, objectives=len(self.objectives))
         if self.brackets > 1 and self.scheduler != "asha":
             raise OptionError(

@@ -212,7 +212,7 @@ def spoil_layout(mine):
         (spoil_depth, "10/0.png and .*ann/0.png: .*CLASS/WRITER/PICTURE"),
         (spoil_count, "tick holds 9 pictures .* needs 10"),
         (spoil_picture, "tick/0.png cannot be read as a picture"),
-        (spoil_classes, "mine is not a folder with a folder of pictures for each class"),
+        (spoil_classes, "mine holds no folder; a data set of your own is a folder with a folder"),
         (spoil_name, "'.udcca.udcd6' is not UTF-8; rename that folder"),
         (spoil_layout, "divided into Test, train, which hwtune does itself"),
     ],
@@ -273,8 +273,15 @@ def test_a_disk_that_takes_small_letters_for_large_ones_merges_no_classes(tmp_pa
 
 def test_a_file_is_no_folder_of_images(tmp_path):
     (tmp_path / "letters.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="letters.zip is not a folder with a folder"):
+    with pytest.raises(DataError, match="letters.zip is a file; .* Unpack an archive first"):
         add_data("letters", tmp_path / "letters.zip")
+
+
+def test_a_name_behind_its_folder_is_told_to_come_first(tmp_path, monkeypatch):
+    letters(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="the name comes first: .* data add letters mine$"):
+        add_data("mine", tmp_path / "letters")
 
 
 def test_a_known_data_set_is_not_taken_for_a_folder_of_ones_own(tmp_path):

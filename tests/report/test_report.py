@@ -493,6 +493,10 @@ def test_writers_are_shown_by_their_names_the_worst_read_first(tmp_path, monkeyp
     known = load_data("letters").describe()
     assert writer_names(known) == {1: "ann", 2: "bob"}
     assert writer_names({**known, "sha256": "of other images"}) == {}
+    for name in ("a", "b"):  # which is the first by its name, but not as it is shown
+        (tmp_path / "mine" / name / "bob").rename(tmp_path / "mine" / name / "\x1bob")
+    add_data("others", tmp_path / "mine")
+    assert writer_names(load_data("others").describe()) == {1: "\\x1bob", 2: "ann"}
     assert writer_names(load_data("digits").describe()) == {}
     read = {"1": {"images": 10, "misread": [1, 2]}, "2": {"images": 10, "misread": [4, 6]}}
     assert by_writer(read, {"data": known}) == [("bob", 10, 0.5), ("ann", 10, 0.85)]
