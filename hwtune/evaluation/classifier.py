@@ -36,6 +36,7 @@ from hwtune.words import counted
 AT_ONCE = 50  # pictures; the first answer waits for so many
 SHOWN = 5  # confusions in a line
 FLOAT_BYTES = 4
+MAX_SIDE = 1024  # pixels of an image; a file from elsewhere may say any number
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def load_classifier(folder: Path) -> Classifier:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
+        if not (type(side) is int and 1 <= side <= MAX_SIDE and config.side <= MAX_SIDE):
+            raise ValueError(f"its images have no side from 1 to {MAX_SIDE} pixels")
         weights = folder / "model.safetensors"
         shape = {"classes": len(about["classes"]), "side": side}
         if file_hash(weights) != about["weights_sha256"]:

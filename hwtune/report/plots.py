@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from hwtune.records import EpochRecord, TrialRecord, taken_over
 from hwtune.report.words import literal
 
-COLOURS = {"complete": "#1b7f5f", "stopped": "#b9bec7", "failed": "#c2453d", "running": "#d9a441"}
+COLOURS = {"complete": "#1b7f5f", "stopped": "#858c99", "failed": "#c2453d", "running": "#d9a441"}
 BASELINE = "#3b5bdb"
 FLOOR = 1e-4  # an error of 0 has no place on a logarithmic axis
 ERRORS: dict[str, Any] = {

@@ -118,6 +118,15 @@ def test_damaged_weights_are_refused(folder):
         load_classifier(folder)
 
 
+@pytest.mark.parametrize("side", [100_000, 0, 8.5, "8"])
+def test_a_side_that_no_image_has_is_refused(folder, side):
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    about["preprocessing"]["side"] = side
+    (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(StudyError, match="no side from 1 to 1024 pixels"):
+        load_classifier(folder)
+
+
 def test_a_model_that_is_not_the_winners_is_refused(folder):
     """A process was killed after it had put a model there and before the records said so."""
     study, weights = folder.parent, json.loads((folder / "model.json").read_text())
