@@ -61,6 +61,14 @@ def unwritable(
     return mistake(f"{words}; {remedy}.")
 
 
+def links_in(folder: Path) -> Iterator[Path]:
+    """Yield the links below a folder; to folders, too, which are not followed."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                yield path
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Return which file or folder of which disk a path is, None where there is none."""
     try:

@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from hwtune.addresses import around, without_secrets
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
-from hwtune.files import dump, staging
+from hwtune.files import dump, links_in, staging
 from hwtune.study_folder import StudyFolder, not_writable
 from hwtune.words import duration, first_line
 
@@ -108,10 +108,8 @@ def refuse_links(system: FileSystem, path: str) -> None:
         MirrorError: when it does.
     """
     if system.type_name == "local":
-        for place, folders, files in os.walk(path):
-            for name in (*folders, *files):
-                if os.path.islink(link := os.path.join(place, name)):
-                    raise MirrorError(f"{link} is a link, which no copy holds; remove it.")
+        for link in links_in(Path(path)):
+            raise MirrorError(f"{link} is a link, which no copy holds; remove it.")
 
 
 def fetch(uri: str, results: Path) -> StudyFolder:

@@ -32,6 +32,7 @@ from hwtune.files import (
     expanded,
     identity,
     left_over,
+    links_in,
     moment,
     named_folder,
     now,
@@ -126,13 +127,12 @@ class StudyFolder:
             StudyError: when the folder may not be written, or would lead a writer elsewhere.
             HwtuneFailure: when the disk is full.
         """
-        for place, folders, files in os.walk(self.path):
-            for path in (Path(place, name) for name in (*folders, *files)):
-                if path.is_symlink() and not path.name.startswith(JOURNAL_LOCK):
-                    raise StudyError(
-                        f"{path} is a link; put what it leads to in its place, or let the whole "
-                        "study be one."
-                    )
+        for path in links_in(self.path):
+            if not path.name.startswith(JOURNAL_LOCK):
+                raise StudyError(
+                    f"{path} is a link; put what it leads to in its place, or let the whole study "
+                    "be one."
+                )
         try:
             for path in (self.epochs, self.journal, *self.logs.glob("*.log")):
                 cut_to_last_newline(path)

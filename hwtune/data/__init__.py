@@ -283,7 +283,7 @@ def add_data(name: str, path: Path) -> Path:
     if source.find is None or source.place is None:
         raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
     if not path.exists():
-        remedy = f"give the archive or folder of {name}"
+        remedy = f"give the archive or folder of {name}."
         if expanded(name).exists():
             words = f"data add {plain_name(path.name)} {shlex.quote(name)}"
             remedy = f"the name comes first: {hwtune_command(words)}"

@@ -179,11 +179,13 @@ class MedianRule:
         if epoch <= len(mine):
             return ""
         mine.append(scores[0])
-        means = self.means[epoch]
-        others, best = len(means), max(mine)
-        needed = (means[(others - 1) // 2] + means[others // 2]) / 2 if means else best
-        insort(means, statistics.fmean(mine))
-        if epoch < self.grace_period or others < MEDIAN_AFTER or not best < needed:
+        means, mean = self.means[epoch], statistics.fmean(mine)
+        others = len(means)
+        insort(means, mean)
+        if epoch < self.grace_period or others < MEDIAN_AFTER:
+            return ""
+        needed, best = quantile_of_others(means, mean, 0.5), max(mine)
+        if not best < needed:
             return ""
         return (
             f"epoch {epoch}: best {best:.4f}, needed {needed:.4f} (median of the mean accuracies "
