@@ -10,24 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, a terminal that closes
+
 _heard: set[int] = set()  # signals that came inside of `signals_caught`
 _inside, _waiting = threading.Event(), threading.Event()
 
 
 def _interrupt(number: int, frame: object) -> None:
-    again = bool(_heard)
+    first = not _heard
     if _inside.is_set():
         _heard.add(number)
-    if again or not _waiting.is_set():
-        raise KeyboardInterrupt
+    if (first and not _waiting.is_set()) or (number == signal.SIGINT and not first):
+        raise KeyboardInterrupt  # SIGTERM or SIGHUP may come twice, of a closed terminal and shell
 
 
 def catch_signals() -> None:
-    """Let SIGTERM end the main thread as Ctrl-C does, through every `finally`."""
+    """Let each of `ENDS` end the main thread as Ctrl-C does, through every `finally`."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of what a shell runs behind
-            signal.signal(signal.SIGINT, _interrupt)
+        for number in ENDS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as by `nohup`, or behind a shell
+                signal.signal(number, _interrupt)
 
 
 def hush(stream: TextIO | None = None) -> None:
@@ -53,15 +55,14 @@ def check_signals() -> None:
 
 @contextmanager
 def signals_caught() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, and remember both until its end.
+    """Let each of `ENDS` end the block as Ctrl-C does, and remember it until the block's end.
 
     Afterwards they do what they did before.
     """
     if _inside.is_set() or threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in ENDS}
     _inside.set()
     catch_signals()
     try:
@@ -75,7 +76,7 @@ def signals_caught() -> Iterator[None]:
 
 @contextmanager
 def signals_waiting() -> Iterator[None]:
-    """Let a signal wait until `check_signals`, or the end of the block; a second ends it at once.
+    """Let a signal wait until `check_signals`, or the block's end; a second Ctrl-C ends it at once.
 
     For what must not be cut in two, such as a record and what is made from it.
     """

@@ -24,10 +24,21 @@ def test_a_study_that_is_asked_to_end_does_soon_and_goes_on(tmp_path):
     interrupted_once(tmp_path / "results", outcome, seconds)
 
 
-def interrupted_once(results, outcome, seconds):
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_study_whose_ray_is_ended_with_it_ends_in_order(tmp_path):
+    """As where a terminal closes, or Slurm and systemd end all processes, with SIGKILL soon after.
+
+    Ray would wait for itself for a minute; Slurm's KillWait is half of one.
+    """
+    outcome, seconds = faults.interrupted(tmp_path / "results", signal.SIGHUP)
+    interrupted_once(tmp_path / "results", outcome, seconds, within=30)
+
+
+def interrupted_once(results, outcome, seconds, *, within=10):
     """Check that a study ended soon, lost nothing and went on."""
     assert whole(outcome), outcome
-    assert seconds < 10
+    assert seconds < within
     about = json.loads((results / "s" / "study.json").read_text())
     assert [run["status"] for run in about["runs"]] == ["interrupted", "complete"]
     assert about["status"] == "complete"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from hwtune.signals import check_signals, signals_caught, signals_waiting
+from hwtune.signals import ENDS, check_signals, signals_caught, signals_waiting
 
 
 class Loud:
@@ -21,7 +21,7 @@ class Loud:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_that_came_in_a_callback_is_not_lost(number):
     before = signal.getsignal(number)
     reached = []
@@ -42,7 +42,7 @@ def test_a_signal_that_came_in_a_callback_is_not_lost(number):
     check_signals()  # nothing of it is left
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_that_nobody_looked_for_is_not_lost(number):
     before, done = signal.getsignal(number), []
 
@@ -87,11 +87,26 @@ def test_a_second_signal_ends_the_block_at_once():
     assert reached == [0]
 
 
-def test_what_a_shell_runs_behind_is_not_ended_by_ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def test_a_closed_terminal_and_its_shell_may_both_say_so():
+    reached = []
+
+    def block():
+        with signals_waiting():
+            for number in range(3):
+                os.kill(os.getpid(), signal.SIGHUP)
+                reached.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert reached == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_runs_behind_a_shell_or_nohup_ignores_what_it_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with signals_waiting():
-            os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) == signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)

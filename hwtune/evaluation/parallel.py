@@ -17,7 +17,7 @@ import ray
 from numpy.typing import NDArray
 from rich.console import Console
 
-from hwtune.cluster import LOST, Slots, on_driver_node
+from hwtune.cluster import LOST, Slots, if_ray_is_there, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.contract import Scored
 from hwtune.data.images import Bytes, Integers
@@ -154,8 +154,7 @@ def listening(watch: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        if ray.is_initialized():
-            ray.kill(watch)
+        if_ray_is_there(partial(ray.kill, watch))
 
 
 def _outcome(weights: ray.ObjectRef, measured: ray.ObjectRef, *, gpu: bool) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from functools import partial
 
 import ray
 
 from hwtune.board import add_distorted, examples
-from hwtune.cluster import Slots
+from hwtune.cluster import Slots, if_ray_is_there
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
@@ -82,7 +83,7 @@ class Search:
                 left_out=about["left_out"], changed=changed, console=self.session.command.console,
             )  # fmt: skip
         finally:
-            ray.kill(self.store)  # retraining has its own
+            if_ray_is_there(partial(ray.kill, self.store))  # retraining has its own
         if ledger.best is None:
             raise HwtuneFailure(nothing_trained(self.session, ledger))
         about |= {"search_seconds": round(clock.elapsed, 1), "trials": ledger.trained}

@@ -25,7 +25,7 @@ from ray.tune.execution import tune_controller
 from rich.console import Console
 
 from hwtune.board import TensorBoard
-from hwtune.cluster import LOST, Slots, resources_in_words
+from hwtune.cluster import LOST, Slots, if_ray_is_there, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
@@ -218,8 +218,8 @@ def giving_back(stopping: EarlyStopping) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(Exception):  # of what was interrupted within Ray; the reason is told
-            if stopping.controller and ray.is_initialized():
-                stopping.controller._actor_manager.cleanup()
+            if stopping.controller:
+                if_ray_is_there(stopping.controller._actor_manager.cleanup)
         raise
 
 

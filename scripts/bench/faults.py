@@ -105,8 +105,8 @@ class Study:
         return self.said.read_text(encoding="utf-8")
 
     def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> str:
-        """End the driver, return what it had printed; Ctrl-C reaches its whole process group."""
-        if number == signal.SIGINT:
+        """End the driver, return what it had printed; a terminal's signals reach its whole group."""
+        if number in (signal.SIGINT, signal.SIGHUP):
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
@@ -468,6 +468,7 @@ def in_cluster(fault: Callable[[Path], Outcome]) -> Callable[[Path], Outcome]:
 FAULTS: list[Callable[[Path], Outcome]] = [
     lambda folder: interrupted(folder, signal.SIGINT)[0],
     lambda folder: interrupted(folder, signal.SIGTERM)[0],
+    lambda folder: interrupted(folder, signal.SIGHUP)[0],
     lambda folder: large_interrupted(folder)[0],
     driver_killed,
     retraining_killed,
