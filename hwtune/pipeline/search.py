@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ray
 
-from hwtune.cluster import Slots, gpu_types
+from hwtune.cluster import Slots, gpu_types, resources_in_words
 from hwtune.commands import tool
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
@@ -129,6 +129,7 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
     """Search, retrain and report what the study asks for and is not done, with the lock held."""
     about = session.about
     retraining = Retraining(**about["retraining"])
+    introduce(session)
     with mirrored(session) as changed, working(session) as dashboard:
         changed()
         data = ray.put(search_split(session.dataset, session.split))  # one copy for all processes
@@ -141,21 +142,26 @@ def run(session: Session, earlier: Earlier = NO_RUNS) -> None:
             slots = replace(slots, plain=0, plain_nodes=())
             session.say("Trials run on the GPUs alone, since their seconds are compared.")
         about["hardware"]["parallel"] = slots.total
-        introduce(session, slots, dashboard)
+        say_where(session, slots, dashboard)
         if searching:
             searching.run(slots, changed)
         retrain_best(session, data, retraining, changed=changed)
 
 
-def introduce(session: Session, slots: Slots, dashboard: str) -> None:
-    """Say what begins, and where it can be watched."""
+def introduce(session: Session) -> None:
+    """Say what begins, before Ray takes its seconds to start."""
     about, counts = session.about, session.about["split"]["counts"]
-    short = ", for want of memory" if slots.short_of_memory else ""
     session.say(
         f"Study {session.folder.name}: {about['data']['name']}, {counts['train']:,} images to "
         f"train on, {counts['validation']:,} to validate, {counts['test']:,} sealed for the test "
-        f"(split {about['split']['kind']}); {slots.total} trials at once{short}."
+        f"(split {about['split']['kind']})."
     )
+
+
+def say_where(session: Session, slots: Slots, dashboard: str) -> None:
+    """Say how many trials run at once, and where they can be watched."""
+    short = ", for want of memory" if slots.short_of_memory else ""
+    session.say(f"Ray: {resources_in_words()}, {slots.total} trials at once{short}.")
     board = shlex.quote(for_people(session.folder.tensorboard))
     session.say(f"TensorBoard: {tool('tensorboard')} --logdir {board}")
     if dashboard:

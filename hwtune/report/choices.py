@@ -34,8 +34,9 @@ def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [100 * (e.high - e.gain) for e in rows],
-            "arrayminus": [100 * (e.gain - e.low) for e in rows],
+            # No accuracy can gain more than all: a wider interval tells nothing of two values.
+            "array": [100 * (min(1.0, e.high) - e.gain) for e in rows],
+            "arrayminus": [100 * (e.gain - max(-1.0, e.low)) for e in rows],
             "color": LAYOUT["font"]["color"],
             "thickness": 1.5,
             "width": 3,
@@ -88,7 +89,7 @@ def parallel_coordinates(
     ranks = list(range(len(shown)))
     figure = go.Figure(
         go.Parcoords(
-            line={"color": ranks, "colorscale": [[0, "#d9dce2"], [0.7, "#9bb8ad"], [1, "#1b7f5f"]]},
+            line={"color": ranks, "colorscale": [[0, "#a9afba"], [0.7, "#6fae97"], [1, "#12936a"]]},
             dimensions=[*axes, {"label": "accuracy, %", "values": accuracies}],
             labelangle=-15,
             labelfont={"size": 12, "color": LAYOUT["font"]["color"]},

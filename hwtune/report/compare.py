@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 
 from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
-from hwtune.report.plots import ERRORS, LAYOUT, lowest_errors
+from hwtune.report.plots import LAYOUT, lowest_errors, scale_errors, unit_of
 from hwtune.report.verdicts import Contender, basis, images_tested, verdicts
 from hwtune.report.words import literal, percent
 from hwtune.study_folder import StudyFolder
@@ -37,7 +36,9 @@ LINES = (  # of the table: title, key and form of what is compared
     ("parameters", "parameters", ","),
     ("test accuracy", "test_accuracy", ".2%"),
 )
-STUDIES = qualitative.Safe  # colours that can be told apart by everyone
+# Seen on white and on dark paper (3 : 1 at least); colours, and ways to draw a line, as they pair.
+STUDIES = ("#3b7dd8", "#b8651b", "#8a5bc7", "#1d8a66", "#c9504a")
+DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True)
@@ -163,22 +164,27 @@ def write_comparison(
 
 def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
     """Return the lowest validation error so far of each study against its time of training."""
-    figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": {"orientation": "h"}})
-    for folder, name, colour in zip(folders, names, itertools.cycle(STUDIES)):
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # above the lines, many or few
+    figure = go.Figure(layout={**LAYOUT, "showlegend": True, "legend": legend})
+    drawn = []
+    for folder in folders:
         epochs = folder.read_epochs()
         slots = trials_at_once(folder.read_study(), len(epochs))
-        minutes, lowest = lowest_errors(folder.read_trials(), epochs, slots)
+        drawn.append(lowest_errors(folder.read_trials(), epochs, slots))
+    unit, many = unit_of([minute for minutes, _ in drawn for minute in minutes[-1:]])
+    for (minutes, lowest), name, colour, dash in zip(
+        drawn, names, itertools.cycle(STUDIES), itertools.cycle(DASHES)
+    ):
         figure.add_scatter(
-            x=minutes,
+            x=[many * each for each in minutes],
             y=lowest,
             mode="lines",
-            line={"shape": "hv", "color": colour},
+            line={"shape": "hv", "color": colour, "dash": dash},
             name=name,
             hovertemplate=f"{name}: error %{{y:.2%}}<extra></extra>",
         )
-    figure.update_layout(legend={"y": 1.12})
-    figure.update_xaxes(title="minutes of training", rangemode="tozero")
-    figure.update_yaxes(**ERRORS)
+    figure.update_xaxes(title=f"{unit} of training", rangemode="tozero")
+    scale_errors(figure)
     return figure
 
 

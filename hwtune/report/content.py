@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ from hwtune.records import (
 from hwtune.report.effects import Effect, effects
 from hwtune.report.words import by_writers, percent
 from hwtune.space import SearchSpace, space_from_json
+from hwtune.statistics import is_matrix
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted
 
@@ -152,6 +154,8 @@ def answer(content: Content) -> str:
         among = winner.get("chosen_among", trained)
         known = content.winner_known_as
         also = f" ({known}, which the space names)" if known else ""
+        if winner["name"] in content.space.baselines and "passed_over" not in winner:
+            also = " (a baseline: the search chose nothing else above it)"
         title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}{also}"
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
@@ -174,8 +178,31 @@ def answer(content: Content) -> str:
     return (
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
         f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
-        f"{percent(test['high'])}, with {winner['parameters']:,} parameters.{since}"
-        f"{reported_by(published)}"
+        f"{percent(test['high'])}, with {winner['parameters']:,} parameters."
+        f"{no_better_than_guessing(content, winner)}{since}{reported_by(published)}"
+    )
+
+
+def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
+    """Return how many test images each class has."""
+    if is_matrix(confusion):
+        return dict(zip(classes, map(sum, confusion), strict=True))
+    counts: Counter[str] = Counter()
+    for each in confusion:
+        counts[classes[each["true"]]] += each["count"]
+    return counts
+
+
+def no_better_than_guessing(content: Content, winner: TestRecord) -> str:
+    """Return that the winner reads no more than who always gives the same answer, or ""."""
+    images = images_by_class(winner["confusion"], content.about["data"]["classes"])
+    commonest = max(images, key=lambda name: images[name])
+    share = images[commonest] / winner["test_images"]
+    if winner["test_accuracy"]["low"] > share:
+        return ""
+    return (
+        f" That is no better than guessing: who answers {commonest!r} to every image reads "
+        f"{percent(share)} correctly."
     )
 
 

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from hwtune.commands import installing
 from hwtune.errors import HwtuneFailure
+from hwtune.imports import import_path
 from hwtune.study_folder import StudyFolder
 
 HOST = "127.0.0.1"
@@ -114,9 +115,10 @@ def served(name: str, source: Path, *, port: int, log: Path) -> Iterator[subproc
     Raises:
         HwtuneFailure: when nobody answers there.
     """
-    words = [sys.executable, "-m", __name__, name, str(source), str(port)]
+    words = [sys.executable, "-P", "-m", __name__, name, str(source), str(port)]  # -P: as here
+    same = {**os.environ, "PYTHONPATH": import_path()}
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=same)
     try:
         wait_for(process, port, log)
         yield process

@@ -19,6 +19,7 @@ from hwtune.space import SearchSpace
 from hwtune.statistics import CONFIDENCE, QUANTILE
 
 FEWEST, MOST = 3, 2000  # trials: that a value needs to be compared; that are looked at
+MOST_TOLD = 3  # choices in a sentence
 TREES, LEAF = 100, 3  # of a forest
 LEAST_FREE = 0.5  # of a value: the sum of squares that no other hyperparameter foretells
 
@@ -135,6 +136,26 @@ def gains_of(
             *nothing, *zip(values, gains, margins, chances, strict=True),
         ]
     ]  # fmt: skip
+
+
+def worth_in_words(found: Sequence[Effect], at_length: str) -> str:
+    """Return which choices were worth something for certain, the widest first, or "".
+
+    Args:
+        at_length: after how long they were compared.
+    """
+    rows = [each for each in found if each.value != each.against]
+    told = [each for each, is_told in zip(rows, told_from_chance(rows), strict=True) if is_told]
+    if not told:
+        return f"No single choice can be told from chance {at_length}." if rows else ""
+    told.sort(key=lambda each: -abs(each.gain))
+    each_in_words = "; ".join(
+        f"{e.name} {e.value} instead of {e.against} is worth {100 * e.gain:+.2f} points "
+        f"({100 * e.low:+.2f} to {100 * e.high:+.2f})"
+        for e in told[:MOST_TOLD]
+    )
+    more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    return f"On validation {at_length}, all else equal: {each_in_words}{more}."
 
 
 def told_from_chance(found: Sequence[Effect]) -> list[bool]:

@@ -12,16 +12,10 @@ import plotly.graph_objects as go
 from hwtune.records import EpochRecord, TrialRecord, taken_over
 from hwtune.report.words import literal
 
-COLOURS = {"complete": "#1b7f5f", "stopped": "#858c99", "failed": "#c2453d", "running": "#d9a441"}
+COLOURS = {"complete": "#1b7f5f", "stopped": "#858c99", "failed": "#c2453d", "running": "#b8851f"}
 BASELINE = "#3b5bdb"
 FLOOR = 1e-4  # an error of 0 has no place on a logarithmic axis
-ERRORS: dict[str, Any] = {
-    "title": "validation error",
-    "type": "log",
-    "tickformat": ".2~%",
-    "dtick": "D2",
-    "range": [math.log10(0.8 * FLOOR), 0.1],
-}
+LEAST_SPAN = 5.0  # of an axis of errors, between its ends
 MOST_CURVES, MOST_POINTS = 300, 2000  # of the best trials, beside the baselines
 MOST_BARS = 100  # classes that have a bar each
 CELL = 14  # pixels of a row of a confusion matrix, at least
@@ -45,6 +39,25 @@ def titled(data: str) -> dict[str, Any]:
     """Return the layout of a figure that names its data set."""
     title = {"text": data, "font": {"size": 13}, "x": 1, "xanchor": "right", "y": 0.98}
     return {**LAYOUT, "title": title}
+
+
+def scale_errors(figure: go.Figure) -> None:
+    """Give a figure a logarithmic axis of validation errors that holds what is drawn."""
+    drawn = [error for trace in figure.data for error in trace.y or ()]
+    highest = max(drawn, default=1.0)
+    lowest = min([highest / LEAST_SPAN, *drawn])
+    figure.update_yaxes(
+        title="validation error", type="log", tickformat=".2~%", dtick="D2",
+        range=[math.log10(0.8 * lowest), math.log10(1.25 * highest)],
+    )  # fmt: skip
+
+
+def unit_of(minutes: Sequence[float]) -> tuple[str, float]:
+    """Return in which unit of time so many minutes are drawn, and how many of it a minute has."""
+    longest = max(minutes, default=0.0)
+    if longest < 2:
+        return "seconds", 60.0
+    return ("minutes", 1.0) if longest < 180 else ("hours", 1 / 60)
 
 
 def foremost(trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -96,7 +109,7 @@ def learning_curves(
     figure.update_xaxes(
         title="epoch", dtick=1 if longest <= 20 else None, range=[0.5, longest + 0.5]
     )
-    figure.update_yaxes(**ERRORS)
+    scale_errors(figure)
     return figure
 
 
@@ -116,7 +129,9 @@ def best_so_far(
     """
     figure = go.Figure(layout=titled(data))
     minutes, lowest = lowest_errors(trials, epochs, slots)
-    ended = {epoch.trial: minute for epoch, minute in zip(epochs, minutes, strict=True)}
+    unit, many = unit_of(minutes)
+    times = [many * each for each in minutes]
+    ended = {epoch.trial: time for epoch, time in zip(epochs, times, strict=True)}
     seen = foremost([t for t in trials if t.best_epoch], MOST_POINTS)
     figure.add_scatter(
         x=[ended[t.trial] for t in seen],
@@ -129,15 +144,15 @@ def best_so_far(
     ends = (0, len(lowest) - 1)
     steps = [i for i, low in enumerate(lowest) if i in ends or low < lowest[i - 1]]
     figure.add_scatter(
-        x=[minutes[i] for i in steps],
+        x=[times[i] for i in steps],
         y=[lowest[i] for i in steps],
         mode="lines",
         line={"shape": "hv", "color": COLOURS["complete"]},
         hovertemplate="best so far: error %{y:.2%}<extra></extra>",
     )
     at_once = " then ".join(str(number) for number, _ in itertools.groupby(slots))
-    figure.update_xaxes(title=f"minutes of training, {at_once} at once", rangemode="tozero")
-    figure.update_yaxes(**ERRORS)
+    figure.update_xaxes(title=f"{unit} of training, {at_once} at once", rangemode="tozero")
+    scale_errors(figure)
     return figure
 
 
@@ -193,7 +208,7 @@ def tradeoff(
             hovertemplate=f"%{{text}}: error %{{y:.2%}}, %{{x:.4{form}}} {title}<extra></extra>",
         )
     figure.update_xaxes(title=title, type="log", dtick="D2", tickformat=form)
-    figure.update_yaxes(**ERRORS)
+    scale_errors(figure)
     return figure
 
 
@@ -217,7 +232,7 @@ def confusion_map(matrix: Sequence[Sequence[int]], classes: Sequence[str], data:
             zmax=most,
             x=names,
             y=names,
-            colorscale=[[0, "rgba(194,69,61,0)"], [1, "#c2453d"]],
+            colorscale=[[0, "rgba(194,69,61,0)"], [1, "rgba(194,69,61,0.6)"]],
             text=[[count or "" for count in row] for row in errors],
             texttemplate="%{text}",
             showscale=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from statistics import fmean
@@ -22,6 +21,7 @@ from hwtune.report.content import (
     answer,
     commands,
     gains,
+    images_by_class,
     left_out,
     made_elsewhere,
     other_split,
@@ -30,6 +30,7 @@ from hwtune.report.content import (
     trials_at_once,
     without_accuracy,
 )
+from hwtune.report.effects import worth_in_words
 from hwtune.report.gallery import misread_images
 from hwtune.report.importance import importances
 from hwtune.report.page import write_page
@@ -87,6 +88,7 @@ def write_report(folder: StudyFolder) -> None:
         times=times,
         has_model=folder.model.is_dir(),
         untold=untold(content),
+        worth=worth_in_words(content.effects, at_length(content)) if content.effects else "",
         openings_beside=openings_beside(folder, content),
         winner=winner,
         misread=misread,
@@ -117,16 +119,6 @@ def at_length(content: Content) -> str:
 def times(number: int) -> str:
     """Return in words how often something happened."""
     return "once" if number == 1 else f"{number} times"
-
-
-def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
-    """Return how many test images each class has."""
-    if is_matrix(confusion):
-        return dict(zip(classes, map(sum, confusion), strict=True))
-    counts: Counter[str] = Counter()
-    for each in confusion:
-        counts[classes[each["true"]]] += each["count"]
-    return counts
 
 
 def worst_classes(per_class: dict[str, Scores]) -> dict[str, Scores]:

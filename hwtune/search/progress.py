@@ -144,7 +144,8 @@ class StudyCallback(TrialProgressCallback):
         reason = f": {record.reason}" if record.reason else ""
         best = ledger.best
         leader = f"; best {best.val_accuracy:.2%} by trial {best.trial}" if best else ""
+        reached = f"after {counted(record.epochs, 'epoch')}, {accuracy_of(record)}"
         self._say(
-            f"{self.searcher.ledger.name(record.trial)} {record.state} after "
-            f"{counted(record.epochs, 'epoch')}, {accuracy_of(record)}{reason}{leader}"
+            f"{self.searcher.ledger.name(record.trial)} {record.state} "
+            f"{reached if record.epochs else 'in its first epoch'}{reason}{leader}"
         )

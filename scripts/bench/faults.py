@@ -105,7 +105,7 @@ class Study:
         return self.said.read_text(encoding="utf-8")
 
     def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> str:
-        """End the driver, return what it had printed; a terminal's signals reach its whole group."""
+        """End the driver, return what it printed; a terminal's signals reach its whole group."""
         if number in (signal.SIGINT, signal.SIGHUP):
             os.killpg(process.pid, number)
         else:
