@@ -9,6 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from hwtune.errors import ClusterError
 
+SECRET = "(?:(?i:sig|key|secret|token|password))"  # in the name of a part of a URI's query
+
 
 def reach_out(address: str | None) -> None:
     """Let Ray leave the loopback interface for a cluster that does; it reads this when imported.
@@ -55,5 +57,6 @@ def around(uri: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the user and the password, or key, that a URI in it may hold."""
-    return re.sub(r"://[^\s'\"@]*:[^\s'\"@]*@", "://", text)
+    """Return a text without the user and the password, key or token that a URI in it may hold."""
+    bare = re.sub(r"://[^\s@]*:[^\s@]*@", "://", text)
+    return re.sub(rf"([?&][^\s=&]*{SECRET}[^\s=&]*=)[^\s&#]+", r"\1", bare)

@@ -8,7 +8,6 @@ import os
 import queue
 import secrets
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hwtune.errors import ClusterError, ClusterFailure
+from hwtune.imports import import_path
 from hwtune.signals import catch_signals, check_signals
 from hwtune.words import in_a_line
 
@@ -345,6 +345,7 @@ def _start_here(cpus: int, *, again: bool = False) -> Any:
             "hwtune, or for a cluster's --address. Start a new process that imports hwtune first "
             "(in a notebook: restart the kernel)."
         )
+    keep_token_from_others()
     if not os.access(Path.home(), os.W_OK):  # Ray would keep the cluster's token there
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
@@ -366,6 +367,18 @@ def _start_here(cpus: int, *, again: bool = False) -> Any:
             f"Ray does not start on this machine ({in_a_line(error)}); try again when less runs on "
             "it. Ray's files lie in the temporary folder: it needs room, and a short name (TMPDIR)."
         ) from None
+
+
+def keep_token_from_others() -> None:
+    """Let nobody else read the token with which one may run code in the user's clusters.
+
+    Ray makes its file as any other, for all who can reach it.
+    """
+    folder = Path.home() / ".ray"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
 
 
 @contextmanager
@@ -398,8 +411,3 @@ def importing_alike() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def import_path() -> str:
-    """Return the PYTHONPATH with which another process here imports what this one does."""
-    return os.pathsep.join(path for path in sys.path if path)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from hwtune.words import for_people
+from hwtune.words import for_people, printable
 
 
 def hwtune_command(arguments: str) -> str:
@@ -24,9 +24,18 @@ def hwtune_command(arguments: str) -> str:
 
 
 def once_more(text: str) -> str:
-    """Return what gives a command again, as it is recorded, from where the user stands."""
+    """Return what gives a command again, as it is recorded, from where the user stands.
+
+    A shell does no more with it, whoever wrote the record.
+    """
     program, _, arguments = text.partition(" ")
-    return hwtune_command(arguments) if program == "hwtune" else text
+    if program != "hwtune":  # a call in Python
+        return printable(text)
+    try:
+        words = shlex.split(arguments)
+    except ValueError:
+        words = [arguments]
+    return printable(hwtune_command(shlex.join(words)))
 
 
 def installing(*packages: str) -> str:

@@ -40,6 +40,7 @@ from hwtune.files import (
     write_atomic,
 )
 from hwtune.records import EpochRecord, TrialRecord
+from hwtune.words import printable
 
 FORMAT = 1
 DEFAULT_RESULTS = Path("results")  # holds the studies, unless HWTUNE_RESULTS names another
@@ -77,7 +78,7 @@ class StudyFolder:
 
     def command(self, name: str, *options: str) -> str:
         """Return the line that gives a command of hwtune on the study, as "resume"."""
-        return hwtune_command(" ".join([name, self.called, *options]))
+        return printable(hwtune_command(" ".join([name, self.called, *options])))
 
     @contextmanager
     def locked(self, *, patience: float = LOCK_SECONDS) -> Iterator[None]:

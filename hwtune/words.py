@@ -15,7 +15,7 @@ COMMANDS = re.compile(  # control characters, lines, what turns the direction, h
 def for_people(path: Path) -> str:
     """Return a path as people write it: from the working folder, where it lies in that."""
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return printable(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def printable(text: object) -> str:

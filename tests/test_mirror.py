@@ -93,6 +93,9 @@ def test_keys_in_a_uri_are_told_to_nobody(monkeypatch):
         ("s3://key:secret@bucket/a?b=c", "s3://bucket/a?b=c"),
         ("--mirror=s3://key:se/cret@bucket/x", "--mirror=s3://bucket/x"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("s3://key:it's@bucket/x", "s3://bucket/x"),
+        ("abfs://c@host/x?sv=2&sig=a%2Fb&se=3", "abfs://c@host/x?sv=2&sig=&se=3"),
+        ("s3://b/x?session_token=abc", "s3://b/x?session_token="),
     ):
         assert without_secrets(given) == told
     monkeypatch.setattr("sys.argv", ["hwtune", "search", "--mirror=s3://key:secret@bucket/x"])

@@ -200,7 +200,6 @@ def _read_pickle(source: Path) -> Dataset:
         raise DataError(f"{source}: targets must be one whole number an image.")
     if not np.isin(targets, range(len(CLASSES))).all() and np.isin(targets, VALUES).all():
         targets = np.searchsorted(VALUES, targets)
-    if images.max() <= 1:
-        images = images * 255.0
-    images = np.rint(images).astype(np.uint8)
+    scale = np.float32(255.0 if images.max() <= 1 else 1.0)
+    images = np.stack([np.rint(image * scale).astype(np.uint8) for image in images])  # not at once
     return Dataset("chinese_mnist", images, targets.astype(np.int64), CLASSES)

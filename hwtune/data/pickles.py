@@ -92,6 +92,33 @@ class ArrayUnpickler(pickle._Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
+    def load_setitem(self) -> None:
+        """Put one value into a dict."""
+        self._check_names(self.stack[-2:-1])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        """Put values into a dict."""
+        self._check_names(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        """Make a dict with its values."""
+        self._check_names(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_dict()  # type: ignore[misc]
+
+    dispatch |= {
+        pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+    }  # fmt: skip
+    for code in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):
+        del dispatch[code[0]]
+
+    def _check_names(self, keys: list[Any]) -> None:
+        """Refuse other keys: tuples of tuples of tuples take for ever to look up."""
+        if not all(isinstance(key, str) for key in keys):
+            raise DataError("holds a dict with other keys than texts.")
+
     def _count(self, size: int) -> None:
         self.made += size
         if self.made > MAX_BYTES:

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
-from hwtune import cluster
 from hwtune.errors import NO_CLUSTER, HwtuneFailure
+from hwtune.imports import import_path
 from hwtune.report.words import state_of
 from hwtune.search.halt import Halt
 from hwtune.study_folder import StudyFolder
@@ -81,7 +81,7 @@ def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "hwtune", "report", folder.path],  # -P: as found here
-            env={**os.environ, "PYTHONPATH": cluster.import_path()},
+            env={**os.environ, "PYTHONPATH": import_path()},
             capture_output=True,
             text=True,
             check=False,

@@ -99,7 +99,7 @@ def journal_of(folder: StudyFolder) -> JournalStorage:
     path = str(folder.journal)
     try:
         return JournalStorage(Journal(path))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise StudyError(
             f"{path} cannot be read ({error}); put back a whole copy, or search anew."
         ) from None
