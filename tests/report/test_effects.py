@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.report.effects import Effect, effects, told_from_chance
+from hwtune.report.effects import Effect, effects, told_from_chance, worth_in_words
 from hwtune.space import SearchSpace, choice, log_uniform
 
 SPACE = SearchSpace(
@@ -128,6 +128,16 @@ def test_where_nothing_scatters_nothing_is_told():
     assert effects(SPACE, trials) == []
     nothing = Effect(name="a", value=1, against=0, trials=3, gain=0, low=0, high=0, chance=math.nan)
     assert told_from_chance([nothing]) == [False]
+
+
+def test_what_is_certain_is_said_in_a_sentence():
+    found = effects(SPACE, searched(200, pool_gain=0.05))
+    words = worth_in_words(found, "after 1 epoch")
+    assert words.startswith("On validation after 1 epoch, all else equal: pool ")
+    assert "hidden" not in words
+    nothing = effects(SPACE, searched(60, pool_gain=0.0))
+    assert worth_in_words(nothing, "in full") == "No single choice can be told from chance in full."
+    assert worth_in_words([], "in full") == ""
 
 
 def test_of_many_effects_by_chance_few_are_coloured():

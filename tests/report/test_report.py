@@ -157,7 +157,7 @@ def test_of_very_many_trials_the_best_are_drawn_and_the_line_keeps_its_steps():
     assert (line.x[0], line.x[-1]) == pytest.approx((1 / 60, 4000 / 60))  # hours
     assert list(line.y) == sorted(line.y, reverse=True)
     flat = best_so_far(trials, epochs[::-1], "digits", slots=[1] * 4000).data[1]
-    assert list(flat.x) == [1.0, 4000.0]
+    assert list(flat.x) == pytest.approx([1 / 60, 4000 / 60])
     worst = trials[-1].trial
     _, markers = tradeoff(
         trials, [0, worst], "digits", cost=lambda t: t.parameters, title="parameters", form="~s"
@@ -225,8 +225,10 @@ def answered(among, trials, space=SPACE, twins=0, writers=None, **winner):
     ]
     test = {"mean": 0.98, "low": 0.97, "high": 0.99}
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
-             "parameters": 10, "chosen_among": among, **winner}  # fmt: skip
-    about = {"baseline": None, "data": {"name": "digits"}, "space": space.to_json()}
+             "parameters": 10, "chosen_among": among, "confusion": [[50, 0], [2, 48]],
+             **winner}  # fmt: skip
+    data = {"name": "digits", "classes": ["odd", "even"]}
+    about = {"baseline": None, "data": data, "space": space.to_json()}
     tested = {"configurations": [entry], "leaks": {"images": twins, "writers": writers}}
     return answer(Content(about, order, [], tested))
 
@@ -242,6 +244,41 @@ def test_the_answer_counts_what_the_winner_was_chosen_among():
 def test_the_answer_says_that_the_winner_is_a_start():
     known = replace(SPACE, starts={"vgg": {"lr": 0.1, "pool": "max"}})
     assert "trial 0 (vgg, which the space names), reads" in answered(3, 3, space=known)
+
+
+def test_the_answer_says_that_the_winner_is_a_baseline():
+    known = replace(SPACE, baselines={"trial 0": {"lr": 0.1, "pool": "max"}})
+    assert "trial 0 (a baseline: the search chose nothing else above it)" in answered(
+        3, 3, space=known
+    )
+
+
+def test_the_answer_says_that_the_winner_only_guesses():
+    test = {"mean": 0.52, "low": 0.49, "high": 0.62}
+    words = "no better than guessing: who answers 'odd' to every image reads 50.00% correctly."
+    assert words in answered(3, 3, test_accuracy=test)
+    assert "guessing" not in answered(3, 3, test_accuracy=test | {"low": 0.51})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "end"), [(1, "seconds", 10.0), (60, "minutes", 10.0), (3600, "hours", 10.0)]
+)
+def test_time_is_drawn_in_the_unit_that_people_would_take(seconds, unit, end):
+    trials = [TrialRecord(0, state="complete", val_accuracy=0.9, best_epoch=1, epochs=10)]
+    epochs = [EpochRecord(0, n, 0.1, 0.2, 0.9, 0.1, float(seconds)) for n in range(1, 11)]
+    figure = best_so_far(trials, epochs, "digits", slots=[1] * 10)
+    assert figure.layout.xaxis.title.text == f"{unit} of training, 1 at once"
+    assert figure.data[1].x[-1] == pytest.approx(end)
+
+
+def test_the_axis_of_errors_ends_where_what_is_drawn_does():
+    trials = [
+        TrialRecord(n, state="complete", val_accuracy=a, best_epoch=1, epochs=1, seconds=1.0)
+        for n, a in enumerate((0.98, 0.7))
+    ]
+    epochs = [EpochRecord(t.trial, 1, 0.1, 0.2, t.val_accuracy, 0.1, 1.0) for t in trials]
+    low, high = (10**end for end in learning_curves(trials, epochs, "d").layout.yaxis.range)
+    assert (low, high) == (pytest.approx(0.016), pytest.approx(0.375))
 
 
 def test_the_answer_names_trainings_that_failed():
