@@ -1,5 +1,6 @@
 """What the JSON files of a study hold: the types that the code reads, and that a reader checks."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import UnionType
@@ -319,6 +320,8 @@ class Tested(TypedDict):
     leaks: NotRequired[Leaks]
 
 
+LARGEST = 2**63  # of a number
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which nothing can print
 PLAIN = {float: (int, float)}  # what JSON may have for a number
 SEARCH = ("budget", "sampler", "scheduler", "seed")  # of a study that is no baseline's training
 RESUMED = ("objectives", "disk_limit", "retraining", "runs")  # beside these, of one that goes on
@@ -350,8 +353,15 @@ def faults(value: Any, wanted: Any, name: str = "") -> Iterator[str]:
             yield from faults(each, parts[0], f"{name}[{place}]")
     elif kind is Literal and value in parts:
         return
-    elif type(value) not in PLAIN.get(kind, (kind,)):
+    elif type(value) not in PLAIN.get(kind, (kind,)) or not is_usual(value):
         yield f"{name} is {str(value)[:50]!r}"
+
+
+def is_usual(value: Any) -> bool:
+    """Return whether a number is one that a float holds, or a text one that a file holds."""
+    if isinstance(value, (int, float)):
+        return abs(value) <= LARGEST  # NaN is not
+    return not isinstance(value, str) or not SURROGATE.search(value)
 
 
 types_of = cache(get_type_hints)  # one needs a part of a millisecond, and a record hundreds

@@ -69,6 +69,18 @@ def links_in(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file, its line ends as they are.
+
+    Raises:
+        OSError: when there is none, or something else, such as a pipe that nobody writes into.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no plain file")
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.read()
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Return which file or folder of which disk a path is, None where there is none."""
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import shlex
@@ -36,6 +37,7 @@ from hwtune.files import (
     moment,
     named_folder,
     now,
+    text_of,
     unwritable,
     write_atomic,
 )
@@ -244,7 +246,7 @@ class StudyFolder:
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = json.loads(text_of(self.path / name))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:  # the last where it nests deeply
@@ -306,7 +308,7 @@ class StudyFolder:
             StudyError: when it does not read.
         """
         try:
-            return epochs_of(self.epochs.read_text(encoding="utf-8"))
+            return epochs_of(text_of(self.epochs))
         except (OSError, csv.Error, ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{self.epochs} cannot be read ({error}); {WHOLE_COPY}.") from None
 
@@ -325,8 +327,8 @@ class StudyFolder:
         """
         path = self.path / "trials.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                trials = {int(row["trial"]): trial_of(row) for row in csv.DictReader(file)}
+            rows = csv.DictReader(io.StringIO(text_of(path), newline=""))
+            trials = {int(row["trial"]): trial_of(row) for row in rows}
         except FileNotFoundError:
             if not self.read_epochs():
                 return []

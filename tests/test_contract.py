@@ -50,6 +50,9 @@ def test_nothing_is_wrong_with_a_kept_study(folder):
         (("space", "search", "lr"), 1e-3, "space.search.lr is '0.001'"),
         (("runs", 0, "seconds"), "long", "runs[0].seconds is 'long'"),
         (("budget",), None, "it has no budget"),
+        (("data", "images"), 10**400, f"data.images is '1{'0' * 49}'"),
+        (("seconds",), float("nan"), "seconds is 'nan'"),
+        (("study",), "a\udce9", "study is 'a\\udce9'"),
     ],
 )
 def test_what_is_wrong_in_a_study_is_named(path, value, said):

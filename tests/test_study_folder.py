@@ -83,6 +83,16 @@ def test_trials_that_do_not_read_are_named(tmp_path, text):
         folder.read_trials()
 
 
+@pytest.mark.parametrize("name", ["study.json", "epochs.csv", "trials.csv"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, name):
+    folder = create_study(tmp_path, None, "s")
+    (folder.path / name).unlink(missing_ok=True)
+    os.mkfifo(folder.path / name)
+    read = {"study.json": folder.read_study, "epochs.csv": folder.read_epochs}
+    with pytest.raises(StudyError, match=f"{name} cannot be read .*no plain file"):
+        read.get(name, folder.read_trials)()
+
+
 def test_json_that_nests_too_deeply_is_named(tmp_path):
     folder = create_study(tmp_path, None, "s")
     (folder.path / "retrain.json").write_text("[" * 200_000, encoding="utf-8")

@@ -184,6 +184,8 @@ def load_classifier(folder: Path) -> Classifier:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
+        if not all(isinstance(name, str) for name in about["classes"]):
+            raise ValueError("its classes are no texts")
         if not (type(side) is int and 1 <= side <= MAX_SIDE and config.side <= MAX_SIDE):
             raise ValueError(f"its images have no side from 1 to {MAX_SIDE} pixels")
         weights = folder / "model.safetensors"
@@ -196,6 +198,8 @@ def load_classifier(folder: Path) -> Classifier:
             raise ValueError("a command was killed after it had put another there")
         model = build_model(config, **shape)
         model.load_state_dict(load_file(weights))
+        if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+            raise ValueError("its weights are no numbers")
     except FileNotFoundError:
         raise no_model(folder, "holds no model") from None
     except Exception as error:  # a damaged model may fail in any way

@@ -1,14 +1,16 @@
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from hwtune.config import TrialConfig
 from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.classifier import Prediction, load_classifier
-from hwtune.evaluation.saved import save_model
+from hwtune.evaluation.saved import file_hash, save_model
 from hwtune.models import build_model
 from hwtune.results import create_study
 from hwtune.training.state import weights_of
@@ -115,6 +117,25 @@ def test_no_model_is_refused_with_the_remedy(tmp_path):
 def test_damaged_weights_are_refused(folder):
     (folder / "model.safetensors").write_bytes(b"garbage")
     with pytest.raises(StudyError, match="cannot be read"):
+        load_classifier(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    next(w for w in weights.values() if w.is_floating_point()).fill_(math.nan)
+    save_file(weights, folder / "model.safetensors")
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    about["weights_sha256"] = file_hash(folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(StudyError, match="its weights are no numbers"):
+        load_classifier(folder)
+
+
+def test_classes_that_are_no_texts_are_refused(folder):
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    about["classes"] = list(range(len(about["classes"])))
+    (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(StudyError, match="its classes are no texts"):
         load_classifier(folder)
 
 
