@@ -66,6 +66,12 @@ def get(name: Annotated[str, typer.Argument(help="A data set's name.")]) -> None
 def add(
     name: Annotated[str, typer.Argument(help="A data set's name, or a new one.")],
     path: Annotated[Path, typer.Argument(help="Its archive or folder.")],
+    leave_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out", help="Go without pictures that do not read, and classes with too few."
+        ),
+    ] = False,
 ) -> None:
     """Check an archive or folder of a data set and copy it into the data folder.
 
@@ -74,9 +80,13 @@ def add(
     Example: `python -m hwtune data add chinese_mnist archive.zip`
     """
     from hwtune.data import DATASETS, add_data
+    from hwtune.data.folder import listed
     from hwtune.words import for_people
 
-    print(f"{name}: checked and copied to {for_people(add_data(name, path.absolute()))}")
+    copy, left = add_data(name, path.absolute(), leave_out=leave_out)
+    print(f"{name}: checked and copied to {for_people(copy)}")
+    if left:
+        say(f"Left out: {listed(left)}")
     if name not in DATASETS:
         from hwtune.overview import describe_own
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from hwtune.data.chinese_mnist import (
 )
 from hwtune.data.digits import read_digits
 from hwtune.data.download import download_kaggle, not_writable
-from hwtune.data.folder import copy_pictures, folders_in, numbered, read_folder, told_apart
+from hwtune.data.folder import (
+    copy_pictures,
+    folders_in,
+    not_taken,
+    numbered,
+    read_folder,
+    told_apart,
+)
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.data.torchvision_sets import (
@@ -29,7 +36,7 @@ from hwtune.data.torchvision_sets import (
     find_torchvision,
     read_torchvision,
 )
-from hwtune.errors import DataError, HwtuneFailure
+from hwtune.errors import DataError, HwtuneFailure, OptionError
 from hwtune.files import expanded, staging
 from hwtune.words import meant, printable, unknown
 
@@ -270,11 +277,17 @@ def adding(name: str) -> str:
     return hwtune_command(f"data add {name} PATH") + (f" ({page})" if page else "")
 
 
-def add_data(name: str, path: Path) -> Path:
-    """Copy the user's archive or folder of a data set into the data folder and return the copy.
+def add_data(name: str, path: Path, *, leave_out: bool = False) -> tuple[Path, list[str]]:
+    """Copy the user's archive or folder of a data set into the data folder.
+
+    Returns the copy, and what was left out, in words.
 
     The path is read and checked in full before anything is copied. A name that no data set has is
     that of a folder of the user's own pictures, of which nothing else is copied.
+
+    Args:
+        leave_out: whether pictures of one's own that do not read, and classes with too few, are
+            left out; else they are refused.
 
     Raises:
         DataError: when the path is absent or no such data set, or the folder cannot be written.
@@ -290,6 +303,8 @@ def add_data(name: str, path: Path) -> Path:
         raise DataError(f"{path} does not exist; {remedy}")
     if name not in DATASETS:
         check_own(name, path)
+    elif leave_out:
+        raise OptionError(f"--leave-out is for folders of your own; {name} is taken whole.")
     readable = (source.find(path) or path) if path.is_dir() else path
     target = data_folder() / source.place(path)
     if target.exists():
@@ -302,6 +317,13 @@ def add_data(name: str, path: Path) -> Path:
     if found := source.find(data_folder()):
         raise DataError(f"{found} is read already; remove it first if {path} should be.")
     before = pictures_of(readable)
+    left = not_taken(readable) if leave_out else {}
+    if left:
+        read, copied = (
+            partial(read_folder, name, without=left),
+            partial(copy_pictures, without=left),
+        )
+        source = replace(source, read=read, copy=copied)
     dataset = source.read(readable)
 
     def copy(whole: Path) -> None:
@@ -315,7 +337,7 @@ def add_data(name: str, path: Path) -> Path:
 
     _put_whole(target, copy)
     cached(name, target, lambda: dataset)
-    return target
+    return target, list(dict.fromkeys(left.values()))
 
 
 def pictures_of(path: Path) -> list[tuple[Path, int, int]]:

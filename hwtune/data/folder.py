@@ -24,21 +24,26 @@ MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
 MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
 SHOWN, SHOWN_ENDINGS = 5, 20  # faults, and endings, in a line
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+NOTHING: Mapping[Path, str] = {}
+OR_LEAVE_OUT = "; 'data add' with --leave-out goes without them"
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
 
-def read_folder(name: str, folder: Path) -> Dataset:
+def read_folder(name: str, folder: Path, *, without: Mapping[Path, str] = NOTHING) -> Dataset:
     """Return the pictures CLASS/PICTURE or CLASS/WRITER/PICTURE of a folder as a data set.
 
     Each is made grey with light ink on black, and square: as large as the largest of them, but at
     most MAX_SIDE pixels. Classes are in the order of their names, numbers by their value.
 
+    Args:
+        without: pictures, and folders of classes, that are left out.
+
     Raises:
         DataError: when the folders are arranged otherwise, a class has too few pictures, or one
             does not read.
     """
-    classes = [each.name for each in folders_in(folder)]
-    pictures, _ = told_apart(folder)
+    classes = [each.name for each in folders_in(folder) if each not in without]
+    pictures = [path for path in told_apart(folder)[0] if path not in without]
     parts = [path.relative_to(folder).parts for path in pictures]
     check_classes(folder, classes, Counter(each[0] for each in parts))
     first, last = (choose(pictures, key=lambda path: len(path.parts)) for choose in (min, max))
@@ -62,6 +67,21 @@ def decoded(name: str, pictures: list[Path]) -> Bytes:
     Raises:
         DataError: when some do not read; names them.
     """
+    images, bad = attempted(pictures, f"Decoding {name}")
+    if bad:
+        raise DataError(
+            f"{counted(len(bad), 'picture')} cannot be taken: {listed(list(bad.values()))}; repair "
+            f"or remove them{OR_LEAVE_OUT}."
+        )
+    return images
+
+
+def attempted(pictures: list[Path], title: str) -> tuple[Bytes, dict[Path, str]]:
+    """Return pictures as `decoded` does, and why some of them do not read.
+
+    Args:
+        title: of the progress that is shown.
+    """
     bad: dict[Path, str] = {}
     sides = [0]
     for path in pictures:
@@ -69,15 +89,22 @@ def decoded(name: str, pictures: list[Path]) -> Bytes:
             sides.append(longer_side(path))
     side = min(MAX_SIDE, max(sides))
     images = np.empty((len(pictures), side, side), np.uint8)
-    for index, path in enumerate(progress(pictures, f"Decoding {name}")):
+    for index, path in enumerate(progress(pictures, title)):
         with noted(bad, path):
             images[index] = read_image(path, side)
-    if bad:
-        raise DataError(
-            f"{counted(len(bad), 'picture')} cannot be taken: {listed(list(bad.values()))}; repair "
-            "or remove them."
-        )
-    return images
+    return images, bad
+
+
+def not_taken(folder: Path) -> dict[Path, str]:
+    """Return why pictures of a folder cannot be taken, and folders of classes left with too few."""
+    pictures, others = told_apart(folder)
+    odd = {path: f"{for_people(path)} is of a kind that is not read" for path in unread(others)}
+    _, bad = attempted(pictures, "Looking for what cannot be taken")
+    left = Counter(path.relative_to(folder).parts[0] for path in pictures if path not in bad)
+    small = [each for each in folders_in(folder) if left[each.name] < MIN_IMAGES]
+    words = {each: f"{for_people(each)} ({counted(left[each.name], 'picture')})" for each in small}
+    inside = {path: words[top] for path in pictures for top in small if top in path.parents}
+    return {**odd, **bad, **words, **inside}
 
 
 def listed(faults: list[str]) -> str:
@@ -141,7 +168,7 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
     if small:
         raise DataError(
             f"{listed(small)} ({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or "
-            "take the folder away."
+            f"take the folder away{OR_LEAVE_OUT}."
         )
 
 
@@ -244,20 +271,24 @@ def class_of(picture: Path, folder: Path, names: Mapping[str, str]) -> str:
     return found
 
 
-def copy_pictures(folder: Path, target: Path) -> None:
+def copy_pictures(folder: Path, target: Path, *, without: Mapping[Path, str] = NOTHING) -> None:
     """Copy the pictures below a folder, and nothing else, to where they lie in `target`.
+
+    Args:
+        without: pictures that are left out.
 
     Raises:
         DataError: when some are of a kind that is not read, or have the name of another there.
     """
     pictures, others = told_apart(folder)
     inside = [path for path in others if path.parent != folder]
-    if odd := [path for path in inside if path.suffix.lower() in OTHER_PICTURES]:
+    if odd := [path for path in unread(inside) if path not in without]:
         raise DataError(
             f"{for_people(folder)} holds {counted(len(odd), 'picture')} of a kind that is not read "
-            f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them away."
+            f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them "
+            f"away{OR_LEAVE_OUT}."
         )
-    names = [path.relative_to(folder) for path in pictures]
+    names = [path.relative_to(folder) for path in pictures if path not in without]
     for name in names:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +299,11 @@ def copy_pictures(folder: Path, target: Path) -> None:
             f"{for_people(folder / lost)} has the name of another folder or picture in "
             f"{target.parent}; rename it, or its folder."
         )
+
+
+def unread(others: list[Path]) -> list[Path]:
+    """Return which files are pictures of a kind that is not read."""
+    return [path for path in others if path.suffix.lower() in OTHER_PICTURES]
 
 
 def composed(name: Path | str) -> str:

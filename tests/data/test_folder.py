@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from hwtune.data import add_data, find_data, load_data, own_names, picture_files, shape_of
-from hwtune.data.folder import MAX_SIDE, asked_of, copy_pictures, told_apart
+from hwtune.data.folder import MAX_SIDE, asked_of, copy_pictures, read_folder, told_apart
 from hwtune.data.splits import SplitSpec, split_indices
-from hwtune.errors import DataError
+from hwtune.errors import DataError, OptionError
 
 CLASSES = ("9", "10", "tick")
 
@@ -95,7 +95,7 @@ def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
     draw(tmp_path / "mine" / "9" / "ann" / "._0.png", 0)
     draw(tmp_path / "mine" / "9" / ".checkpoints" / "0.png", 0)
     draw(tmp_path / "mine" / ".trash" / "ann" / "0.png", 0)
-    kept = add_data("letters", tmp_path / "mine")
+    kept, _ = add_data("letters", tmp_path / "mine")
     assert len(load_data("letters").images) == 30
     assert len([path for path in kept.rglob("*") if path.is_file()]) == 30
     assert [path.name for path in told_apart(tmp_path / "mine")[1]] == ["Thumbs.db", "notes.txt"]
@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_picture_more_is_seen(tmp_path):
-    kept = add_data("letters", letters(tmp_path / "mine"))
+    kept, _ = add_data("letters", letters(tmp_path / "mine"))
     before = load_data("letters")
     draw(kept / "9" / "more.png", 0)
     assert len(load_data("letters").images) == len(before.images) + 1
@@ -310,6 +310,35 @@ def test_a_folder_that_changes_while_it_is_copied_is_not_taken(tmp_path, monkeyp
     with pytest.raises(DataError, match="changed while it was copied"):
         add_data("letters", mine)
     assert "letters" not in own_names()
+
+
+def test_what_cannot_be_taken_is_left_out_where_that_is_wished(tmp_path):
+    mine = letters(tmp_path / "mine", each=11)
+    for number in range(8):
+        draw(mine / "few" / f"{number}.png", 0)
+    (mine / "9" / "0.png").write_bytes(b"no picture")
+    (mine / "9" / "1.heic").write_bytes(b"")
+    with pytest.raises(DataError, match="few holds 8 pictures .*--leave-out goes without them"):
+        add_data("letters", mine)
+    kept, left = add_data("letters", mine, leave_out=True)
+    assert [words.partition("mine/")[2].partition(" (cannot")[0] for words in left] == [
+        "9/1.heic is of a kind that is not read", "9/0.png cannot be read as a picture",
+        "few (8 pictures)",
+    ]  # fmt: skip
+    assert load_data("letters").classes == CLASSES
+    assert np.bincount(load_data("letters").labels).tolist() == [10, 11, 11]
+    assert {path.name for path in kept.iterdir()} == set(CLASSES)
+    assert read_folder("letters", kept).sha256 == load_data("letters").sha256
+    assert add_data("whole", letters(tmp_path / "fine"), leave_out=True)[1] == []
+
+
+def test_what_is_left_has_to_be_a_data_set(tmp_path):
+    mine = letters(tmp_path / "mine", each=9)
+    with pytest.raises(DataError, match="holds fewer than two folders"):
+        add_data("letters", mine, leave_out=True)
+    with pytest.raises(OptionError, match="--leave-out is for folders of your own"):
+        add_data("chinese_mnist", mine, leave_out=True)
+    assert own_names() == []
 
 
 def test_pictures_of_a_kind_that_is_not_read_are_not_left_out_without_a_word(tmp_path):

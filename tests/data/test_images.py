@@ -136,13 +136,13 @@ def test_an_added_folder_is_used(folders):
 
 def test_what_lies_beside_a_data_set_is_not_added(folders):
     source = write_folder(folders / "downloads", {**members(), "tax/2025.pdf": b"private"})
-    added = add_data("chinese_mnist", source)
+    added, _ = add_data("chinese_mnist", source)
     assert not list(added.rglob("*.pdf"))
     assert len(list(added.rglob("*.jpg"))) == 150
 
 
 def test_a_link_that_leads_nowhere_is_passed_over(folders):
-    added = add_data("chinese_mnist", write_folder(folders / "unpacked", members()))
+    added, _ = add_data("chinese_mnist", write_folder(folders / "unpacked", members()))
     (added / ".#open in an editor").symlink_to("nowhere")
     assert len(load_data("chinese_mnist").images) == 150
 
