@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from hwtune.records import once_each, ranked, taken_over
 from hwtune.report.content import trials_at_once
 from hwtune.report.page import write_page
-from hwtune.report.plots import LAYOUT, lowest_errors, scale_errors, unit_of
+from hwtune.report.plots import LAYOUT, lowest_errors, scale_errors, steps_of, unit_of
 from hwtune.report.verdicts import Contender, basis, images_tested, verdicts
 from hwtune.report.words import literal, percent
 from hwtune.study_folder import StudyFolder
@@ -176,8 +176,8 @@ def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
         drawn, names, itertools.cycle(STUDIES), itertools.cycle(DASHES)
     ):
         figure.add_scatter(
-            x=[many * each for each in minutes],
-            y=lowest,
+            x=[many * minutes[i] for i in steps_of(lowest)],
+            y=[lowest[i] for i in steps_of(lowest)],
             mode="lines",
             line={"shape": "hv", "color": colour, "dash": dash},
             name=name,

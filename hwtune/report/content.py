@@ -165,7 +165,8 @@ def answer(content: Content) -> str:
         since += f" Before it {names} {were} chosen, of which no retraining ended well."
     failed = winner.get("failed", {})
     lost = f" ({len(failed)} more failed)" if failed else ""
-    trainings = counted(len(winner["seeds"]), "training")
+    seeds = len(winner["seeds"])
+    trainings = "in one training" if seeds == 1 else f"the mean of {seeds} trainings"
     shared = content.tested.get("leaks", {"images": 0, "writers": None})
     images = f"{'' if shared['images'] else 'unseen '}images of {about['data']['name']}"
     if shared["writers"]:
@@ -177,7 +178,7 @@ def answer(content: Content) -> str:
         since = f" The test images are{told}.{since}"
     return (
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
-        f"the mean of {trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
+        f"{trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
         f"{percent(test['high'])}, with {winner['parameters']:,} parameters."
         f"{no_better_than_guessing(content, winner)}{since}{reported_by(published)}"
     )

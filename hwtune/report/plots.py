@@ -43,7 +43,7 @@ def titled(data: str) -> dict[str, Any]:
 
 def scale_errors(figure: go.Figure) -> None:
     """Give a figure a logarithmic axis of validation errors that holds what is drawn."""
-    drawn = [error for trace in figure.data for error in trace.y or ()]
+    drawn = [error for trace in figure.data for error in trace.y or () if math.isfinite(error)]
     highest = max(drawn, default=1.0)
     lowest = min([highest / LEAST_SPAN, *drawn])
     figure.update_yaxes(
@@ -141,8 +141,7 @@ def best_so_far(
         text=literal(t.name for t in seen),
         hovertemplate="%{text}: error %{y:.2%}<extra></extra>",
     )
-    ends = (0, len(lowest) - 1)
-    steps = [i for i, low in enumerate(lowest) if i in ends or low < lowest[i - 1]]
+    steps = steps_of(lowest)
     figure.add_scatter(
         x=[times[i] for i in steps],
         y=[lowest[i] for i in steps],
@@ -154,6 +153,12 @@ def best_so_far(
     figure.update_xaxes(title=f"{unit} of training, {at_once} at once", rangemode="tozero")
     scale_errors(figure)
     return figure
+
+
+def steps_of(lowest: Sequence[float]) -> list[int]:
+    """Return the places where the lowest error falls, and both ends: they draw the same line."""
+    ends = (0, len(lowest) - 1)
+    return [i for i, low in enumerate(lowest) if i in ends or low < lowest[i - 1]]
 
 
 def lowest_errors(
