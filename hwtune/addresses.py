@@ -57,6 +57,6 @@ def around(uri: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the user and the password, key or token that a URI in it may hold."""
+    """Return a text without the password with its user, key or token that a URI in it may hold."""
     bare = re.sub(r"://[^\s@]*:[^\s@]*@", "://", text)
-    return re.sub(rf"([?&][^\s=&]*{SECRET}[^\s=&]*=)[^\s&#]+", r"\1", bare)
+    return re.sub(rf"([?&][^\s=&]*{SECRET}[^\s=&]*=)[^\s&#'\"]+", r"\1", bare)

@@ -43,7 +43,7 @@ TIMED_OUT = "timed out during startup"  # says Ray after 30 s, too few on a busy
 # GPU that was not measured: CUDA's own libraries come to it.
 TRAINING_BYTES, GPU_TRAINING_BYTES = 0.8e9, 3e9
 INIT_SECONDS = 90.0  # until this process is part of the cluster
-END_SECONDS = 1.0  # until something of it has ended; what is left ends with the job
+END_SECONDS = 1.0  # until something of it has ended
 
 
 @dataclass(frozen=True)
@@ -298,13 +298,13 @@ def _ask(connect: Callable[[], Any], answers: queue.SimpleQueue[Any]) -> None:
 
 
 def if_ray_is_there(end: Callable[[], object]) -> None:
-    """Let Ray end something of ours.
+    """Let Ray end something of ours, for a second at most; what is left ends with our job.
 
     Where a signal came to all processes at once, as from Slurm or a closed terminal, Ray has ended
     before us: it would wait a minute for itself, deaf to everything, and then kill this process.
     """
     if ray.is_initialized():
-        with suppress(TimeoutError):
+        with suppress(Exception):  # why we end is what counts
             answered(end, seconds=END_SECONDS)
 
 

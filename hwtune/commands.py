@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from hwtune.words import for_people, printable
+
+CALL = re.compile(r"(run_study|retrain_baseline|load_study)\(")  # in Python
 
 
 def hwtune_command(arguments: str) -> str:
@@ -29,8 +32,8 @@ def once_more(text: str) -> str:
     A shell does no more with it, whoever wrote the record.
     """
     program, _, arguments = text.partition(" ")
-    if program != "hwtune":  # a call in Python
-        return printable(text)
+    if program != "hwtune":
+        return printable(text if CALL.match(text) else shlex.quote(text))
     try:
         words = shlex.split(arguments)
     except ValueError:

@@ -1,6 +1,7 @@
 """What the JSON files of a study hold: the types that the code reads, and that a reader checks."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import UnionType
@@ -320,7 +321,7 @@ class Tested(TypedDict):
     leaks: NotRequired[Leaks]
 
 
-LARGEST = 2**63  # of a number
+LARGEST = sys.float_info.max
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which nothing can print
 PLAIN = {float: (int, float)}  # what JSON may have for a number
 SEARCH = ("budget", "sampler", "scheduler", "seed")  # of a study that is no baseline's training
@@ -347,6 +348,7 @@ def faults(value: Any, wanted: Any, name: str = "") -> Iterator[str]:
                 yield f"it has no {path}"
     elif kind is dict and type(value) is dict:
         for key, each in value.items():
+            yield from faults(key, parts[0], f"a name in {name}")
             yield from faults(each, parts[1], f"{name}.{key}")
     elif kind is list and type(value) is list:
         for place, each in enumerate(value):
@@ -360,7 +362,7 @@ def faults(value: Any, wanted: Any, name: str = "") -> Iterator[str]:
 def is_usual(value: Any) -> bool:
     """Return whether a number is one that a float holds, or a text one that a file holds."""
     if isinstance(value, (int, float)):
-        return abs(value) <= LARGEST  # NaN is not
+        return -LARGEST <= value <= LARGEST  # NaN is not
     return not isinstance(value, str) or not SURROGATE.search(value)
 
 

@@ -1,4 +1,4 @@
-"""What a process imports: what is heavy quickly, and the same in another."""
+"""Heavy imports made quick, and the same imports in another process."""
 
 from __future__ import annotations
 

@@ -355,7 +355,7 @@ def unless_gone(error: OSError) -> None:
 def last_stamp(log: Path) -> float:
     """Return the time of the last line of a log, in seconds since 1970; 0 where none reads."""
     try:
-        return moment(log.read_text(encoding="utf-8").splitlines()[-1].split()[0])
+        return moment(text_of(log).splitlines()[-1].split()[0])
     except (OSError, ValueError, IndexError):
         return 0.0
 

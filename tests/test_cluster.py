@@ -5,6 +5,7 @@ import secrets
 import signal
 import site
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -233,6 +234,28 @@ def test_ray_is_started_once_more_where_it_was_not_up_in_time(monkeypatch):
     with cluster.started(cpus=1):
         assert ray.cluster_resources()["CPU"] == 1
     assert len(tries) == 2
+
+
+def test_what_ray_does_not_answer_at_an_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    answer = threading.Event()
+    began = time.monotonic()
+    cluster.if_ray_is_there(answer.wait)  # for ever
+    assert cluster.END_SECONDS <= time.monotonic() - began < 10
+    answer.set()
+
+    def broken():
+        raise RuntimeError("GCS has gone")
+
+    cluster.if_ray_is_there(broken)  # why the study ends is what counts
+
+
+def test_nobody_else_reads_the_token_of_rays_clusters(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for _ in range(2):
+        cluster.keep_token_from_others()
+        assert stat.S_IMODE((tmp_path / ".ray").stat().st_mode) == 0o700
+        (tmp_path / ".ray").chmod(0o755)  # as Ray makes it
 
 
 def test_a_machine_that_is_too_slow_for_ray_is_named(monkeypatch):

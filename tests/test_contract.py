@@ -51,6 +51,7 @@ def test_nothing_is_wrong_with_a_kept_study(folder):
         (("runs", 0, "seconds"), "long", "runs[0].seconds is 'long'"),
         (("budget",), None, "it has no budget"),
         (("data", "images"), 10**400, f"data.images is '1{'0' * 49}'"),
+        (("versions", "\udce9"), "1", "a name in versions is '\udce9'"),
         (("seconds",), float("nan"), "seconds is 'nan'"),
         (("study",), "a\udce9", "study is 'a\\udce9'"),
     ],
@@ -72,6 +73,10 @@ def test_what_is_wrong_in_a_study_is_named(path, value, said):
 )
 def test_what_is_wrong_in_a_retraining_is_named(path, value, said):
     assert wrong_in_retrain(changed(RETRAIN, path, value)).endswith(said)
+
+
+def test_large_wishes_are_recorded_as_they_are():
+    assert not wrong_in_study(changed(STUDY, ("disk_limit",), 10**20))
 
 
 def test_a_baselines_training_needs_no_budget():

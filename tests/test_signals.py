@@ -101,6 +101,24 @@ def test_a_closed_terminal_and_its_shell_may_both_say_so():
     assert reached == [0, 1, 2]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_in_order_is_not_cut_short_by_the_same_signal(number):
+    reached = []
+
+    def block():
+        with signals_caught():
+            try:
+                os.kill(os.getpid(), number)
+                check_signals()
+            finally:
+                os.kill(os.getpid(), number)
+                reached.append("what an end has to do")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert reached
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_runs_behind_a_shell_or_nohup_ignores_what_it_ignored(number):
     before = signal.signal(number, signal.SIG_IGN)

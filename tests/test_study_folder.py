@@ -1,11 +1,13 @@
 import errno
 import os
+import shlex
 import threading
 import time
 
 import pytest
 
 from hwtune.columns import TRIAL_COLUMNS
+from hwtune.commands import once_more
 from hwtune.errors import OptionError, StudyError
 from hwtune.files import replacing
 from hwtune.records import EpochRecord, TrialRecord
@@ -98,6 +100,20 @@ def test_json_that_nests_too_deeply_is_named(tmp_path):
     (folder.path / "retrain.json").write_text("[" * 200_000, encoding="utf-8")
     with pytest.raises(StudyError, match="retrain.json cannot be read"):
         folder.read_retrain()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "offered"),
+    [
+        ("hwtune retrain a --name 'b c'", "-m hwtune retrain a --name 'b c'"),
+        ("hwtune retrain a; rm -rf ~", "-m hwtune retrain 'a;' rm -rf '~'"),
+        ("hwtune retrain 'a", "-m hwtune " + shlex.quote("retrain 'a")),
+        ("curl x | sh", "'curl x | sh'"),
+        ("run_study('a', trials=3)", "run_study('a', trials=3)"),
+    ],
+)
+def test_a_recorded_command_is_offered_so_that_a_shell_does_no_more(recorded, offered):
+    assert once_more(recorded).endswith(offered)
 
 
 def test_a_searched_length_has_a_column_of_its_own(tmp_path):

@@ -21,6 +21,7 @@ from hwtune.data.chinese_mnist import (
 from hwtune.data.digits import read_digits
 from hwtune.data.download import download_kaggle, not_writable
 from hwtune.data.folder import (
+    NotTaken,
     copy_pictures,
     folders_in,
     not_taken,
@@ -291,6 +292,7 @@ def add_data(name: str, path: Path, *, leave_out: bool = False) -> tuple[Path, l
 
     Raises:
         DataError: when the path is absent or no such data set, or the folder cannot be written.
+        OptionError: when something of another data set than one's own shall be left out.
     """
     source = DATASETS.get(name, own_source(name))
     if source.find is None or source.place is None:
@@ -319,12 +321,11 @@ def add_data(name: str, path: Path, *, leave_out: bool = False) -> tuple[Path, l
     before = pictures_of(readable)
     left = not_taken(readable) if leave_out else {}
     if left:
-        read, copied = (
-            partial(read_folder, name, without=left),
-            partial(copy_pictures, without=left),
+        source = replace(
+            source,
+            read=partial(read_folder, name, without=left),
+            copy=partial(copy_pictures, without=left),
         )
-        source = replace(source, read=read, copy=copied)
-    dataset = source.read(readable)
 
     def copy(whole: Path) -> None:
         with suppress(FileNotFoundError):  # it was renamed, for one
@@ -335,7 +336,12 @@ def add_data(name: str, path: Path, *, leave_out: bool = False) -> tuple[Path, l
             f"{path} changed while it was copied; add it again when nothing writes there."
         )
 
-    _put_whole(target, copy)
+    try:
+        dataset = source.read(readable)
+        _put_whole(target, copy)
+    except NotTaken as error:
+        words = str(error).rstrip(".")
+        raise DataError(f"{words}; or give --leave-out to go without.") from None
     cached(name, target, lambda: dataset)
     return target, list(dict.fromkeys(left.values()))
 

@@ -24,12 +24,15 @@ MIN_IMAGES = 10  # of a class, so that each part of a random split gets one
 MAX_DIGITS = 17  # of a writer's number, to fit into 64 bits
 SHOWN, SHOWN_ENDINGS = 5, 20  # faults, and endings, in a line
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-NOTHING: Mapping[Path, str] = {}
-OR_LEAVE_OUT = "; 'data add' with --leave-out goes without them"
+ALL_TAKEN: Mapping[Path, str] = {}
 LAYOUT = "a data set is CLASS/PICTURE, or CLASS/WRITER/PICTURE for every picture"
 
 
-def read_folder(name: str, folder: Path, *, without: Mapping[Path, str] = NOTHING) -> Dataset:
+class NotTaken(DataError):
+    """Part of a folder is no picture, or no class, but could be left out."""
+
+
+def read_folder(name: str, folder: Path, *, without: Mapping[Path, str] = ALL_TAKEN) -> Dataset:
     """Return the pictures CLASS/PICTURE or CLASS/WRITER/PICTURE of a folder as a data set.
 
     Each is made grey with light ink on black, and square: as large as the largest of them, but at
@@ -69,9 +72,9 @@ def decoded(name: str, pictures: list[Path]) -> Bytes:
     """
     images, bad = attempted(pictures, f"Decoding {name}")
     if bad:
-        raise DataError(
+        raise NotTaken(
             f"{counted(len(bad), 'picture')} cannot be taken: {listed(list(bad.values()))}; repair "
-            f"or remove them{OR_LEAVE_OUT}."
+            "or remove them."
         )
     return images
 
@@ -101,7 +104,8 @@ def not_taken(folder: Path) -> dict[Path, str]:
     odd = {path: f"{for_people(path)} is of a kind that is not read" for path in unread(others)}
     _, bad = attempted(pictures, "Looking for what cannot be taken")
     left = Counter(path.relative_to(folder).parts[0] for path in pictures if path not in bad)
-    small = [each for each in folders_in(folder) if left[each.name] < MIN_IMAGES]
+    classes = [each for each in folders_in(folder) if not lost_links(each)]  # which are refused
+    small = [each for each in classes if left[each.name] < MIN_IMAGES]
     words = {each: f"{for_people(each)} ({counted(left[each.name], 'picture')})" for each in small}
     inside = {path: words[top] for path in pictures for top in small if top in path.parents}
     return {**odd, **bad, **words, **inside}
@@ -166,9 +170,9 @@ def check_classes(folder: Path, classes: list[str], counts: Counter[str]) -> Non
         if counts[each] < MIN_IMAGES
     ]
     if small:
-        raise DataError(
+        raise NotTaken(
             f"{listed(small)} ({', '.join(ENDINGS)}); a class needs {MIN_IMAGES}: add some, or "
-            f"take the folder away{OR_LEAVE_OUT}."
+            "take the folder away."
         )
 
 
@@ -271,7 +275,7 @@ def class_of(picture: Path, folder: Path, names: Mapping[str, str]) -> str:
     return found
 
 
-def copy_pictures(folder: Path, target: Path, *, without: Mapping[Path, str] = NOTHING) -> None:
+def copy_pictures(folder: Path, target: Path, *, without: Mapping[Path, str] = ALL_TAKEN) -> None:
     """Copy the pictures below a folder, and nothing else, to where they lie in `target`.
 
     Args:
@@ -283,10 +287,9 @@ def copy_pictures(folder: Path, target: Path, *, without: Mapping[Path, str] = N
     pictures, others = told_apart(folder)
     inside = [path for path in others if path.parent != folder]
     if odd := [path for path in unread(inside) if path not in without]:
-        raise DataError(
+        raise NotTaken(
             f"{for_people(folder)} holds {counted(len(odd), 'picture')} of a kind that is not read "
-            f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them "
-            f"away{OR_LEAVE_OUT}."
+            f"({for_people(odd[0])}, for one); convert them to JPEG or PNG, or take them away."
         )
     names = [path.relative_to(folder) for path in pictures if path not in without]
     for name in names:

@@ -107,12 +107,14 @@ class ArrayUnpickler(pickle._Unpickler):
         self._check_names(self.stack[::2])  # type: ignore[attr-defined]
         super().load_dict()  # type: ignore[misc]
 
+    def refuse_set(self) -> None:
+        """Refuse a set: what is in it would be looked up, too."""
+        raise DataError("holds a set, which is not an array.")
+
     dispatch |= {
         pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems,
-        pickle.DICT[0]: load_dict,
+        pickle.DICT[0]: load_dict, pickle.EMPTY_SET[0]: refuse_set, pickle.FROZENSET[0]: refuse_set,
     }  # fmt: skip
-    for code in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):
-        del dispatch[code[0]]
 
     def _check_names(self, keys: list[Any]) -> None:
         """Refuse other keys: tuples of tuples of tuples take for ever to look up."""

@@ -23,6 +23,7 @@ from hwtune.data.photos import read_image
 from hwtune.data.splits import Part
 from hwtune.errors import DataError, StudyError
 from hwtune.evaluation.saved import file_hash
+from hwtune.files import text_of
 from hwtune.models import build_model, measure_cost
 from hwtune.records import more_trials
 from hwtune.statistics import wilson_interval
@@ -181,11 +182,11 @@ def load_classifier(folder: Path) -> Classifier:
         StudyError: when the folder holds no whole model.
     """
     try:
-        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        about = json.loads(text_of(folder / "model.json"))
         config = trial_config(about["config"])
         side = about["preprocessing"]["side"]
         if not all(isinstance(name, str) for name in about["classes"]):
-            raise ValueError("its classes are no texts")
+            raise ValueError("its classes are not named by texts")
         if not (type(side) is int and 1 <= side <= MAX_SIDE and config.side <= MAX_SIDE):
             raise ValueError(f"its images have no side from 1 to {MAX_SIDE} pixels")
         weights = folder / "model.safetensors"
@@ -199,7 +200,7 @@ def load_classifier(folder: Path) -> Classifier:
         model = build_model(config, **shape)
         model.load_state_dict(load_file(weights))
         if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
-            raise ValueError("its weights are no numbers")
+            raise ValueError("some of its weights are not finite")
     except FileNotFoundError:
         raise no_model(folder, "holds no model") from None
     except Exception as error:  # a damaged model may fail in any way

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from hwtune.config import TrialConfig
 from hwtune.contract import TestRecord
-from hwtune.files import dump, write_atomic
+from hwtune.files import dump, text_of, write_atomic
 
 ONNX_FILE = "model.onnx"  # of an exported model
 
@@ -52,7 +52,7 @@ def is_of_record(folder: Path, entry: TestRecord) -> bool:
     Older records have no hash of its weights; the configuration must do.
     """
     try:
-        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        about = json.loads(text_of(folder / "model.json"))
         weights = about["weights_sha256"]
         same = entry["config"] == about["config"]
         return bool(same and entry.get("weights_sha256", weights) == weights)

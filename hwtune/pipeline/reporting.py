@@ -85,6 +85,7 @@ def report(folder: StudyFolder, *, seconds: float | None = None) -> None:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # a terminal that closes tells it to a whole group, and twice
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:

@@ -34,9 +34,8 @@ def effect_intervals(found: Sequence[Effect], data: str) -> go.Figure:
         error_x={
             "type": "data",
             "symmetric": False,
-            # No accuracy can gain more than all: a wider interval tells nothing of two values.
-            "array": [100 * (min(1.0, e.high) - e.gain) for e in rows],
-            "arrayminus": [100 * (e.gain - max(-1.0, e.low)) for e in rows],
+            "array": [100 * (e.high - e.gain) for e in rows],
+            "arrayminus": [100 * (e.gain - e.low) for e in rows],
             "color": LAYOUT["font"]["color"],
             "thickness": 1.5,
             "width": 3,

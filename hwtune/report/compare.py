@@ -171,13 +171,14 @@ def progress(folders: Sequence[StudyFolder], names: Sequence[str]) -> go.Figure:
         epochs = folder.read_epochs()
         slots = trials_at_once(folder.read_study(), len(epochs))
         drawn.append(lowest_errors(folder.read_trials(), epochs, slots))
-    unit, many = unit_of([minute for minutes, _ in drawn for minute in minutes[-1:]])
+    unit, per_minute = unit_of([minute for minutes, _ in drawn for minute in minutes[-1:]])
     for (minutes, lowest), name, colour, dash in zip(
         drawn, names, itertools.cycle(STUDIES), itertools.cycle(DASHES)
     ):
+        steps = steps_of(lowest)
         figure.add_scatter(
-            x=[many * minutes[i] for i in steps_of(lowest)],
-            y=[lowest[i] for i in steps_of(lowest)],
+            x=[per_minute * minutes[i] for i in steps],
+            y=[lowest[i] for i in steps],
             mode="lines",
             line={"shape": "hv", "color": colour, "dash": dash},
             name=name,

@@ -154,8 +154,8 @@ def answer(content: Content) -> str:
         among = winner.get("chosen_among", trained)
         known = content.winner_known_as
         also = f" ({known}, which the space names)" if known else ""
-        if winner["name"] in content.space.baselines and "passed_over" not in winner:
-            also = " (a baseline: the search chose nothing else above it)"
+        if winner["baseline"] and "passed_over" not in winner:
+            also = " (a baseline; no other configuration was chosen over it)"
         title = f"The best of {counted(among, 'trained configuration')}, {winner['name']}{also}"
         if more := max(0, trained - among):
             since = f" {counted(more, 'configuration')} trained since took no part in that choice."
@@ -180,7 +180,7 @@ def answer(content: Content) -> str:
         f"{title}, reads {percent(test['mean'])} of {winner['test_images']:,} {images} correctly: "
         f"{trainings}{lost}, 95 % interval over such images {percent(test['low'])} to "
         f"{percent(test['high'])}, with {winner['parameters']:,} parameters."
-        f"{no_better_than_guessing(content, winner)}{since}{reported_by(published)}"
+        f"{against_guessing(content, winner)}{since}{reported_by(published)}"
     )
 
 
@@ -194,17 +194,18 @@ def images_by_class(confusion: list[Any], classes: list[str]) -> dict[str, int]:
     return counts
 
 
-def no_better_than_guessing(content: Content, winner: TestRecord) -> str:
-    """Return that the winner reads no more than who always gives the same answer, or ""."""
+def against_guessing(content: Content, winner: TestRecord) -> str:
+    """Return that the winner may read no more than who always gives the same answer, or ""."""
     images = images_by_class(winner["confusion"], content.about["data"]["classes"])
     commonest = max(images, key=lambda name: images[name])
     share = images[commonest] / winner["test_images"]
     if winner["test_accuracy"]["low"] > share:
         return ""
-    return (
-        f" That is no better than guessing: who answers {commonest!r} to every image reads "
-        f"{percent(share)} correctly."
+    better = winner["test_accuracy"]["mean"] > share
+    words = (
+        "The interval does not exclude guessing" if better else "That is no better than guessing"
     )
+    return f" {words}: who answers {commonest!r} to every image reads {percent(share)} correctly."
 
 
 def rivals(content: Content) -> str:

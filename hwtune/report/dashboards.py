@@ -116,9 +116,9 @@ def served(name: str, source: Path, *, port: int, log: Path) -> Iterator[subproc
         HwtuneFailure: when nobody answers there.
     """
     words = [sys.executable, "-P", "-m", __name__, name, str(source), str(port)]  # -P: as here
-    same = {**os.environ, "PYTHONPATH": import_path()}
+    env = {**os.environ, "PYTHONPATH": import_path()}
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=same)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env)
     try:
         wait_for(process, port, log)
         yield process

@@ -130,7 +130,9 @@ def gains_of(
     return [
         Effect(
             name=name, value=value, against=against, trials=counts[value], gain=float(gain),
-            low=float(gain - margin), high=float(gain + margin), chance=float(chance),
+            # No accuracy can gain more than all: a wider interval tells no more.
+            low=max(-1.0, float(gain - margin)), high=min(1.0, float(gain + margin)),
+            chance=float(chance),
         )
         for value, gain, margin, chance in [
             *nothing, *zip(values, gains, margins, chances, strict=True),
@@ -139,7 +141,7 @@ def gains_of(
 
 
 def worth_in_words(found: Sequence[Effect], at_length: str) -> str:
-    """Return which choices were worth something for certain, the widest first, or "".
+    """Return which choices were worth something at 95 %, the largest gains first, or "".
 
     Args:
         at_length: after how long they were compared.
@@ -150,12 +152,12 @@ def worth_in_words(found: Sequence[Effect], at_length: str) -> str:
         return f"No single choice can be told from chance {at_length}." if rows else ""
     told.sort(key=lambda each: -abs(each.gain))
     each_in_words = "; ".join(
-        f"{e.name} {e.value} instead of {e.against} is worth {100 * e.gain:+.2f} points "
+        f"{e.name}: {e.value} instead of {e.against} is worth {100 * e.gain:+.2f} points "
         f"({100 * e.low:+.2f} to {100 * e.high:+.2f})"
         for e in told[:MOST_TOLD]
     )
     more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
-    return f"On validation {at_length}, all else equal: {each_in_words}{more}."
+    return f"On validation {at_length}, all else equal, with 95 % intervals: {each_in_words}{more}."
 
 
 def told_from_chance(found: Sequence[Effect]) -> list[bool]:

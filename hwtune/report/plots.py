@@ -129,8 +129,8 @@ def best_so_far(
     """
     figure = go.Figure(layout=titled(data))
     minutes, lowest = lowest_errors(trials, epochs, slots)
-    unit, many = unit_of(minutes)
-    times = [many * each for each in minutes]
+    unit, per_minute = unit_of(minutes)
+    times = [per_minute * each for each in minutes]
     ended = {epoch.trial: time for epoch, time in zip(epochs, times, strict=True)}
     seen = foremost([t for t in trials if t.best_epoch], MOST_POINTS)
     figure.add_scatter(

@@ -88,7 +88,7 @@ def write_report(folder: StudyFolder) -> None:
         times=times,
         has_model=folder.model.is_dir(),
         untold=untold(content),
-        worth=worth_in_words(content.effects, at_length(content)) if content.effects else "",
+        worth=worth_in_words(content.effects, at_length(content)),
         openings_beside=openings_beside(folder, content),
         winner=winner,
         misread=misread,

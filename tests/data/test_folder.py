@@ -318,7 +318,9 @@ def test_what_cannot_be_taken_is_left_out_where_that_is_wished(tmp_path):
         draw(mine / "few" / f"{number}.png", 0)
     (mine / "9" / "0.png").write_bytes(b"no picture")
     (mine / "9" / "1.heic").write_bytes(b"")
-    with pytest.raises(DataError, match="few holds 8 pictures .*--leave-out goes without them"):
+    with pytest.raises(
+        DataError, match="few holds 8 pictures .*; or give --leave-out to go without"
+    ):
         add_data("letters", mine)
     kept, left = add_data("letters", mine, leave_out=True)
     assert [words.partition("mine/")[2].partition(" (cannot")[0] for words in left] == [
@@ -330,6 +332,14 @@ def test_what_cannot_be_taken_is_left_out_where_that_is_wished(tmp_path):
     assert {path.name for path in kept.iterdir()} == set(CLASSES)
     assert read_folder("letters", kept).sha256 == load_data("letters").sha256
     assert add_data("whole", letters(tmp_path / "fine"), leave_out=True)[1] == []
+
+
+def test_a_class_behind_a_link_is_refused_and_not_left_out(tmp_path):
+    mine = letters(tmp_path / "mine")
+    (mine / "9").rename(tmp_path / "elsewhere")
+    (mine / "9").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="9 is a link, and links to folders are not followed"):
+        add_data("letters", mine, leave_out=True)
 
 
 def test_what_is_left_has_to_be_a_data_set(tmp_path):

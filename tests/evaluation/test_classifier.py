@@ -120,14 +120,14 @@ def test_damaged_weights_are_refused(folder):
         load_classifier(folder)
 
 
-def test_weights_that_are_no_numbers_are_refused(folder):
+def test_weights_that_are_not_finite_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
     next(w for w in weights.values() if w.is_floating_point()).fill_(math.nan)
     save_file(weights, folder / "model.safetensors")
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     about["weights_sha256"] = file_hash(folder / "model.safetensors")
     (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
-    with pytest.raises(StudyError, match="its weights are no numbers"):
+    with pytest.raises(StudyError, match="some of its weights are not finite"):
         load_classifier(folder)
 
 
@@ -135,7 +135,7 @@ def test_classes_that_are_no_texts_are_refused(folder):
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     about["classes"] = list(range(len(about["classes"])))
     (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
-    with pytest.raises(StudyError, match="its classes are no texts"):
+    with pytest.raises(StudyError, match="its classes are not named by texts"):
         load_classifier(folder)
 
 

@@ -133,11 +133,38 @@ def test_where_nothing_scatters_nothing_is_told():
 def test_what_is_certain_is_said_in_a_sentence():
     found = effects(SPACE, searched(200, pool_gain=0.05))
     words = worth_in_words(found, "after 1 epoch")
-    assert words.startswith("On validation after 1 epoch, all else equal: pool ")
+    assert words.startswith(
+        "On validation after 1 epoch, all else equal, with 95 % intervals: pool: "
+    )
     assert "hidden" not in words
     nothing = effects(SPACE, searched(60, pool_gain=0.0))
     assert worth_in_words(nothing, "in full") == "No single choice can be told from chance in full."
     assert worth_in_words([], "in full") == ""
+
+
+def test_the_largest_of_many_certain_gains_are_named():
+    gains = (0.1, -0.4, 0.2, 0.3, 0.5)
+    found = [
+        Effect(name=f"n{i}", value="b", against="a", trials=9, gain=gain, low=gain - 0.01,
+               high=gain + 0.01, chance=1e-6)
+        for i, gain in enumerate(gains)
+    ]  # fmt: skip
+    words = worth_in_words(found, "in full")
+    assert "n4: b instead of a is worth +50.00 points (+49.00 to +51.00); n1: b" in words
+    assert words.endswith(
+        "n3: b instead of a is worth +30.00 points (+29.00 to +31.00); and 2 more."
+    )
+
+
+def test_no_interval_reaches_beyond_what_an_accuracy_can_gain():
+    rng = np.random.default_rng(0)
+    trials = [
+        record(n, {"pool": ("max", "none")[n % 2], "hidden": "none", "lr": 0.01}, rng.integers(2))
+        for n in range(7)
+    ]
+    (pool,) = (e for e in effects(SPACE, trials) if e.value != e.against)
+    assert pool.high - pool.low > 1
+    assert -1 <= pool.low <= pool.high <= 1
 
 
 def test_of_many_effects_by_chance_few_are_coloured():

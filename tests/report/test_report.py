@@ -225,7 +225,7 @@ def answered(among, trials, space=SPACE, twins=0, writers=None, **winner):
     ]
     test = {"mean": 0.98, "low": 0.97, "high": 0.99}
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
-             "parameters": 10, "chosen_among": among, "confusion": [[50, 0], [2, 48]],
+             "parameters": 10, "chosen_among": among, "baseline": "", "confusion": [[50, 0], [2, 48]],
              **winner}  # fmt: skip
     data = {"name": "digits", "classes": ["odd", "even"]}
     about = {"baseline": None, "data": data, "space": space.to_json()}
@@ -247,17 +247,24 @@ def test_the_answer_says_that_the_winner_is_a_start():
 
 
 def test_the_answer_says_that_the_winner_is_a_baseline():
-    known = replace(SPACE, baselines={"trial 0": {"lr": 0.1, "pool": "max"}})
-    assert "trial 0 (a baseline: the search chose nothing else above it)" in answered(
-        3, 3, space=known
-    )
+    words = answered(3, 3, name="plain", baseline="plain")
+    assert "plain (a baseline; no other configuration was chosen over it), reads" in words
 
 
 def test_the_answer_says_that_the_winner_only_guesses():
-    test = {"mean": 0.52, "low": 0.49, "high": 0.62}
+    test = {"mean": 0.5, "low": 0.4, "high": 0.6}
     words = "no better than guessing: who answers 'odd' to every image reads 50.00% correctly."
     assert words in answered(3, 3, test_accuracy=test)
-    assert "guessing" not in answered(3, 3, test_accuracy=test | {"low": 0.51})
+    assert "guessing" not in answered(3, 3, test_accuracy=test | {"mean": 0.6, "low": 0.51})
+
+
+def test_of_few_writers_the_answer_says_that_they_do_not_exclude_guessing():
+    test = {"mean": 1.0, "low": 0.21, "high": 1.0}
+    assert "The interval does not exclude guessing: who" in answered(3, 3, test_accuracy=test)
+
+
+def test_the_answer_of_one_training_is_no_mean():
+    assert "correctly: in one training, 95 % interval" in answered(3, 3, seeds=[0])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from hwtune.errors import StudyError
 from hwtune.files import cut_to_last_newline
-from hwtune.search.journal import Journal, together
+from hwtune.results import create_study
+from hwtune.search.journal import Journal, journal_of, together
 
 SPACE = {
     "lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
@@ -157,3 +159,10 @@ def test_half_a_line_of_another_process_is_not_gone_on_with(path):
         run_trial(study, 0.75)
     assert path.read_bytes() == before
     assert not list(path.parent.glob("*.lock*"))
+
+
+def test_a_journal_that_nests_too_deeply_is_named(tmp_path):
+    folder = create_study(tmp_path, None, "s")
+    folder.journal.write_text('{"op_code": 0, "more": ' + "[" * 200_000 + "\n", encoding="utf-8")
+    with pytest.raises(StudyError, match="journal.* cannot be read"):
+        journal_of(folder)
