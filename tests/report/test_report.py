@@ -225,7 +225,8 @@ def answered(among, trials, space=SPACE, twins=0, writers=None, **winner):
     ]
     test = {"mean": 0.98, "low": 0.97, "high": 0.99}
     entry = {"name": "trial 0", "seeds": [0, 1], "test_accuracy": test, "test_images": 100,
-             "parameters": 10, "chosen_among": among, "baseline": "", "confusion": [[50, 0], [2, 48]],
+             "parameters": 10, "chosen_among": among, "baseline": "",
+             "confusion": [[50, 0], [2, 48]],
              **winner}  # fmt: skip
     data = {"name": "digits", "classes": ["odd", "even"]}
     about = {"baseline": None, "data": data, "space": space.to_json()}
