@@ -51,7 +51,7 @@ def test_nothing_is_wrong_with_a_kept_study(folder):
         (("runs", 0, "seconds"), "long", "runs[0].seconds is 'long'"),
         (("budget",), None, "it has no budget"),
         (("data", "images"), 10**400, f"data.images is '1{'0' * 49}'"),
-        (("versions", "\udce9"), "1", "a name in versions is '\udce9'"),
+        (("versions", "\udce9"), "1", "a name in versions is '\\udce9'"),
         (("seconds",), float("nan"), "seconds is 'nan'"),
         (("study",), "a\udce9", "study is 'a\\udce9'"),
     ],
