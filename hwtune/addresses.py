@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from hwtune.errors import ClusterError
 
-SECRET = "(?:(?i:sig|key|secret|token|password))"  # in the name of a part of a URI's query
+SECRET = "(?i:sig|key|secret|token|password)"  # in the name of a part of a URI's query
 
 
 def reach_out(address: str | None) -> None:
