@@ -23,7 +23,7 @@ def hwtune_command(arguments: str) -> str:
     Args:
         arguments: behind "hwtune", quoted for a shell where they need it.
     """
-    return f"{by_name('python', Path(sys.executable))} -m hwtune {arguments}"
+    return printable(f"{by_name('python', Path(sys.executable))} -m hwtune {arguments}")
 
 
 def once_more(text: str) -> str:
@@ -38,7 +38,7 @@ def once_more(text: str) -> str:
         words = shlex.split(arguments)
     except ValueError:
         words = [arguments]
-    return printable(hwtune_command(shlex.join(words)))
+    return hwtune_command(shlex.join(words))
 
 
 def installing(*packages: str) -> str:

@@ -42,7 +42,6 @@ from hwtune.files import (
     write_atomic,
 )
 from hwtune.records import EpochRecord, TrialRecord
-from hwtune.words import printable
 
 FORMAT = 1
 DEFAULT_RESULTS = Path("results")  # holds the studies, unless HWTUNE_RESULTS names another
@@ -80,7 +79,7 @@ class StudyFolder:
 
     def command(self, name: str, *options: str) -> str:
         """Return the line that gives a command of hwtune on the study, as "resume"."""
-        return printable(hwtune_command(" ".join([name, self.called, *options])))
+        return hwtune_command(" ".join([name, self.called, *options]))
 
     @contextmanager
     def locked(self, *, patience: float = LOCK_SECONDS) -> Iterator[None]:

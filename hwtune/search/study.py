@@ -217,9 +217,8 @@ def giving_back(stopping: EarlyStopping) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(Exception):  # of what was interrupted within Ray; the reason is told
-            if stopping.controller:
-                if_ray_is_there(stopping.controller._actor_manager.cleanup)
+        if controller := stopping.controller:
+            if_ray_is_there(lambda: controller._actor_manager.cleanup())
         raise
 
 
