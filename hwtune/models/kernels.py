@@ -26,7 +26,8 @@ from hwtune.hardware import cpu_flags
 
 SOURCES, HEADERS = (sorted(Path(__file__).parent.glob(f"*.{end}")) for end in ("cpp", "hpp"))
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
-PATIENCE = 60.0  # seconds for a compiler that takes three
+WITHOUT_TILES = ("-mno-amx-bf16",)  # which an assembler may be too old for
+PATIENCE = 60.0  # seconds for a compiler that takes five
 ENDINGS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
@@ -67,6 +68,16 @@ def in_c(argument: torch.Tensor | float | None) -> Any:
 
 
 @cache
+def has_tiles() -> bool:
+    """Return whether the compiled operations have the matrix tiles of AMX, and may use them."""
+    compiled = library()
+    if compiled is None:
+        return False
+    compiled.has_tiles.restype = ctypes.c_bool
+    return bool(compiled.has_tiles())
+
+
+@cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled operations, or None where they cannot be compiled.
 
@@ -88,8 +99,12 @@ def library() -> ctypes.CDLL | None:
     try:
         with TemporaryDirectory(prefix="hwtune-") as folder:
             made = Path(folder) / "kernels.so"
-            words = [*compiler, *OPTIONS, *map(str, SOURCES), "-o", str(made)]
-            subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE)
+            for options in (OPTIONS, (*OPTIONS, *WITHOUT_TILES)):
+                words = [*compiler, *options, *map(str, SOURCES), "-o", str(made)]
+                done = subprocess.run(words, capture_output=True, timeout=PATIENCE)
+                if done.returncode == 0:
+                    break
+            done.check_returncode()
             with suppress(OSError):  # where it cannot be kept each process compiles
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(kept, made.read_bytes())

@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512BW__)
+#include <immintrin.h>
+#endif
+
 namespace {
 
 #if defined(__AVX512BW__)
@@ -40,24 +44,73 @@ void store(Number *to, Vector vector)
 
 using bfloat16 = uint16_t;
 
-// Returns what float a bfloat16 is, or each of a vector of them, by its bits in 32.
-template <typename Float, typename Bits>
-Float widened(Bits upper)
+template <int lanes>
+using Floats = typename Lanes<float, lanes>::Vector;
+
+template <int lanes>
+Floats<lanes> read(const float *from)
 {
+    return load<Floats<lanes>>(from);
+}
+
+// Returns what floats bfloat16s are: their bits are the upper ones.
+template <int lanes>
+Floats<lanes> read(const bfloat16 *from)
+{
+    using Bits = typename Lanes<uint32_t, lanes>::Vector;
+    const auto half = load<typename Lanes<bfloat16, lanes>::Vector>(from);
+    Bits upper;
+#if defined(__AVX512BW__) // for which GCC makes four instructions of one
+    if constexpr (lanes == 16)
+        upper = (Bits)_mm512_cvtepu16_epi32((__m256i)half);
+    else
+#endif
+        upper = __builtin_convertvector(half, Bits);
     upper <<= 16;
-    Float value;
+    Floats<lanes> value;
     std::memcpy(&value, &upper, sizeof value);
     return value;
 }
 
-// Returns the bfloat16 nearest to a float, the even one of two, as bits in 32; of a vector, too.
-template <typename Bits, typename Float>
-Bits rounded(Float value)
+template <int lanes>
+void write(float *to, Floats<lanes> value)
 {
+    store(to, value);
+}
+
+// Writes the bfloat16 nearest to each float, the even one of two.
+template <int lanes>
+void write(bfloat16 *to, Floats<lanes> value)
+{
+#if defined(__AVX512BF16__)
+    if constexpr (lanes == 16) { // takes what is next to 0 for 0
+        store(to, _mm512_cvtneps_pbh((__m512)value));
+        return;
+    }
+#endif
+    using Bits = typename Lanes<uint32_t, lanes>::Vector;
+    using Halves = typename Lanes<bfloat16, lanes>::Vector;
     Bits bits;
     std::memcpy(&bits, &value, sizeof bits);
     const Bits number = bits + 0x7fff + (bits >> 16 & 1);
-    return (value == value ? number : Bits{} + 0x7fc00000) >> 16; // otherwise NaN
+    const Bits upper = (value == value ? number : Bits{} + 0x7fc00000) >> 16; // otherwise NaN
+    store(to, __builtin_convertvector(upper, Halves));
+}
+
+template <int lanes>
+using Integers = typename Lanes<int32_t, lanes>::Vector;
+
+// Writes numbers from 0 to 255 as bytes.
+template <int lanes>
+void write_bytes(uint8_t *to, Integers<lanes> numbers)
+{
+#if defined(__AVX512BW__) // for which GCC makes many instructions of one
+    if constexpr (lanes == 16) {
+        store(to, _mm512_cvtepi32_epi8((__m512i)numbers));
+        return;
+    }
+#endif
+    store(to, __builtin_convertvector(numbers, typename Lanes<int32_t, lanes>::Bytes));
 }
 
 // Calls `work(lanes, channel)` for all channels: by whole registers, parts of one, one by one.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from hwtune.models.convolution import Convolution
 from hwtune.models.layers import (
     Conv,
     Dropout,
@@ -19,7 +20,7 @@ from hwtune.models.layers import (
     Relu,
     Residual,
 )
-from hwtune.models.norm import BatchNorm
+from hwtune.models.norm import BatchNorm, Raw
 from hwtune.models.pooling import MaxPoolRelu
 from hwtune.models.stem import Stem
 
@@ -42,6 +43,35 @@ class Logits(nn.Linear):
             return super().forward(features.float())
 
 
+class Network(nn.Sequential):
+    """Modules one after the other, with batch norms put off to who reads their maps; see `run`."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the last module makes of images (N, 1, S, S)."""
+        return run(self, images)
+
+
+def run(modules: Iterable[nn.Module], images: torch.Tensor) -> torch.Tensor:
+    """Return what modules make of maps (N, C, S, S), one after the other.
+
+    A batch norm that the ReLU follows, perhaps within a pooling, becomes part of the convolution
+    before it and of what reads its maps, where that convolution can take it.
+    """
+    maps: torch.Tensor | Raw = images
+    left = list(modules)
+    while left:
+        match left:
+            case [Convolution() as conv, BatchNorm() as norm, *left] if (
+                norm.relu or (left and isinstance(left[0], MaxPoolRelu))
+            ) and conv.takes(maps, norm):
+                maps = conv.before(norm, maps)
+            case [Convolution() | MaxPoolRelu() as reader, *left]:
+                maps = reader(maps)
+            case [module, *left]:
+                maps = module(maps.read() if isinstance(maps, Raw) else maps)
+    return maps.read() if isinstance(maps, Raw) else maps
+
+
 class ResidualBlock(nn.Module):
     """relu(body(x) + shortcut(x)): with the batch norm that ends the body as one operation."""
 
@@ -53,8 +83,7 @@ class ResidualBlock(nn.Module):
         """Return (N, filters, S', S') for (N, channels, S, S)."""
         shortcut = self.shortcut(images)
         *layers, last = self.body
-        for layer in layers:
-            images = layer(images)
+        images = run(layers, images)
         if isinstance(last, BatchNorm):
             return last(images, plus=shortcut)
         return torch.relu(last(images) + shortcut)
@@ -87,14 +116,16 @@ def sequence(layers: Iterable[Layer]) -> nn.Sequential:
                 modules[f"{place}"] = MaxPoolRelu(module(pool))
             case [layer, *left]:
                 modules[f"{place}"] = module(layer)
-    return nn.Sequential(OrderedDict(modules))
+    return Network(OrderedDict(modules))
 
 
 def module(layer: Layer) -> nn.Module:
     """Return the module of a layer."""
     match layer:
         case Conv(channels, filters, kernel, stride, padding, bias):
-            return nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias)
+            return Convolution(
+                channels, filters, kernel=kernel, stride=stride, padding=padding, bias=bias
+            )
         case Linear(features, outputs, bias, logits):
             return (Logits if logits else nn.Linear)(features, outputs, bias=bias)
         case Norm(features, flat):

@@ -1,185 +1,73 @@
 // batch_norm(x), relu(batch_norm(x)) or relu(batch_norm(x) + plus), and its gradient, for maps of
 // bfloat16 in channels_last: rows (images, height, width) of channels.
-//
-// The loops are written for a compiler that makes vectors of them. So that they are long, several
-// rows of few channels are taken as one.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <limits>
-#include <vector>
-
-#include "lanes.hpp"
+#include "norm.hpp"
 
 namespace {
-
-float read(bfloat16 from)
-{
-    return widened<float>(uint32_t(from));
-}
-
-void write(bfloat16 &to, float value)
-{
-    to = bfloat16(rounded<uint32_t>(value));
-}
-
-// An array of floats that begins where a vector of the largest registers does.
-class Floats {
-public:
-    explicit Floats(int64_t size) : lines((size + 15) / 16) {}
-
-    float *begin() { return reinterpret_cast<float *>(lines.data()); }
-
-private:
-    struct alignas(64) Line {
-        float floats[16];
-    };
-
-    std::vector<Line> lines;
-};
-
-struct Two {
-    float one, other;
-};
-
-struct Maps {
-    int64_t rows, channels;
-    bool relu;
-
-    int64_t size() const { return rows * channels; }
-
-    int64_t width() const { return channels * std::max<int64_t>(1, 256 / channels); }
-
-    // Returns an array of the channels, repeated over the width.
-    Floats wide(const float *array) const
-    {
-        Floats repeated(width());
-        for (int64_t place = 0; place < width(); place++)
-            repeated.begin()[place] = array[place % channels];
-        return repeated;
-    }
-
-    // Calls `work(begin, length)` for all elements, so many of them at once.
-    template <typename Work>
-    void each(Work work) const
-    {
-        for (int64_t begin = 0; begin < size(); begin += width())
-            work(begin, std::min(width(), size() - begin));
-    }
-
-    // Writes for each channel the sums of the two numbers that `terms(begin, place)` gives of each
-    // element. Few are added to each other before their sum is, since rounding grows with a sum.
-    template <typename Terms>
-    void sum(float *first, float *second, Terms terms) const
-    {
-        Floats firsts(width()), seconds(width());
-        float *const one = firsts.begin(), *const other = seconds.begin();
-        std::fill_n(first, channels, 0.0f);
-        std::fill_n(second, channels, 0.0f);
-        each([&](int64_t begin, int64_t length) {
-#pragma GCC ivdep
-            for (int64_t place = 0; place < length; place++) {
-                const Two each = terms(begin, place);
-                one[place] += each.one;
-                other[place] += each.other;
-            }
-            const int64_t after = begin + length;
-            if (after / width() % 64 && after < size())
-                return;
-            for (int64_t place = 0; place < width(); place++) {
-                first[place % channels] += one[place];
-                second[place % channels] += other[place];
-                one[place] = other[place] = 0;
-            }
-        });
-    }
-};
-
-// What a batch says of each channel, arrays of floats behind each other.
-struct Statistics {
-    float *mean, *variance;
-    float *inverse; // of the deviation
-    float *scale, *shift; // that normalize, weight and bias included
-
-    Statistics(float *all, int64_t channels)
-        : mean(all), variance(all + channels), inverse(all + 2 * channels),
-          scale(all + 3 * channels), shift(all + 4 * channels)
-    {
-    }
-};
 
 // Writes what the batch says, and y; `plus` may be null.
 void normalize(const bfloat16 *x, const bfloat16 *plus, bfloat16 *y, const float *weight,
                const float *bias, float *all, Maps maps, float epsilon)
 {
-    const Statistics of(all, maps.channels);
+    Statistics of(all, maps.channels);
     // The mean of some rows is near that of all: squares of what is left lose little to rounding.
-    const int64_t some = std::min<int64_t>(maps.rows, 256);
+    const Maps some{std::min<int64_t>(maps.rows, 256), maps.channels, false};
     std::vector<float> guess(maps.channels);
-    for (int64_t place = 0; place < some * maps.channels; place++)
-        guess[place % maps.channels] += read(x[place]) / float(some);
+    some.sum(guess.data(), of.variance, [=](auto lanes, int64_t element, int64_t) {
+        constexpr int count = decltype(lanes)::count;
+        return Two<count>{read<count>(x + element), {}};
+    });
+    for (float &each : guess)
+        each /= float(some.rows);
     auto guesses = maps.wide(guess.data());
     const float *const near = guesses.begin();
-    maps.sum(of.mean, of.variance, [=](int64_t begin, int64_t place) {
-        const float off = read(x[begin + place]) - near[place];
-        return Two{off, off * off};
+    maps.sum(of.mean, of.variance, [=](auto lanes, int64_t element, int64_t place) {
+        constexpr int count = decltype(lanes)::count;
+        const Floats<count> off = read<count>(x + element) - read<count>(near + place);
+        return Two<count>{off, off * off};
     });
     for (int64_t channel = 0; channel < maps.channels; channel++) {
         const float off = of.mean[channel] / float(maps.rows);
-        const float variance = of.variance[channel] / float(maps.rows) - off * off;
-        of.mean[channel] = guess[channel] + off;
-        of.variance[channel] = variance < 0 ? 0 : variance;
-        of.inverse[channel] = 1 / std::sqrt(of.variance[channel] + epsilon);
-        of.scale[channel] = weight[channel] * of.inverse[channel];
-        of.shift[channel] = bias[channel] - of.mean[channel] * of.scale[channel];
+        const float spread = of.variance[channel] / float(maps.rows) - off * off;
+        of.conclude(channel, guess[channel] + off, spread, weight, bias, epsilon);
     }
     auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
     const float *const scale = scales.begin(), *const shift = shifts.begin();
     const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
-    auto finish = [=](auto added) {
-        maps.each([=](int64_t begin, int64_t length) {
-#pragma GCC ivdep
-            for (int64_t place = 0; place < length; place++) {
-                const float normed = read(x[begin + place]) * scale[place] + shift[place];
-                const float value = normed + added(begin + place);
-                write(y[begin + place], value < least ? least : value);
-            }
+    const auto finish = [=](auto added) {
+        maps.each([=](auto lanes, int64_t element, int64_t place) {
+            constexpr int count = decltype(lanes)::count;
+            const Floats<count> normed = read<count>(x + element) * read<count>(scale + place) +
+                                         read<count>(shift + place);
+            const Floats<count> value = added(lanes, element, normed);
+            write<count>(y + element, value < least ? Floats<count>{} + least : value);
         });
     };
     if (plus)
-        finish([=](int64_t element) { return read(plus[element]); });
+        finish([=](auto lanes, int64_t element, auto normed) {
+            return normed + read<decltype(lanes)::count>(plus + element);
+        });
     else
-        finish([](int64_t) { return -0.0f; }); // which changes nothing
+        finish([](auto, int64_t, auto normed) { return normed; });
 }
 
 // Writes the gradients of x, of the weight and of the bias from that of batch_norm(x), which
-// `first` gives of each element at the first reading, and `again` at the second.
+// `first(element, place, x)` gives at the first reading, and `again` at the second.
 template <typename First, typename Again>
 void differentiate(const bfloat16 *x, bfloat16 *dx, float *dweight, float *dbias, Statistics of,
                    Maps maps, First first, Again again)
 {
-    auto means = maps.wide(of.mean), scales = maps.wide(of.scale);
-    const float *const mean = means.begin(), *const scale = scales.begin();
-    maps.sum(dbias, dweight, [=](int64_t begin, int64_t place) {
-        const float each = first(begin, place);
-        return Two{each, each * (read(x[begin + place]) - mean[place])};
-    });
-    std::vector<float> offset(maps.channels), slope(maps.channels);
-    for (int64_t channel = 0; channel < maps.channels; channel++) {
-        dweight[channel] *= of.inverse[channel];
-        offset[channel] = dbias[channel] / float(maps.rows);
-        slope[channel] = dweight[channel] * of.inverse[channel] / float(maps.rows);
-    }
-    auto offsets = maps.wide(offset.data()), slopes = maps.wide(slope.data());
-    const float *const level = offsets.begin(), *const rise = slopes.begin();
-    maps.each([=](int64_t begin, int64_t length) {
-#pragma GCC ivdep
-        for (int64_t place = 0; place < length; place++) {
-            const float off = read(x[begin + place]) - mean[place];
-            const float left = again(begin, place) - level[place] - rise[place] * off;
-            write(dx[begin + place], scale[place] * left);
-        }
+    const Along along = differentiate(x, dweight, dbias, of, maps, first);
+    auto scales = maps.wide(of.scale);
+    const float *const scale = scales.begin();
+    auto levels = maps.wide(along.level.data()), slopes = maps.wide(along.slope.data());
+    const float *const level = levels.begin(), *const slope = slopes.begin();
+    maps.each([=](auto lanes, int64_t element, int64_t place) {
+        constexpr int count = decltype(lanes)::count;
+        const Floats<count> value = read<count>(x + element);
+        const auto taken = value * read<count>(slope + place) + read<count>(level + place);
+        const auto each = again(element, place, value);
+        write<count>(dx + element, each * read<count>(scale + place) - taken);
     });
 }
 
@@ -192,10 +80,11 @@ void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *d
     const float *const scale = scales.begin(), *const shift = shifts.begin();
     // The ReLU let through what was more than 0.
     const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
-    auto gradient = [=](int64_t begin, int64_t place) {
-        const float value = read(x[begin + place]) * scale[place] + shift[place];
-        const float passed = read(dy[begin + place]);
-        return value > least ? passed : 0;
+    const auto gradient = [=](int64_t element, int64_t place, auto value) {
+        constexpr int count = sizeof value / sizeof(float);
+        const auto normed = value * read<count>(scale + place) + read<count>(shift + place);
+        const auto passed = read<count>(dy + element);
+        return normed > least ? passed : decltype(passed){};
     };
     differentiate(x, dx, dweight, dbias, of, maps, gradient, gradient);
 }
@@ -204,19 +93,42 @@ void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *d
 void differentiate_sum(const bfloat16 *dy, const bfloat16 *x, const bfloat16 *y, bfloat16 *dx,
                        bfloat16 *dplus, float *dweight, float *dbias, float *all, Maps maps)
 {
-    auto first = [=](int64_t begin, int64_t place) {
-        const float passed = read(dy[begin + place]);
-        const float each = read(y[begin + place]) > 0 ? passed : 0;
-        write(dplus[begin + place], each);
+    const auto first = [=](int64_t element, int64_t, auto value) {
+        constexpr int count = sizeof value / sizeof(float);
+        const auto passed = read<count>(dy + element);
+        const auto each = read<count>(y + element) > 0 ? passed : decltype(passed){};
+        write<count>(dplus + element, each);
         return each;
     };
-    auto again = [=](int64_t begin, int64_t place) { return read(dplus[begin + place]); };
+    const auto again = [=](int64_t element, int64_t, auto value) {
+        return read<sizeof value / sizeof(float)>(dplus + element);
+    };
     differentiate(x, dx, dweight, dbias, Statistics(all, maps.channels), maps, first, again);
+}
+
+// Writes relu(batch_norm(x)) by statistics that are known.
+void read_normed(const bfloat16 *x, bfloat16 *y, float *all, Maps maps)
+{
+    const Statistics of(all, maps.channels);
+    auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
+    const float *const scale = scales.begin(), *const shift = shifts.begin();
+    maps.each([=](auto lanes, int64_t element, int64_t place) {
+        constexpr int count = decltype(lanes)::count;
+        const Floats<count> normed = read<count>(x + element) * read<count>(scale + place) +
+                                     read<count>(shift + place);
+        write<count>(y + element, normed < 0 ? Floats<count>{} : normed);
+    });
 }
 
 } // namespace
 
 extern "C" {
+
+void read_bfloat16(const bfloat16 *x, bfloat16 *y, float *statistics, int64_t rows,
+                   int64_t channels)
+{
+    read_normed(x, y, statistics, Maps{rows, channels, true});
+}
 
 void normalize_bfloat16(const bfloat16 *x, const bfloat16 *plus, bfloat16 *y, const float *weight,
                         const float *bias, float *statistics, int64_t rows, int64_t channels,

@@ -1,14 +1,30 @@
-"""A batch norm, what is added to it and the ReLU behind it, as one operation on a CPU."""
+"""A batch norm, what is added to it and the ReLU behind it: one operation on a CPU, or put off."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take
+
+
+class Raw(NamedTuple):
+    """Maps whose batch norm and ReLU are put off: who reads them next does both on the way.
+
+    Attributes:
+        maps: (N, C, S, S), before both; their gradient is that of what is read.
+        statistics: (5, C), which norm.hpp names: what the batch norm does to each channel.
+    """
+
+    maps: torch.Tensor
+    statistics: torch.Tensor
+
+    def read(self) -> torch.Tensor:
+        """Return the maps as they are after both."""
+        return Reading.apply(*self)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -46,10 +62,21 @@ class BatchNorm(nn.BatchNorm2d):
         normed, mean, variance = Normalizing.apply(
             images, plus, self.weight, self.bias, self.eps, relu
         )
+        self.follow(mean, variance, rows=rows)
+        return normed
+
+    def known(self) -> torch.Tensor:
+        """Return the statistics (5, C) for `Raw` of a batch norm that does not train."""
+        inverse = (self.running_var + self.eps).rsqrt()
+        scale = self.weight * inverse
+        shift = self.bias - self.running_mean * scale
+        return torch.stack([self.running_mean, self.running_var, inverse, scale, shift])
+
+    def follow(self, mean: torch.Tensor, variance: torch.Tensor, *, rows: int) -> None:
+        """Let the running statistics follow those of a batch (C,) of so many values a channel."""
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (rows / (rows - 1)), self.momentum)
-        return normed
 
 
 class Normalizing(torch.autograd.Function):
@@ -103,3 +130,20 @@ class Normalizing(torch.autograd.Function):
                 of_bias, statistics, rows, channels,
             )  # fmt: skip
         return of_images, of_plus, of_weight, of_bias, None, None
+
+
+class Reading(torch.autograd.Function):
+    """relu(batch_norm(x)) for `Raw`."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, S, S) for as many and their statistics (5, C)."""
+        read, channels = torch.empty_like(maps), maps.shape[1]
+        call("read", maps, read, statistics, maps.numel() // channels, channels)
+        return read
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient of what was read."""
+        return gradient, None

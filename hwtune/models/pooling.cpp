@@ -4,9 +4,7 @@
 // bfloat16 and float32 are compared as integers of 16 and 32 bits: from 0 on these are in the same
 // order, and what is below 0 is 0 in the end.
 
-#include <cstdint>
-
-#include "lanes.hpp"
+#include "norm.hpp"
 
 namespace {
 
@@ -58,6 +56,34 @@ void pool(const Number *x, Number *y, uint8_t *which, int64_t images, int64_t he
     });
 }
 
+// Writes y = relu(max_pool2d(batch_norm(x), 2)) by statistics that are known, and which it was.
+void pool_normed(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which, int64_t images,
+                 int64_t height, int64_t width, int64_t channels)
+{
+    const Statistics norm(statistics, channels);
+    const int64_t four[] = {0, channels, width * channels, (width + 1) * channels};
+    each_window(images, height, width, channels, [&](int64_t large, int64_t small) {
+        each_vector<float>(channels, [&](auto lanes, int64_t channel) {
+            constexpr int count = decltype(lanes)::count;
+            const Floats<count> scale = read<count>(norm.scale + channel);
+            const Floats<count> shift = read<count>(norm.shift + channel);
+            Floats<count> most{};
+            Integers<count> found = Integers<count>{} + 4;
+#pragma GCC unroll 4
+            for (int place = 0; place < 4; place++) {
+                const bfloat16 *const from = x + large + four[place] + channel;
+                __builtin_prefetch((const char *)from + ahead);
+                const Floats<count> value = read<count>(from) * scale + shift;
+                const auto more = (value > most) | (value != value); // NaN is more than all
+                most = more ? value : most;
+                found = more ? Integers<count>{} + place : found;
+            }
+            write<count>(y + small + channel, most);
+            write_bytes<count>(which + small + channel, found);
+        });
+    });
+}
+
 // Writes the gradient of x: that of y where y came from, 0 elsewhere.
 template <typename Number>
 void spread(const Number *dy, const uint8_t *which, Number *dx, int64_t images, int64_t height,
@@ -87,6 +113,12 @@ void pool_bfloat16(const int16_t *x, int16_t *y, uint8_t *which, int64_t images,
                    int64_t width, int64_t channels)
 {
     pool(x, y, which, images, height, width, channels);
+}
+
+void pool_normed_bfloat16(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which,
+                          int64_t images, int64_t height, int64_t width, int64_t channels)
+{
+    pool_normed(x, statistics, y, which, images, height, width, channels);
 }
 
 void pool_float32(const int32_t *x, int32_t *y, uint8_t *which, int64_t images, int64_t height,

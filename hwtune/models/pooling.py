@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take
+from hwtune.models.norm import Raw
 
 
 class MaxPoolRelu(nn.Module):
@@ -27,18 +28,19 @@ class MaxPoolRelu(nn.Module):
             == (2, 2, 0, 1, False)
         )
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor | Raw) -> torch.Tensor:
         """Return (N, C, S', S') for (N, C, S, S)."""
-        if self.halves and can_take(images) and min(images.shape[2:]) >= 2:
-            return Halving.apply(images)
-        return torch.relu_(self.pool(images))
+        maps, statistics = images if isinstance(images, Raw) else (images, None)
+        if self.halves and can_take(maps) and min(maps.shape[2:]) >= 2:
+            return Halving.apply(maps, statistics)
+        return torch.relu_(self.pool(images.read() if isinstance(images, Raw) else images))
 
 
 class Halving(torch.autograd.Function):
-    """relu(max_pool2d(x, 2)) for maps (N, C, S, S) on a CPU."""
+    """relu(max_pool2d(x, 2)) for maps (N, C, S, S) on a CPU, or of `Raw`."""
 
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
         """Return (N, C, S // 2, S // 2)."""
         images = images.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = ctx.shape = images.shape
@@ -47,13 +49,17 @@ class Halving(torch.autograd.Function):
             torch.empty(halved, dtype=dtype, memory_format=torch.channels_last)
             for dtype in (images.dtype, torch.uint8)
         )
-        call("pool", images, pooled, which, count, height, width, channels)
+        sizes = count, height, width, channels
+        if statistics is None:
+            call("pool", images, pooled, which, *sizes)
+        else:
+            call("pool_normed", images, statistics, pooled, which, *sizes)
         ctx.save_for_backward(which)
         return pooled
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient of the maps (N, C, S, S)."""
         (which,) = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -62,4 +68,4 @@ class Halving(torch.autograd.Function):
         if height % 2 or width % 2:
             spread.zero_()  # what is left over has no gradient
         call("spread", gradient, which, spread, count, height, width, channels)
-        return spread
+        return spread, None

@@ -14,41 +14,7 @@
 namespace {
 
 template <int lanes>
-using Floats = typename Lanes<float, lanes>::Vector;
-
-template <int lanes>
-using Integers = typename Lanes<int32_t, lanes>::Vector;
-
-template <int lanes>
 using Bytes = typename Lanes<float, lanes>::Bytes;
-
-template <int lanes>
-Floats<lanes> read(const float *from)
-{
-    return load<Floats<lanes>>(from);
-}
-
-template <int lanes>
-Floats<lanes> read(const bfloat16 *from)
-{
-    using Bits = typename Lanes<uint32_t, lanes>::Vector;
-    const auto half = load<typename Lanes<bfloat16, lanes>::Vector>(from);
-    return widened<Floats<lanes>>(__builtin_convertvector(half, Bits));
-}
-
-template <int lanes>
-void write(float *to, Floats<lanes> value)
-{
-    store(to, value);
-}
-
-template <int lanes>
-void write(bfloat16 *to, Floats<lanes> value)
-{
-    using Bits = typename Lanes<uint32_t, lanes>::Vector;
-    using Halves = typename Lanes<bfloat16, lanes>::Vector;
-    store(to, __builtin_convertvector(rounded<Bits>(value), Halves));
-}
 
 // What is convolved, to maps of which size, and how, as stem.py tells it.
 struct Stem {
@@ -160,7 +126,7 @@ void forward(Number *y, const float *x, const float *filters, uint8_t *which, co
                 found = more ? Integers<count>{} + pixel : found;
             }
             write<count>(y + place, most);
-            store(which + place, __builtin_convertvector(found, Bytes<count>));
+            write_bytes<count>(which + place, found);
             place += channels;
             corner += stem.step();
         }

@@ -2,7 +2,8 @@
 
 torch's profiler watches an epoch of each published network, and of a start of the search that
 distorts its images, each in a process of its own; precision as hwtune takes it here, batches and
-optimisers as published. Writes results/bench/breakdown.json and .md:
+optimisers as published. Writes results/bench/breakdown.json and .md, breakdown-amx on a CPU with
+AMX:
 
     python -m scripts.bench.breakdown
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 from hwtune.data.splits import Part
 from scripts.bench.engine import NETWORKS, Network, config_of, images_of
-from scripts.bench.outcome import in_process, publish, table
+from scripts.bench.outcome import in_process, of_processor, publish, table
 
 MODULE = "scripts.bench.breakdown"  # this one
 START = Network("start vgg_strong", "chinese_cnn", "vgg_strong", 15, 64, 40, 0.0, 0.0)
@@ -28,9 +29,10 @@ RESERVE = 2**31 - 2**20  # bytes; more the process would give back to the system
 REPETITIONS = 5  # of an epoch, of a validation, and of the epoch watched; the quickest counts
 VALIDATED = 8  # training images for each one that validates, as in a random split
 KINDS = {  # by what the names of operators contain; the first that fits
-    "convolutions": ("convolution", "Convolving"),  # of one channel, its pooling too
+    # With all that is computed on the way: a pooling, batch norms before and behind.
+    "convolutions": ("convolution", "Convolving"),
     "linear layers": ("aten::mm", "aten::addmm", "linear"),
-    "batch norm": ("batch_norm", "Normalizing"),
+    "batch norm": ("batch_norm", "Normalizing", "Reading"),
     "pooling": ("pool", "Halving"),
     "ReLU": ("relu", "threshold", "clamp_min"),
     "optimiser": ("Optimizer", "_fused_", "_foreach_", "aten::clamp_"),
@@ -111,7 +113,7 @@ def main() -> None:
         print(json.dumps(one(options.one)))
         return
     rows = [in_process(MODULE, network.baseline) for network in WATCHED]
-    publish("breakdown", page(rows), rows)
+    publish(of_processor("breakdown"), page(rows), rows)
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -127,7 +129,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     return (
         "Where the time of training goes on one core, by torch's profiler, which itself takes part "
         f"of what lies between operators. Validation is a share of an epoch that reads one image "
-        f"for each {VALIDATED} that it trains on; the other columns are shares of training.\n\n"
+        f"for each {VALIDATED} that it trains on; the other columns are shares of training. A "
+        "batch norm beside a convolution that AMX computes counts as a part of it.\n\n"
         + table(["network", "precision", "images a second", *kinds], lines)
     )
 

@@ -26,7 +26,7 @@ from hwtune.config import TrialConfig
 from hwtune.data.splits import Part
 from hwtune.hardware import cpu_flags, hardware
 from hwtune.space import load_space
-from scripts.bench.outcome import in_process, publish, table
+from scripts.bench.outcome import in_process, of_processor, publish, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,13 +98,15 @@ def as_written(model: nn.Module) -> nn.Module:
     from hwtune.models.stem import Stem
 
     for name, module in model.named_children():
-        if isinstance(module, Stem):
+        if isinstance(module, nn.Conv2d):
             conv = nn.Conv2d(
-                1, module.out_channels, module.kernel_size, module.stride, module.padding,
-                bias=module.bias is not None,
+                module.in_channels, module.out_channels, module.kernel_size, module.stride,
+                module.padding, bias=module.bias is not None,
             )  # fmt: skip
             conv.load_state_dict(module.state_dict())
-            setattr(model, name, nn.Sequential(conv, nn.ReLU(), module.pool.pool))
+            stem = isinstance(module, Stem)
+            parts = nn.Sequential(conv, nn.ReLU(), module.pool.pool) if stem else conv
+            setattr(model, name, parts)
         elif isinstance(module, MaxPoolRelu):
             setattr(model, name, nn.Sequential(nn.ReLU(), module.pool))
         elif isinstance(module, BatchNorm):
@@ -241,8 +243,7 @@ def main() -> None:
     ]
     highest = statistics.median(peaks)
     name = "engine" if BF16 else "engine-float32"
-    name = "engine-amx" if "amx_bf16" in cpu_flags() else name
-    publish(name, page(rows, highest), rows, peak=highest, peaks=peaks)
+    publish(of_processor(name), page(rows, highest), rows, peak=highest, peaks=peaks)
 
 
 def row_of(network: Network, speeds: dict[str, list[float]], peaks: list[float]) -> dict[str, Any]:

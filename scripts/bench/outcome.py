@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hwtune.files import dump
-from hwtune.hardware import git_commit, hardware, versions
+from hwtune.hardware import cpu_flags, git_commit, hardware, versions
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 
@@ -30,6 +30,11 @@ def publish(name: str, text: str, rows: Sequence[dict[str, Any]], **more: Any) -
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(dump(about), encoding="utf-8")
+
+
+def of_processor(name: str) -> str:
+    """Return the name under which a benchmark of training is published: with AMX it has its own."""
+    return f"{name}-amx" if "amx_bf16" in cpu_flags() else name
 
 
 def in_process(module: str, *words: str) -> Any:

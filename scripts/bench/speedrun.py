@@ -20,10 +20,9 @@ from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.sealed import open_test
 from hwtune.data.splits import SplitSpec, split_indices, take
-from hwtune.hardware import cpu_flags
 from hwtune.space import load_space
 from scripts.bench.engine import NETWORKS, config_of, usual
-from scripts.bench.outcome import in_process, publish, table
+from scripts.bench.outcome import in_process, of_processor, publish, table
 
 MODULE = "scripts.bench.speedrun"  # this one
 S0_EPOCHS, S0_ACCURACY = 80, 0.9948
@@ -84,8 +83,7 @@ def main() -> None:
             epochs.append(in_process(MODULE, "usual")["seconds"])
         runs.append(in_process(MODULE, str(seed)))
         print(f"seed {seed}: {runs[-1]['seconds']:.1f} s, {runs[-1]['accuracy']:.2%}", flush=True)
-    name = "speedrun-amx" if "amx_bf16" in cpu_flags() else "speedrun"
-    publish(name, page(runs, epochs), runs, s0_epoch_seconds=epochs)
+    publish(of_processor("speedrun"), page(runs, epochs), runs, s0_epoch_seconds=epochs)
 
 
 def page(runs: list[dict[str, float]], epochs: list[float]) -> str:

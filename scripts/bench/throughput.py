@@ -4,7 +4,8 @@ Both draw points of a space whose networks cost the same, train them on the same
 Chinese MNIST for the same epochs, two at once, without early stopping: small networks at 32x32, and
 S0's at 64x64. As documented: a function trainable that loads its data, the network of torch's own
 modules, a DataLoader, a fresh actor a trial, `tune.report` an epoch, OptunaSearch, ASHA (whose
-first rung is the last epoch here). Writes results/bench/throughput.json and .md:
+first rung is the last epoch here). Writes results/bench/throughput.json and .md, throughput-amx on
+a CPU with AMX:
 
     python -m scripts.bench.throughput
 """
@@ -25,7 +26,7 @@ from hwtune.data.splits import SplitSpec, search_split
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench.engine import as_written
-from scripts.bench.outcome import give_ray_its_defaults, publish, search, table
+from scripts.bench.outcome import give_ray_its_defaults, of_processor, publish, search, table
 
 MODULE = "scripts.bench.throughput"  # this one
 SLOTS = 2
@@ -247,7 +248,7 @@ def main() -> None:
                 rows.append({"load": load, "way": title, "repetition": repetition, **seen})
                 print(json.dumps(rows[-1]), flush=True)
     if not options.load:
-        publish("throughput", page(rows), rows)
+        publish(of_processor("throughput"), page(rows), rows)
 
 
 def page(rows: list[dict[str, Any]]) -> str:

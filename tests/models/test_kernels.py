@@ -425,3 +425,11 @@ def test_a_kept_library_that_does_not_load_is_made_anew(tmp_path):
 def test_where_nothing_can_be_kept_each_process_compiles(tmp_path):
     (tmp_path / "file").touch()
     assert trained(tmp_path / "file", "c++ -w")[0].endswith(".so")
+
+
+@needs_a_compiler
+def test_with_tools_that_are_too_old_for_tiles_the_rest_is_compiled(tmp_path):
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\ncase "$*" in *-mno-amx-bf16*) exec c++ "$@" -w;; esac\nexit 1\n')
+    old.chmod(0o700)
+    assert trained(tmp_path / "cache", str(old))[0].endswith(".so")

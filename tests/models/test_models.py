@@ -122,7 +122,7 @@ def test_a_stage_has_its_layers_in_order():
         filters="4-8", convs_per_stage=2, norm="before", spatial_dropout="0.1", pool="max-none",
         hidden="16", dropout="0.5", hidden_norm=True, head="avg",
     )  # fmt: skip
-    conv = ["Conv2d", "BatchNorm"]  # with its ReLU
+    conv = ["Convolution", "BatchNorm"]  # with its ReLU
     assert kinds(build_model(config, classes=3, side=8)) == [
         *conv, *conv, "Dropout2d", "MaxPool2d",
         *conv, *conv, "Dropout2d",
@@ -133,7 +133,7 @@ def test_a_stage_has_its_layers_in_order():
 
 def test_batch_norm_can_follow_the_pooling():
     config = TrialConfig(filters="4", norm="after", activation="none")
-    expected = ["Conv2d", "MaxPool2d", "BatchNorm", "Flatten", "Logits"]
+    expected = ["Convolution", "MaxPool2d", "BatchNorm", "Flatten", "Logits"]
     assert kinds(build_model(config, classes=3, side=8)) == expected
 
 
@@ -201,10 +201,10 @@ def test_a_first_convolution_becomes_one_with_its_relu_and_pooling():
     first, second = Conv(1, 4, 3, 1, 1, bias=True), Conv(4, 4, 3, 1, 1, bias=True)
     relu, pool = Relu(), Pool("max")
     assert kinds(sequence([first, relu, pool, second, relu, pool])) == [
-        "Stem", "Conv2d", "MaxPoolRelu",
+        "Stem", "Convolution", "MaxPoolRelu",
     ]  # fmt: skip
-    assert kinds(sequence([first, pool, second])) == ["Conv2d", "MaxPool2d", "Conv2d"]
-    assert kinds(sequence([first, relu, second])) == ["Conv2d", "ReLU", "Conv2d"]
+    assert kinds(sequence([first, pool, second])) == ["Convolution", "MaxPool2d", "Convolution"]
+    assert kinds(sequence([first, relu, second])) == ["Convolution", "ReLU", "Convolution"]
     joined = sequence([first, relu, pool, second]).state_dict()
     assert list(joined) == ["0.weight", "0.bias", "3.weight", "3.bias"]
 

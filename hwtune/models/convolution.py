@@ -1,0 +1,147 @@
+"""A convolution by the matrix tiles of a CPU, with the batch norms and the ReLUs beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from hwtune.models.kernels import call, can_take, has_tiles
+from hwtune.models.norm import BatchNorm, Raw
+
+WIDEST = 128  # channels and filters; with more the library that torch calls is as quick
+ROWS = 16  # of a tile, in whose multiples gradients of filters are added up
+
+
+class Convolution(nn.Conv2d):
+    """A convolution, which can put off the batch norm and the ReLU behind it.
+
+    On a CPU with AMX, where one thread computes in bfloat16, all this is compiled: with few
+    channels the library that torch calls is slower, and to write a batch norm and read it again
+    takes as long as a convolution. Sums are of float32; there is no second derivative.
+    """
+
+    def __init__(
+        self, channels: int, filters: int, *, kernel: int, stride: int, padding: int, bias: bool
+    ) -> None:
+        super().__init__(channels, filters, kernel, stride, padding, bias=bias)
+        self.how = kernel, stride, padding
+
+    def takes(self, images: torch.Tensor | Raw, norm: BatchNorm | None = None) -> bool:
+        """Return whether the compiled operation can and should do this, and a batch norm after."""
+        maps = images.maps if isinstance(images, Raw) else images
+        kernel, stride, padding = self.how
+        return (
+            torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") == torch.bfloat16
+            and can_take(maps, self.weight)
+            and len(maps) > 0
+            and max(self.weight.shape[:2]) <= WIDEST
+            and stride == 1
+            and 2 * padding < kernel
+            and maps.shape[1] == self.in_channels
+            and min(maps.shape[2:]) + 2 * padding >= kernel
+            and has_tiles()
+            and (norm is None or self.puts_off(norm, maps))
+        )
+
+    def puts_off(self, norm: BatchNorm, maps: torch.Tensor) -> bool:
+        """Return whether a batch norm behind this can be put off."""
+        return (
+            norm.num_features == self.out_channels
+            and norm.weight.dtype == torch.float32
+            # Of one pixel there is no deviation, which torch says.
+            and (len(maps) > 1 if norm.training else not torch.is_grad_enabled())
+        )
+
+    def forward(self, images: torch.Tensor | Raw) -> torch.Tensor:
+        """Return (N, O, S', S') for (N, C, S, S)."""
+        if self.takes(images):
+            maps, _ = self.convolve(images)
+            return maps
+        return super().forward(images.read() if isinstance(images, Raw) else images)
+
+    def before(self, norm: BatchNorm, images: torch.Tensor | Raw) -> Raw:
+        """Return the maps (N, O, S', S') whose batch norm and ReLU are put off."""
+        if not norm.training:
+            return Raw(self.forward(images), norm.known())
+        maps, statistics = self.convolve(images, norm.weight, norm.bias, norm.eps)
+        mean, variance, *_ = statistics
+        norm.follow(mean, variance, rows=maps.numel() // len(mean))
+        return Raw(maps, statistics)
+
+    def convolve(
+        self,
+        images: torch.Tensor | Raw,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        epsilon: float = 0.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the maps, and with a batch norm's weight and bias its statistics."""
+        maps, statistics = images if isinstance(images, Raw) else (images, None)
+        *_, padding = self.how
+        return ConvolvingByTiles.apply(
+            maps, statistics, self.weight, self.bias, padding, weight, bias, epsilon
+        )
+
+
+class ConvolvingByTiles(torch.autograd.Function):
+    """A convolution of stride 1 of maps (N, C, S, S), or of `Raw`, on a CPU that has AMX."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: torch.Tensor,
+        of_images: torch.Tensor | None,
+        filters: torch.Tensor,
+        bias: torch.Tensor | None,
+        padding: int,
+        norm_weight: torch.Tensor | None,
+        norm_bias: torch.Tensor | None,
+        epsilon: float,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the maps (N, O, S', S'), and with a batch norm its statistics (5, O)."""
+        images = images.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        filters = filters.contiguous(memory_format=torch.channels_last)
+        (count, channels, *sides), (outputs, _, kernel, _) = images.shape, filters.shape
+        size = [side + 2 * padding - kernel + 1 for side in sides]
+        maps = torch.empty(
+            count, outputs, *size, dtype=torch.bfloat16, memory_format=torch.channels_last
+        )
+        of_maps = None if norm_weight is None else filters.new_empty(5, outputs)
+        ctx.shape = torch.tensor([count, *sides, channels, outputs, kernel, padding])
+        call(
+            "convolve", images, of_images, maps, filters, bias, norm_weight, norm_bias, of_maps,
+            ctx.shape, epsilon,
+        )  # fmt: skip
+        ctx.save_for_backward(
+            images, of_images, filters, *([] if of_maps is None else [maps, of_maps])
+        )
+        ctx.has_bias = bias is not None
+        if of_maps is not None:
+            ctx.mark_non_differentiable(of_maps)
+        return maps, of_maps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[Any, ...]:
+        """Return the gradients of the maps and of all weights."""
+        images, of_images, filters, *normed = ctx.saved_tensors
+        maps, of_maps = normed or (None, None)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        outputs, channels, kernel, _ = filters.shape
+        rows, columns = (-(-number // ROWS) * ROWS for number in (channels, outputs))
+        of_filters = filters.new_zeros(kernel, kernel, rows, columns)
+        of_bias, of_norm = filters.new_zeros(columns), filters.new_empty(2, outputs)
+        gradients = torch.empty_like(images) if ctx.needs_input_grad[0] else None
+        call(
+            "convolve_back", gradient, maps, of_maps, images, of_images, gradients, filters,
+            of_filters, of_bias, *of_norm, ctx.shape,
+        )  # fmt: skip
+        return (
+            gradients, None, of_filters[..., :channels, :outputs].permute(3, 2, 0, 1),
+            of_bias[:outputs] if ctx.has_bias else None, None,
+            *(of_norm if normed else (None, None)), None,
+        )  # fmt: skip
