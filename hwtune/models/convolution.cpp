@@ -53,8 +53,12 @@ void backward(const bfloat16 *dy, const bfloat16 *y, float *of_y, const bfloat16
     Filters own(filters, shape, true);
     Array<float> none(up(from.channels, 2 * rows));
     Line maps(grid, from.channels), gradients(grid, to.channels);
-    Turned turned(grid, from.channels);
+    // One channel's taps are multiplied as so many channels of a convolution of one tap.
+    const bool flat = from.channels == 1;
+    const Shape gathering = flat ? Shape{shape.images, shape.height, shape.width, shape.taps(), shape.filters, 1, 0} : shape;
+    Turned turned(grid, gathering.channels);
     Pairs pairs(grid, to.channels);
+    Gathered gathered(gathering);
     Along along;
     if (of_y) {
         const Maps all{shape.images * to.height * to.width, to.channels, true};
@@ -79,14 +83,20 @@ void backward(const bfloat16 *dy, const bfloat16 *y, float *of_y, const bfloat16
         else
             lay(dy + element, nullptr, gradients, images, to);
         lay(x + image * from.image(), of_x, maps, images, from);
-        turned.take(maps);
-        pairs.take(gradients, dbias);
+        if (flat)
+            turned.take_taps(maps, shape, grid);
+        else
+            turned.take(maps);
+        pairs.take(gradients);
+        if (dbias)
+            pairs.add_to(dbias, to.channels);
         settle();
-        gather(turned, pairs, dfilters, shape, grid);
+        gathered.add(turned, pairs, grid);
         if (dx)
             convolve(gradients, dx + image * from.image(), images, from,
                      shape.kernel - 1 - shape.padding, grid, own, none.begin(), nullptr);
     });
+    gathered.write(dfilters);
 }
 
 } // namespace

@@ -131,17 +131,15 @@ class ConvolvingByTiles(torch.autograd.Function):
         images, of_images, filters, *normed = ctx.saved_tensors
         maps, of_maps = normed or (None, None)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        outputs, channels, kernel, _ = filters.shape
-        rows, columns = (-(-number // ROWS) * ROWS for number in (channels, outputs))
-        of_filters = filters.new_zeros(kernel, kernel, rows, columns)
-        of_bias, of_norm = filters.new_zeros(columns), filters.new_empty(2, outputs)
+        outputs = len(filters)
+        of_filters, of_norm = torch.empty_like(filters), filters.new_empty(2, outputs)
+        of_bias = filters.new_zeros(-(-outputs // ROWS) * ROWS) if ctx.has_bias else None
         gradients = torch.empty_like(images) if ctx.needs_input_grad[0] else None
         call(
             "convolve_back", gradient, maps, of_maps, images, of_images, gradients, filters,
             of_filters, of_bias, *of_norm, ctx.shape,
         )  # fmt: skip
         return (
-            gradients, None, of_filters[..., :channels, :outputs].permute(3, 2, 0, 1),
-            of_bias[:outputs] if ctx.has_bias else None, None,
+            gradients, None, of_filters, None if of_bias is None else of_bias[:outputs], None,
             *(of_norm if normed else (None, None)), None,
         )  # fmt: skip

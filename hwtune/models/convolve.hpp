@@ -35,13 +35,14 @@ public:
                 const auto weights = [&](int64_t seen) {
                     const int64_t column = seen / inputs, input = seen % inputs;
                     if (column >= kernel)
-                        return __m256i{};
+                        return __m512i{};
                     const int64_t tap = row * kernel + column;
                     const float *const from_here =
                         back ? from + (input * taps + taps - 1 - tap) * outputs + out
                              : from + (out * taps + tap) * inputs + input;
-                    return (__m256i)_mm512_cvtneps_pbh(_mm512_mask_i32gather_ps(
-                        __m512{}, first(outputs - out), outs, from_here, sizeof(float)));
+                    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(
+                        _mm512_mask_i32gather_ps(__m512{}, first(outputs - out), outs, from_here,
+                                                 sizeof(float))));
                 };
                 for (int64_t seen = 0; seen < chunks * deep; seen += 2, to += 2 * rows)
                     _mm512_storeu_si512(to, paired(weights(seen), weights(seen + 1)));
@@ -57,11 +58,20 @@ private:
     Array<bfloat16> tiles;
 };
 
-// Computes 32 outputs of 32 places, or where there are not `two` blocks 16 of 64, from the line
-// where the kernel's first tap of the first place is: (places, outputs) floats.
-void multiply(const bfloat16 *line, int64_t width, Filters &filters, int64_t block, bool two,
+// How products are taken from the line: 32 outputs of 32 places, or 16 of 64.
+template <bool two>
+struct Window {
+    static constexpr int64_t outputs = two ? 2 * rows : rows;
+    static constexpr int64_t places = two ? deep : 2 * deep;
+};
+
+// Computes a window from the line where the kernel's first tap of the first place is, with filters
+// from a block of 16 on: (places, outputs) floats.
+template <bool two>
+void multiply(const bfloat16 *line, int64_t width, Filters &filters, int64_t block,
               const float *bias, float *sums)
 {
+    constexpr int64_t wide = Window<two>::outputs, line_of_floats = wide * sizeof(float);
     const int64_t inputs = filters.inputs, step = inputs * sizeof(bfloat16);
     _tile_loadd(0, bias, 0); // one row for all
     _tile_loadd(1, two ? bias + rows : bias, 0);
@@ -75,7 +85,7 @@ void multiply(const bfloat16 *line, int64_t width, Filters &filters, int64_t blo
             _tile_loadd(4, seen, step);
             _tile_loadd(6, one, 64);
             _tile_dpbf16ps(0, 4, 6);
-            if (two) {
+            if constexpr (two) {
                 _tile_loadd(7, other, 64);
                 _tile_dpbf16ps(1, 4, 7);
                 _tile_loadd(5, seen + rows * inputs, step);
@@ -94,7 +104,6 @@ void multiply(const bfloat16 *line, int64_t width, Filters &filters, int64_t blo
             other += tile;
         }
     }
-    const int64_t wide = (two ? 2 : 1) * rows, line_of_floats = wide * sizeof(float);
     _tile_stored(0, sums, line_of_floats);
     _tile_stored(1, two ? sums + rows : sums + rows * wide, line_of_floats);
     _tile_stored(2, two ? sums + rows * wide : sums + 2 * rows * wide, line_of_floats);
@@ -108,88 +117,117 @@ struct Totals {
     explicit Totals(int64_t outputs) : sums(up(outputs, 2 * rows)), squares(sums.size()) {}
 };
 
-// Of each other one of 32 outputs, for some places: float32 is enough for few.
+// Sums of 32 numbers at a time, which are so many outputs or 16 of two places: float32 is enough
+// for few.
 struct Sums {
-    __m512 sum{}, square{};
+    __m512 even{}, odd{}, even_square{}, odd_square{};
 
-    void add(__m512i upper)
+    void add(__m512i numbers)
     {
-        const auto value = (__m512)upper; // of pairs of bfloat16, each a half of a float
-        sum = _mm512_add_ps(sum, value);
-        square = _mm512_fmadd_ps(value, value, square);
+        const auto ones = (__m512)_mm512_slli_epi32(numbers, 16);
+        const auto others =
+            (__m512)_mm512_and_si512(numbers, _mm512_set1_epi32(int(0xffff0000)));
+        even = _mm512_add_ps(even, ones);
+        even_square = _mm512_fmadd_ps(ones, ones, even_square);
+        odd = _mm512_add_ps(odd, others);
+        odd_square = _mm512_fmadd_ps(others, others, odd_square);
     }
 
     void move_to(Totals &totals, int64_t output, int64_t outputs)
     {
-        float ones[rows], others[rows];
-        _mm512_storeu_ps(ones, sum);
-        _mm512_storeu_ps(others, square);
-        for (int64_t each = 0; each < outputs / 2; each++) {
-            totals.sums[output + 2 * each] += double(ones[each]);
-            totals.squares[output + 2 * each] += double(others[each]);
-        }
+        const auto move = [=](__m512 from, std::vector<double> &to, int64_t first) {
+            float each[rows];
+            _mm512_storeu_ps(each, from);
+            for (int64_t lane = 0; lane < rows; lane++)
+                to[first + 2 * lane % outputs] += double(each[lane]);
+        };
+        move(even, totals.sums, output);
+        move(odd, totals.sums, output + 1);
+        move(even_square, totals.squares, output);
+        move(odd_square, totals.squares, output + 1);
         *this = {};
     }
 };
+
+// Writes what a line's maps are convolved to by filters from a block of 16 on, seen from `corner`.
+template <bool two>
+void convolve_block(const bfloat16 *corner, bfloat16 *to, int64_t images, Side of, const Grid &grid,
+                    Filters &filters, int64_t block, const float *bias, Totals *totals)
+{
+    constexpr int64_t few = 256; // places that float32 adds up
+    constexpr int64_t places = Window<two>::places, wide = Window<two>::outputs;
+    alignas(64) float both[2][places * wide]; // of a window, and of the next one
+    const int64_t outputs = filters.outputs, first = block * rows;
+    const auto mask = __mmask32((uint64_t(1) << std::min(outputs - first, wide)) - 1);
+    Sums added;
+    const auto write_places = [&](const float *sum, bfloat16 *out, int64_t count) {
+        if constexpr (two) {
+            for (int64_t each = 0; each < count; each++, sum += wide, out += outputs) {
+                const auto all = (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(sum + rows),
+                                                              _mm512_load_ps(sum));
+                _mm512_mask_storeu_epi16(out, mask, all);
+                if (totals)
+                    added.add(all);
+            }
+        } else {
+            for (int64_t each = 0; each < count; each += 2, sum += 2 * wide, out += 2 * outputs) {
+                const bool more = each + 1 < count;
+                const auto all = (__m512i)_mm512_maskz_cvtne2ps_pbh(
+                    more ? ~__mmask32(0) : 0xffff, _mm512_load_ps(sum + rows), _mm512_load_ps(sum));
+                _mm256_mask_storeu_epi16(out, __mmask16(mask), _mm512_castsi512_si256(all));
+                if (more)
+                    _mm256_mask_storeu_epi16(out + outputs, __mmask16(mask), _mm512_extracti64x4_epi64(all, 1));
+                if (totals)
+                    added.add(all);
+            }
+        }
+    };
+    const int64_t all = images * grid.image();
+    const auto start = [&](int64_t place) {
+        if (place < all)
+            multiply<two>(corner + place * filters.inputs, grid.width, filters, block, bias + first,
+                     both[place / places % 2]);
+    };
+    start(0);
+    for (int64_t image = 0, y = 0, x = 0, place = 0; image < images; place += places) {
+        if (totals && place % few == 0)
+            added.move_to(*totals, first, wide);
+        start(place + places); // tiles are multiplied while vectors are written
+        const float *const sums = both[place / places % 2];
+        for (int64_t done = 0; done < places && image < images;) {
+            const int64_t run = std::min(places - done, grid.width - x);
+            if (y < of.height && x < of.width)
+                write_places(sums + done * wide,
+                             to + ((image * of.height + y) * of.width + x) * outputs + first,
+                             std::min(run, of.width - x));
+            done += run;
+            x += run;
+            if (x == grid.width) {
+                x = 0;
+                y++;
+            }
+            if (y == grid.height) {
+                y = 0;
+                image++;
+            }
+        }
+    }
+    if (totals)
+        added.move_to(*totals, first, wide);
+}
 
 // Writes what a line's maps are convolved to, seen from `lead` rows above and columns left of each
 // place.
 void convolve(Line &line, bfloat16 *to, int64_t images, Side of, int64_t lead, const Grid &grid,
               Filters &filters, const float *bias, Totals *totals)
 {
-    constexpr int64_t few = 256; // places that float32 adds up
-    alignas(64) float sums[2 * rows * deep];
-    const int64_t outputs = filters.outputs, blocks = up(outputs, rows) / rows;
     const bfloat16 *const corner = line.places() - (lead * grid.width + lead) * line.channels;
-    for (int64_t block = 0; block < blocks; block += 2) {
-        const bool two = block + 1 < blocks;
-        const int64_t places = two ? deep : 2 * deep, wide = two ? 2 * rows : rows;
-        const int64_t left = std::min(outputs - block * rows, wide);
-        const auto mask = __mmask32((uint64_t(1) << left) - 1);
-        Sums even, odd;
-        const auto total = [&] {
-            even.move_to(*totals, block * rows, wide);
-            odd.move_to(*totals, block * rows + 1, wide);
-        };
-        const auto write_places = [&](const float *sum, bfloat16 *out, int64_t count) {
-            for (int64_t each = 0; each < count; each++, sum += wide, out += outputs) {
-                const __m512 lower = _mm512_load_ps(sum);
-                const __m512 upper = two ? _mm512_load_ps(sum + rows) : lower;
-                const auto all = (__m512i)_mm512_cvtne2ps_pbh(upper, lower);
-                _mm512_mask_storeu_epi16(out, mask, all);
-                if (totals) {
-                    even.add(_mm512_slli_epi32(all, 16));
-                    odd.add(_mm512_and_si512(all, _mm512_set1_epi32(int(0xffff0000))));
-                }
-            }
-        };
-        for (int64_t image = 0, y = 0, x = 0, place = 0; image < images; place += places) {
-            if (totals && place % few == 0)
-                total();
-            multiply(corner + place * line.channels, grid.width, filters, block, two,
-                     bias + block * rows, sums);
-            for (int64_t done = 0; done < places && image < images;) {
-                const int64_t run = std::min(places - done, grid.width - x);
-                if (y < of.height && x < of.width)
-                    write_places(sums + done * wide,
-                                 to + ((image * of.height + y) * of.width + x) * outputs +
-                                     block * rows,
-                                 std::min(run, of.width - x));
-                done += run;
-                x += run;
-                if (x == grid.width) {
-                    x = 0;
-                    y++;
-                }
-                if (y == grid.height) {
-                    y = 0;
-                    image++;
-                }
-            }
-        }
-        if (totals)
-            total();
-    }
+    const int64_t blocks = up(filters.outputs, rows) / rows;
+    for (int64_t block = 0; block < blocks; block += 2)
+        if (block + 1 < blocks)
+            convolve_block<true>(corner, to, images, of, grid, filters, block, bias, totals);
+        else
+            convolve_block<false>(corner, to, images, of, grid, filters, block, bias, totals);
 }
 
 } // namespace

@@ -1,4 +1,8 @@
 // The gradient of filters, as a product of maps and gradients on their lines over all places.
+//
+// A tap sees the maps some places further on. Instead of the maps the gradients are shifted: these
+// lie as pairs of places, beginning with even ones and with odd ones, so that every tile of them
+// lies in whole lines of the cache. Rows of 64 bytes that cross these take six times as long.
 
 #pragma once
 
@@ -6,7 +10,8 @@
 
 namespace {
 
-constexpr int64_t near = 384; // places whose products are added up at once
+constexpr int64_t near = 512; // places whose products are added up at once
+constexpr int64_t most = 6; // taps that share a tile of maps
 
 // The channels of a line, up to 16s, one after the other: (channels, places).
 class Turned {
@@ -14,67 +19,35 @@ public:
     const int64_t length; // of a channel; an odd number of cache lines, which spreads channels
 
     Turned(const Grid &grid, int64_t channels)
-        : length(grid.size() | deep), margin(grid.margin), size(grid.size()),
-          numbers(length * up(channels, rows))
+        : length(grid.places() | deep), places(grid.places()), numbers(length * up(channels, rows))
     {
     }
 
     void take(Line &line)
     {
-        const int64_t channels = line.channels;
-        for (int64_t channel = 0; channel < channels; channel += rows) {
-            const __mmask16 mask = first(channels - channel);
-            for (int64_t place = -margin; place < size - margin; place += deep) {
+        for (int64_t channel = 0; channel < line.channels; channel += rows) {
+            const __mmask16 mask = first(line.channels - channel);
+            for (int64_t place = 0; place < places; place += deep) {
                 __m512i pairs[16];
                 for (int64_t each = 0; each < 16; each++)
                     pairs[each] = line.pairs(place + 2 * each, channel, mask);
                 turn(pairs);
                 for (int64_t each = 0; each < 16; each++)
-                    _mm512_storeu_si512(at(channel + each, place), pairs[each]);
+                    _mm512_store_si512(at(channel + each, place), pairs[each]);
             }
         }
     }
 
-    bfloat16 *at(int64_t channel, int64_t place)
+    // Takes a line of one channel as each tap sees it: (taps, places).
+    void take_taps(Line &line, const Shape &of, const Grid &grid)
     {
-        return numbers.begin() + channel * length + margin + place;
-    }
-
-private:
-    const int64_t margin, size;
-    Array<bfloat16> numbers;
-};
-
-// Pairs of places of a line, up to 16 channels together: (channels / 16, places / 2, 16, 2).
-class Pairs {
-public:
-    const int64_t length; // of 16 channels
-
-    Pairs(const Grid &grid, int64_t channels)
-        : length(grid.places() * rows), places(grid.places()),
-          numbers(grid.places() * up(channels, rows))
-    {
-    }
-
-    // Takes a line, and adds the sums of its channels.
-    void take(Line &line, float *sums)
-    {
-        const auto ones = (__m512bh)_mm512_set1_epi32(0x3f803f80); // pairs of 1
-        for (int64_t channel = 0; channel < line.channels; channel += rows) {
-            const __mmask16 mask = first(line.channels - channel);
-            __m512 sum{};
-            for (int64_t place = 0; place < places; place += 2) {
-                const __m512i pairs = line.pairs(place, channel, mask);
-                sum = _mm512_dpbf16_ps(sum, (__m512bh)pairs, ones);
-                _mm512_storeu_si512(at(channel, place), pairs);
-            }
-            _mm512_storeu_ps(sums + channel, _mm512_add_ps(sum, _mm512_loadu_ps(sums + channel)));
-        }
+        for (int64_t tap = 0; tap < of.taps(); tap++)
+            std::copy_n(line.places() + grid.seen(tap, of), places, at(tap, 0));
     }
 
     bfloat16 *at(int64_t channel, int64_t place)
     {
-        return numbers.begin() + channel / rows * length + place * rows;
+        return numbers.begin() + channel * length + place;
     }
 
 private:
@@ -82,104 +55,139 @@ private:
     Array<bfloat16> numbers;
 };
 
-// How far what is multiplied lies apart, and over how many places products are added up.
-struct Steps {
-    int64_t places;
-    int64_t channel; // bytes from a channel of the maps to the next
-    int64_t block; // numbers from 16 filters' gradients to the next ones'
-    int64_t row; // bytes from a channel of the sums to the next
-    int64_t tap; // floats from a tap of the sums to the next
+// Pairs of places of a line and its margins, up to 16 channels together, from even places on and
+// from odd ones: (2, channels / 16, places / 2, 16, 2).
+class Pairs {
+public:
+    Pairs(const Grid &grid, int64_t channels)
+        : places(grid.places()), margin(grid.margin), length(grid.size() * rows),
+          odd(length * (up(channels, rows) / rows)), numbers(2 * odd)
+    {
+    }
+
+    void take(Line &line)
+    {
+        for (int64_t channel = 0; channel < line.channels; channel += rows) {
+            const __mmask16 mask = first(line.channels - channel);
+            __m512i last{}; // what lies in the margins stays 0
+            for (int64_t place = -2; place < places; place += 2) {
+                const __m512i middle = line.wide(place + 1, channel, mask);
+                const __m512i next = line.wide(place + 2, channel, mask);
+                _mm512_store_si512(at(channel, place), paired(last, middle));
+                _mm512_store_si512(at(channel, place + 1), paired(middle, next));
+                last = next;
+            }
+        }
+    }
+
+    // Adds to each channel's sum all that it has.
+    void add_to(float *sums, int64_t channels)
+    {
+        const auto ones = (__m512bh)_mm512_set1_epi32(0x3f803f80); // pairs of 1
+        for (int64_t channel = 0; channel < channels; channel += rows) {
+            __m512 sum = _mm512_loadu_ps(sums + channel);
+            for (int64_t place = 0; place < places; place += 2)
+                sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_load_si512(at(channel, place)), ones);
+            _mm512_storeu_ps(sums + channel, sum);
+        }
+    }
+
+    bfloat16 *at(int64_t channel, int64_t place)
+    {
+        const int64_t pair = (margin + place) / 2, parity = place & 1;
+        return numbers.begin() + parity * odd + channel / rows * length + pair * deep;
+    }
+
+private:
+    const int64_t places, margin;
+    const int64_t length; // of 16 channels
+    const int64_t odd; // where the odd ones begin
+    Array<bfloat16> numbers;
 };
 
-// Adds the products of the maps as one tap or two see them with 32 filters' gradients.
-void add_two(const bfloat16 *const *maps, int64_t taps, const bfloat16 *gradients, float *sums,
-             Steps by)
-{
-    const bool both = taps > 1;
-    float *const second = sums + (both ? by.tap : 0);
-    _tile_loadd(0, sums, by.row);
-    _tile_loadd(1, sums + rows, by.row);
-    _tile_loadd(2, second, by.row);
-    _tile_loadd(3, second + rows, by.row);
-    for (int64_t place = 0; place < by.places; place += deep) {
-        _tile_loadd(4, maps[0] + place, by.channel);
-        _tile_loadd(6, gradients, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, gradients + by.block, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (both) {
-            _tile_loadd(5, maps[1] + place, by.channel);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-        gradients += tile;
-    }
-    if (both) {
-        _tile_stored(2, second, by.row);
-        _tile_stored(3, second + rows, by.row);
-    }
-    _tile_stored(0, sums, by.row);
-    _tile_stored(1, sums + rows, by.row);
-}
-
-// Adds the products of the maps as up to five taps see them with 16 filters' gradients.
-void add_one(const bfloat16 *const *maps, int64_t taps, const bfloat16 *gradients, float *sums,
-             Steps by)
+// Adds the products of 16 channels with 16 filters' gradients, as up to six taps see them, over
+// `places`. The maps' channels lie `channel` bytes apart, the sums of two taps `tap` floats, and
+// those of two channels `row` bytes.
+void add_products(const bfloat16 *maps, int64_t channel, const bfloat16 *const *gradients,
+                  int64_t taps, int64_t places, float *sums, int64_t tap, int64_t row)
 {
 // Tiles have no other names than these.
-#define FOR_EACH_TAP(DO) DO(0) DO(1) DO(2) DO(3) DO(4)
+#define FOR_EACH_TAP(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define LOAD(t)                                                                                    \
     if (t < taps)                                                                                  \
-        _tile_loadd(t, sums + t * by.tap, by.row);
+        _tile_loadd(t, sums + t * tap, row);
 #define MULTIPLY(t)                                                                                \
     if (t < taps) {                                                                                \
-        _tile_loadd(6, maps[t] + place, by.channel);                                               \
+        _tile_loadd(7, gradients[t] + place * rows, 64);                                           \
         _tile_dpbf16ps(t, 6, 7);                                                                   \
     }
 #define STORE(t)                                                                                   \
     if (t < taps)                                                                                  \
-        _tile_stored(t, sums + t * by.tap, by.row);
+        _tile_stored(t, sums + t * tap, row);
     FOR_EACH_TAP(LOAD)
-    for (int64_t place = 0; place < by.places; place += deep) {
-        _tile_loadd(7, gradients, 64);
+    for (int64_t place = 0; place < places; place += deep) {
+        _tile_loadd(6, maps + place, channel);
         FOR_EACH_TAP(MULTIPLY)
-        gradients += tile;
     }
     FOR_EACH_TAP(STORE)
 }
 
-// Adds to (kernel, kernel, channels, filters), both up to 16s, what the maps and the gradients of
-// what is made of them say of the filters.
-void gather(Turned &maps, Pairs &gradients, float *sums, const Shape &of, const Grid &grid)
-{
-    const int64_t channels = up(of.channels, rows), filters = up(of.filters, rows);
-    const int64_t taps = of.kernel * of.kernel, places = up(grid.group * grid.image(), deep);
-    // Calls `add` for some taps at a time, of 16 channels and 16 or 32 filters.
-    const auto each_tap = [&](auto add, int64_t most, int64_t channel, int64_t filter, int64_t place,
-                              Steps by) {
-        for (int64_t tap = 0; tap < taps; tap += most) {
-            const bfloat16 *seen[5];
-            const int64_t some = std::min(most, taps - tap);
-            for (int64_t each = 0; each < some; each++) {
-                const int64_t row = (tap + each) / of.kernel - of.padding;
-                const int64_t column = (tap + each) % of.kernel - of.padding;
-                seen[each] = maps.at(channel, place + row * grid.width + column);
-            }
-            add(seen, some, gradients.at(filter, place),
-                sums + tap * by.tap + channel * filters + filter, by);
-        }
-    };
-    for (int64_t place = 0; place < places; place += near) {
-        const Steps by{std::min(near, places - place), int64_t(maps.length * sizeof(bfloat16)),
-                       gradients.length, int64_t(filters * sizeof(float)), channels * filters};
-        for (int64_t channel = 0; channel < channels; channel += rows)
-            for (int64_t filter = 0; filter < filters; filter += 2 * rows) {
-                if (filter + rows < filters)
-                    each_tap(add_two, 2, channel, filter, place, by);
-                else
-                    each_tap(add_one, 5, channel, filter, place, by);
-            }
+// What maps and the gradients of what is made of them say of the filters.
+class Gathered {
+public:
+    explicit Gathered(const Shape &of)
+        : of(of), channels(up(of.channels, rows)), filters(up(of.filters, rows)),
+          sums(of.taps() * channels * filters)
+    {
     }
-}
+
+    void add(Turned &maps, Pairs &gradients, const Grid &grid)
+    {
+        const int64_t places = up(grid.group * grid.image(), deep);
+        for (int64_t place = 0; place < places; place += near)
+            for (int64_t channel = 0; channel < channels; channel += rows)
+                for (int64_t filter = 0; filter < filters; filter += rows)
+                    for (int64_t tap = 0; tap < of.taps(); tap += most) {
+                        const bfloat16 *shifted[most];
+                        const int64_t taps = std::min(most, of.taps() - tap);
+                        for (int64_t each = 0; each < taps; each++)
+                            shifted[each] =
+                                gradients.at(filter, place - grid.seen(tap + each, of));
+                        add_products(maps.at(channel, place), maps.length * sizeof(bfloat16),
+                                     shifted, taps, std::min(near, places - place),
+                                     at(tap, channel, filter), channels * filters,
+                                     filters * sizeof(float));
+                    }
+    }
+
+    // Writes (filters, kernel, kernel, channels).
+    void write(float *to)
+    {
+        settle();
+        for (int64_t tap = 0; tap < of.taps(); tap++)
+            for (int64_t channel = 0; channel < channels; channel += rows)
+                for (int64_t filter = 0; filter < filters; filter += rows) {
+                    __m512i block[16];
+                    for (int64_t each = 0; each < 16; each++)
+                        block[each] = _mm512_load_si512(at(tap, channel + each, filter));
+                    turn(block);
+                    const __mmask16 mask = first(of.channels - channel);
+                    for (int64_t each = 0; each < std::min(rows, of.filters - filter); each++)
+                        _mm512_mask_storeu_epi32(
+                            to + ((filter + each) * of.taps() + tap) * of.channels + channel, mask,
+                            block[each]);
+                }
+    }
+
+private:
+    float *at(int64_t tap, int64_t channel, int64_t filter)
+    {
+        return sums.begin() + (tap * channels + channel) * filters + filter;
+    }
+
+    const Shape of;
+    const int64_t channels, filters;
+    Array<float> sums;
+};
 
 } // namespace

@@ -13,6 +13,8 @@ constexpr int64_t together = 1024; // places of images that are worked on at onc
 // What is convolved with what, as convolution.py tells it.
 struct Shape {
     int64_t images, height, width, channels, filters, kernel, padding;
+
+    int64_t taps() const { return kernel * kernel; }
 };
 
 // The maps before a convolution, or behind it.
@@ -53,6 +55,12 @@ struct Grid {
 
     int64_t size() const { return places() + 2 * margin; }
 
+    // Returns how many places further on a tap sees.
+    int64_t seen(int64_t tap, const Shape &of) const
+    {
+        return (tap / of.kernel - of.padding) * width + tap % of.kernel - of.padding;
+    }
+
     // Calls `work(image, number)` for groups of images: the first one and how many.
     template <typename Work>
     void each_group(int64_t images, Work work) const
@@ -74,12 +82,17 @@ public:
 
     bfloat16 *places() { return numbers.begin() + grid.margin * channels; }
 
+    // Returns up to 16 channels of a place, each in 32 bits.
+    __m512i wide(int64_t place, int64_t channel, __mmask16 mask)
+    {
+        const bfloat16 *const from = places() + place * channels + channel;
+        return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+    }
+
     // Returns pairs of up to 16 channels of a place and the next one.
     __m512i pairs(int64_t place, int64_t channel, __mmask16 mask)
     {
-        const bfloat16 *const one = places() + place * channels + channel;
-        return paired(_mm256_maskz_loadu_epi16(mask, one),
-                      _mm256_maskz_loadu_epi16(mask, one + channels));
+        return paired(wide(place, channel, mask), wide(place + 1, channel, mask));
     }
 
     void clear() { std::fill_n(numbers.begin(), grid.size() * channels, bfloat16(0)); }

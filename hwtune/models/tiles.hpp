@@ -60,11 +60,10 @@ __mmask16 first(int64_t left)
     return __mmask16(left >= rows ? 0xffff : (1 << left) - 1);
 }
 
-// Returns 16 pairs of numbers: of each two that lie in two places.
-__m512i paired(__m256i one, __m256i other)
+// Returns 16 pairs of numbers of 16 bits, which lie in 32 each.
+__m512i paired(__m512i one, __m512i other)
 {
-    const auto upper = _mm512_slli_epi32(_mm512_cvtepu16_epi32(other), 16);
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(one), upper);
+    return _mm512_or_si512(one, _mm512_slli_epi32(other, 16));
 }
 
 // Turns 16 registers of 16 numbers of 32 bits: rows become columns.
