@@ -35,7 +35,7 @@ def to_floats(pixels: torch.Tensor, scale: PixelScale) -> torch.Tensor:
     """Return pixels of 0..255 as floats in [0, 1], its square root, in [-1, 1] or in 0..255."""
     if scale == "raw":
         return pixels.float()
-    unit = pixels.float() * (1 / 255)
+    unit = pixels.float().mul_(1 / 255)
     if scale == "root":
         return unit.sqrt_()
     return unit if scale == "unit" else unit.mul_(2).sub_(1)
@@ -93,7 +93,11 @@ class Batches:
 
     def _at(self, which: slice | torch.Tensor) -> torch.Tensor:
         """Return some of the images of the part (B, 1, S, S), uint8."""
-        return self.pixels[which if self.positions is None else self.positions[which]]
+        if self.positions is not None:
+            which = self.positions[which]
+        if isinstance(which, slice):
+            return self.pixels[which]
+        return self.pixels.index_select(0, which)  # copies whole images, which indexing does not
 
     def _augmented(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the floats of a batch, distorted while the background is still 0."""

@@ -184,15 +184,15 @@ def glorot(model: nn.Module) -> None:
 
 
 GPU_BATCH = 500  # images that validation and test read at once there
+CPU_BATCH = 100 * 64 * 64  # pixels: what a layer of 64 filters gives for them fits into caches
 
 
 def plain_batches(part: Part, config: TrialConfig, *, fast: Fast) -> Batches:
     """Return batches in order, as validation and test read them."""
+    pixels = (config.side or part.images.shape[1]) ** 2
     return Batches(
         part,
-        # Of a size that a CPU's caches and memory hold: what one layer gives for 500 images of
-        # 64x64 by 64 filters takes 260 MB.
-        batch_size=100 if fast.device == "cpu" else GPU_BATCH,
+        batch_size=max(100, CPU_BATCH // pixels) if fast.device == "cpu" else GPU_BATCH,
         side=config.side,
         pixel_scale=config.pixel_scale,
         device=fast.device,
