@@ -9,7 +9,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take, has_tiles
-from hwtune.models.norm import BatchNorm, Raw
+from hwtune.models.norm import STATISTICS, BatchNorm, Raw
+from hwtune.models.pooling import pool_normed
 
 WIDEST = 128  # channels and filters; with more the library that torch calls is as quick
 ROWS = 16  # of a tile, in whose multiples gradients of filters are added up
@@ -29,8 +30,13 @@ class Convolution(nn.Conv2d):
         super().__init__(channels, filters, kernel, stride, padding, bias=bias)
         self.how = kernel, stride, padding
 
-    def takes(self, images: torch.Tensor | Raw, norm: BatchNorm | None = None) -> bool:
-        """Return whether the compiled operation can and should do this, and a batch norm after."""
+    def takes(
+        self, images: torch.Tensor | Raw, norm: BatchNorm | None = None, *, least: int = 1
+    ) -> bool:
+        """Return whether the compiled operation can and should do this, and a batch norm after.
+
+        What it makes has to have sides of at least so many pixels.
+        """
         maps = images.maps if isinstance(images, Raw) else images
         kernel, stride, padding = self.how
         return (
@@ -42,7 +48,7 @@ class Convolution(nn.Conv2d):
             and stride == 1
             and 2 * padding < kernel
             and maps.shape[1] == self.in_channels
-            and min(maps.shape[2:]) + 2 * padding >= kernel
+            and min(maps.shape[2:]) + 2 * padding - kernel + 1 >= least
             and has_tiles()
             and (norm is None or self.puts_off(norm, maps))
         )
@@ -67,28 +73,38 @@ class Convolution(nn.Conv2d):
         """Return the maps (N, O, S', S') whose batch norm and ReLU are put off."""
         if not norm.training:
             return Raw(self.forward(images), norm.known())
-        maps, statistics = self.convolve(images, norm.weight, norm.bias, norm.eps)
-        mean, variance, *_ = statistics
-        norm.follow(mean, variance, rows=maps.numel() // len(mean))
-        return Raw(maps, statistics)
+        return Raw(*self.convolve(images, norm))
+
+    def pooled(self, norm: BatchNorm, images: torch.Tensor | Raw) -> torch.Tensor:
+        """Return (N, O, S' // 2, S' // 2) after a batch norm that trains, a ReLU and a 2x2 pooling.
+
+        Of the gradient of the maps, most of which is 0, nothing is written.
+        """
+        maps, _ = self.convolve(images, norm, halve=True)
+        return maps
 
     def convolve(
-        self,
-        images: torch.Tensor | Raw,
-        weight: torch.Tensor | None = None,
-        bias: torch.Tensor | None = None,
-        epsilon: float = 0.0,
+        self, images: torch.Tensor | Raw, norm: BatchNorm | None = None, *, halve: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the maps, and with a batch norm's weight and bias its statistics."""
+        """Return the maps, before or after pooling, and the statistics of a batch norm behind."""
         maps, statistics = images if isinstance(images, Raw) else (images, None)
         *_, padding = self.how
-        return ConvolvingByTiles.apply(
-            maps, statistics, self.weight, self.bias, padding, weight, bias, epsilon
+        of_norm = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+        maps, statistics = ConvolvingByTiles.apply(
+            maps, statistics, self.weight, self.bias, padding, *of_norm, halve
         )
+        if norm is not None:
+            mean, variance, *_ = statistics
+            norm.follow(mean, variance)
+        return maps, statistics
 
 
 class ConvolvingByTiles(torch.autograd.Function):
-    """A convolution of stride 1 of maps (N, C, S, S), or of `Raw`, on a CPU that has AMX."""
+    """A convolution of stride 1 of maps (N, C, S, S), or of `Raw`, on a CPU that has AMX.
+
+    Where a batch norm follows, its gradients are computed here; with `halve` a max pooling of 2x2
+    of its ReLU, too.
+    """
 
     @staticmethod
     def forward(
@@ -101,8 +117,9 @@ class ConvolvingByTiles(torch.autograd.Function):
         norm_weight: torch.Tensor | None,
         norm_bias: torch.Tensor | None,
         epsilon: float,
+        halve: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the maps (N, O, S', S'), and with a batch norm its statistics (5, O)."""
+        """Return maps, those before a batch norm that is not pooled, and its statistics."""
         images = images.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         filters = filters.contiguous(memory_format=torch.channels_last)
         (count, channels, *sides), (outputs, _, kernel, _) = images.shape, filters.shape
@@ -110,36 +127,37 @@ class ConvolvingByTiles(torch.autograd.Function):
         maps = torch.empty(
             count, outputs, *size, dtype=torch.bfloat16, memory_format=torch.channels_last
         )
-        of_maps = None if norm_weight is None else filters.new_empty(5, outputs)
-        ctx.shape = torch.tensor([count, *sides, channels, outputs, kernel, padding])
+        of_maps = None if norm_weight is None else filters.new_empty(STATISTICS, outputs)
+        ctx.shape = count, *sides, channels, outputs, kernel, padding
         call(
             "convolve", images, of_images, maps, filters, bias, norm_weight, norm_bias, of_maps,
             ctx.shape, epsilon,
         )  # fmt: skip
-        ctx.save_for_backward(
-            images, of_images, filters, *([] if of_maps is None else [maps, of_maps])
-        )
+        answer, which, found = maps, None, None
+        if halve and of_maps is not None:
+            answer, which, found = pool_normed(maps, of_maps)
+        behind = (None, None) if of_maps is None else (maps, of_maps)
+        ctx.save_for_backward(images, of_images, filters, *behind, which, found)
         ctx.has_bias = bias is not None
         if of_maps is not None:
             ctx.mark_non_differentiable(of_maps)
-        return maps, of_maps
+        return answer, of_maps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[Any, ...]:
         """Return the gradients of the maps and of all weights."""
-        images, of_images, filters, *normed = ctx.saved_tensors
-        maps, of_maps = normed or (None, None)
+        images, of_images, filters, maps, of_maps, which, found = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         outputs = len(filters)
         of_filters, of_norm = torch.empty_like(filters), filters.new_empty(2, outputs)
         of_bias = filters.new_zeros(-(-outputs // ROWS) * ROWS) if ctx.has_bias else None
         gradients = torch.empty_like(images) if ctx.needs_input_grad[0] else None
         call(
-            "convolve_back", gradient, maps, of_maps, images, of_images, gradients, filters,
-            of_filters, of_bias, *of_norm, ctx.shape,
+            "convolve_back", gradient, which, found, maps, of_maps, images, of_images, gradients,
+            filters, of_filters, of_bias, of_norm, ctx.shape,
         )  # fmt: skip
         return (
             gradients, None, of_filters, None if of_bias is None else of_bias[:outputs], None,
-            *(of_norm if normed else (None, None)), None,
+            *((None, None) if of_maps is None else of_norm), None, None,
         )  # fmt: skip

@@ -1,10 +1,10 @@
-// A convolution of maps on a line, as a sum of matrix products, one for each row of the kernel: what
-// that sees from a place are so many numbers one after the other, and the next place sees the same
-// a few numbers further on. Nothing is copied for each tap. Places between maps are computed, too,
-// and dropped. All that is added is float32; what is written is rounded once.
+// A convolution of maps on a line, as a sum of matrix products, one for each row of the kernel:
+// what that sees from a place are so many numbers one after the other, and the next place sees the
+// same a few numbers further on. Nothing is copied for each tap. Places between maps are computed,
+// too, and dropped. All that is added is float32; what is written is rounded once.
 //
-// A row of the kernel reads whole tiles, the rest of which meets weights of 0: NaN and infinity may be
-// seen a few places further than others.
+// A row of the kernel reads whole tiles, the rest of which meets weights of 0: NaN and infinity may
+// be seen a few places further than others.
 
 #pragma once
 
@@ -110,27 +110,29 @@ void multiply(const bfloat16 *line, int64_t width, Filters &filters, int64_t blo
     _tile_stored(3, two ? sums + rows * wide + rows : sums + 3 * rows * wide, line_of_floats);
 }
 
-// For each output, the sums of what was written and of its squares.
+// Two sums for each output.
 struct Totals {
-    std::vector<double> sums, squares;
+    std::vector<double> first, second;
 
-    explicit Totals(int64_t outputs) : sums(up(outputs, 2 * rows)), squares(sums.size()) {}
+    explicit Totals(int64_t outputs) : first(up(outputs, 2 * rows)), second(first.size()) {}
 };
 
-// Sums of 32 numbers at a time, which are so many outputs or 16 of two places: float32 is enough
-// for few.
-struct Sums {
-    __m512 even{}, odd{}, even_square{}, odd_square{};
+// Of 32 numbers as they are written, which are so many outputs or 16 of two places: what is added
+// to the first sum, of even ones and odd ones, and what to the second.
+struct Terms {
+    __m512 even, odd, even_second, odd_second;
+};
 
-    void add(__m512i numbers)
+// Terms added up: float32 is enough for few.
+struct Sums {
+    Terms all{};
+
+    void add(Terms terms)
     {
-        const auto ones = (__m512)_mm512_slli_epi32(numbers, 16);
-        const auto others =
-            (__m512)_mm512_and_si512(numbers, _mm512_set1_epi32(int(0xffff0000)));
-        even = _mm512_add_ps(even, ones);
-        even_square = _mm512_fmadd_ps(ones, ones, even_square);
-        odd = _mm512_add_ps(odd, others);
-        odd_square = _mm512_fmadd_ps(others, others, odd_square);
+        all.even = _mm512_add_ps(all.even, terms.even);
+        all.odd = _mm512_add_ps(all.odd, terms.odd);
+        all.even_second = _mm512_add_ps(all.even_second, terms.even_second);
+        all.odd_second = _mm512_add_ps(all.odd_second, terms.odd_second);
     }
 
     void move_to(Totals &totals, int64_t output, int64_t outputs)
@@ -141,33 +143,126 @@ struct Sums {
             for (int64_t lane = 0; lane < rows; lane++)
                 to[first + 2 * lane % outputs] += double(each[lane]);
         };
-        move(even, totals.sums, output);
-        move(odd, totals.sums, output + 1);
-        move(even_square, totals.squares, output);
-        move(odd_square, totals.squares, output + 1);
+        move(all.even, totals.first, output);
+        move(all.odd, totals.first, output + 1);
+        move(all.even_second, totals.second, output);
+        move(all.odd_second, totals.second, output + 1);
         *this = {};
     }
 };
 
+// Returns the even ones of 32 numbers of bfloat16 as floats, whose upper halves they are.
+__m512 evens(__m512i numbers)
+{
+    return (__m512)_mm512_slli_epi32(numbers, 16);
+}
+
+__m512 odds(__m512i numbers)
+{
+    return (__m512)_mm512_and_si512(numbers, _mm512_set1_epi32(int(0xffff0000)));
+}
+
+// Who adds up nothing of what is written.
+struct Nothing {
+    static constexpr bool adds = false;
+
+    void turn_to(int64_t, int64_t, int64_t) {}
+};
+
+// Who adds up what is written, and its squares.
+struct Squares {
+    static constexpr bool adds = true;
+
+    void turn_to(int64_t, int64_t, int64_t) {}
+
+    Terms of(__m512i numbers, int64_t, bool) const
+    {
+        const __m512 even = evens(numbers), odd = odds(numbers);
+        return {even, odd, _mm512_mul_ps(even, even), _mm512_mul_ps(odd, odd)};
+    }
+};
+
+// Who adds up of a gradient of relu(batch_norm(x)) what the ReLU lets through, and that times x
+// without its mean.
+class Passed {
+public:
+    static constexpr bool adds = true;
+
+    Passed(const bfloat16 *x, Statistics batch) : x(x), batch(batch) {}
+
+    // Is told of which outputs, from the first one on, 32 numbers at a time are.
+    void turn_to(int64_t first, int64_t outputs, int64_t wide)
+    {
+        const auto every_other = [=](const float *from, int64_t begin) {
+            float each[rows]{};
+            for (int64_t lane = 0; lane < rows; lane++) {
+                const int64_t output = first + begin + 2 * lane % wide;
+                each[lane] = output < outputs ? from[output] : 0;
+            }
+            return _mm512_loadu_ps(each);
+        };
+        for (int64_t parity = 0; parity < 2; parity++) {
+            scale[parity] = every_other(batch.scale, parity);
+            shift[parity] = every_other(batch.shift, parity);
+            mean[parity] = every_other(batch.mean, parity);
+        }
+        next = wide == rows ? outputs : rows;
+        mask = ::first(outputs - first);
+        next_mask = wide == rows ? mask : ::first(outputs - first - rows);
+    }
+
+    // Takes 32 gradients, whether the later half of them is any, and where the first one belongs.
+    Terms of(__m512i gradients, int64_t element, bool later) const
+    {
+        const auto load = [=](int64_t from, __mmask16 which) {
+            return _mm256_maskz_loadu_epi16(which, x + from);
+        };
+        const auto numbers = _mm512_inserti64x4(_mm512_castsi256_si512(load(element, mask)),
+                                                load(element + next, later ? next_mask : 0), 1);
+        Terms terms;
+        terms.even = let_through(evens(gradients), evens(numbers), 0, terms.even_second);
+        terms.odd = let_through(odds(gradients), odds(numbers), 1, terms.odd_second);
+        return terms;
+    }
+
+private:
+    __m512 let_through(__m512 gradient, __m512 value, int64_t parity, __m512 &product) const
+    {
+        const __m512 normed = _mm512_fmadd_ps(value, scale[parity], shift[parity]);
+        const auto positive = _mm512_cmp_ps_mask(normed, __m512{}, _CMP_GT_OQ);
+        const __m512 passed = _mm512_maskz_mov_ps(positive, gradient);
+        product = _mm512_mul_ps(passed, _mm512_sub_ps(value, mean[parity]));
+        return passed;
+    }
+
+    const bfloat16 *x;
+    Statistics batch;
+    __m512 scale[2], shift[2], mean[2]; // of even outputs and of odd ones
+    int64_t next = 0; // where the later half lies
+    __mmask16 mask = 0, next_mask = 0;
+};
+
 // Writes what a line's maps are convolved to by filters from a block of 16 on, seen from `corner`.
-template <bool two>
+template <bool two, typename Watch>
 void convolve_block(const bfloat16 *corner, bfloat16 *to, int64_t images, Side of, const Grid &grid,
-                    Filters &filters, int64_t block, const float *bias, Totals *totals)
+                    Filters &filters, int64_t block, const float *bias, Watch watch, Totals &totals)
 {
     constexpr int64_t few = 256; // places that float32 adds up
     constexpr int64_t places = Window<two>::places, wide = Window<two>::outputs;
-    alignas(64) float both[2][places * wide]; // of a window, and of the next one
+    // Of a window, and of the next one. The last place may be read with another one behind it.
+    alignas(64) float both[2][(places + 1) * wide];
     const int64_t outputs = filters.outputs, first = block * rows;
     const auto mask = __mmask32((uint64_t(1) << std::min(outputs - first, wide)) - 1);
     Sums added;
+    watch.turn_to(first, outputs, wide);
     const auto write_places = [&](const float *sum, bfloat16 *out, int64_t count) {
         if constexpr (two) {
             for (int64_t each = 0; each < count; each++, sum += wide, out += outputs) {
                 const auto all = (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(sum + rows),
                                                               _mm512_load_ps(sum));
                 _mm512_mask_storeu_epi16(out, mask, all);
-                if (totals)
-                    added.add(all);
+                if constexpr (Watch::adds)
+                    added.add(watch.of(all, out - to, true));
             }
         } else {
             for (int64_t each = 0; each < count; each += 2, sum += 2 * wide, out += 2 * outputs) {
@@ -176,9 +271,10 @@ void convolve_block(const bfloat16 *corner, bfloat16 *to, int64_t images, Side o
                     more ? ~__mmask32(0) : 0xffff, _mm512_load_ps(sum + rows), _mm512_load_ps(sum));
                 _mm256_mask_storeu_epi16(out, __mmask16(mask), _mm512_castsi512_si256(all));
                 if (more)
-                    _mm256_mask_storeu_epi16(out + outputs, __mmask16(mask), _mm512_extracti64x4_epi64(all, 1));
-                if (totals)
-                    added.add(all);
+                    _mm256_mask_storeu_epi16(out + outputs, __mmask16(mask),
+                                             _mm512_extracti64x4_epi64(all, 1));
+                if constexpr (Watch::adds)
+                    added.add(watch.of(all, out - to, more));
             }
         }
     };
@@ -190,15 +286,15 @@ void convolve_block(const bfloat16 *corner, bfloat16 *to, int64_t images, Side o
     };
     start(0);
     for (int64_t image = 0, y = 0, x = 0, place = 0; image < images; place += places) {
-        if (totals && place % few == 0)
-            added.move_to(*totals, first, wide);
+        if (Watch::adds && place % few == 0)
+            added.move_to(totals, first, wide);
         start(place + places); // tiles are multiplied while vectors are written
         const float *const sums = both[place / places % 2];
         for (int64_t done = 0; done < places && image < images;) {
             const int64_t run = std::min(places - done, grid.width - x);
             if (y < of.height && x < of.width)
                 write_places(sums + done * wide,
-                             to + ((image * of.height + y) * of.width + x) * outputs + first,
+                             to + of.element(image, y) + x * outputs + first,
                              std::min(run, of.width - x));
             done += run;
             x += run;
@@ -212,22 +308,24 @@ void convolve_block(const bfloat16 *corner, bfloat16 *to, int64_t images, Side o
             }
         }
     }
-    if (totals)
-        added.move_to(*totals, first, wide);
+    added.move_to(totals, first, wide);
 }
 
 // Writes what a line's maps are convolved to, seen from `lead` rows above and columns left of each
 // place.
+template <typename Watch>
 void convolve(Line &line, bfloat16 *to, int64_t images, Side of, int64_t lead, const Grid &grid,
-              Filters &filters, const float *bias, Totals *totals)
+              Filters &filters, const float *bias, Watch watch, Totals &totals)
 {
     const bfloat16 *const corner = line.places() - (lead * grid.width + lead) * line.channels;
     const int64_t blocks = up(filters.outputs, rows) / rows;
     for (int64_t block = 0; block < blocks; block += 2)
         if (block + 1 < blocks)
-            convolve_block<true>(corner, to, images, of, grid, filters, block, bias, totals);
+            convolve_block<true>(corner, to, images, of, grid, filters, block, bias, watch,
+                                 totals);
         else
-            convolve_block<false>(corner, to, images, of, grid, filters, block, bias, totals);
+            convolve_block<false>(corner, to, images, of, grid, filters, block, bias, watch,
+                                 totals);
 }
 
 } // namespace

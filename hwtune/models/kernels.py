@@ -47,12 +47,15 @@ def can_take(maps: torch.Tensor, *weights: torch.Tensor) -> bool:
     )
 
 
-def call(name: str, maps: torch.Tensor, *arguments: torch.Tensor | float | None) -> None:
+Argument = torch.Tensor | float | tuple[int, ...] | None
+
+
+def call(name: str, maps: torch.Tensor, *arguments: Argument) -> None:
     """Call an operation for the type of its maps, with tensors that lie as it takes them."""
     getattr(library(), f"{name}_{ENDINGS[maps.dtype]}")(*map(in_c, (maps, *arguments)))
 
 
-def in_c(argument: torch.Tensor | float | None) -> Any:
+def in_c(argument: Argument) -> Any:
     """Return an argument as C takes it."""
     match argument:
         case torch.Tensor():
@@ -63,6 +66,8 @@ def in_c(argument: torch.Tensor | float | None) -> Any:
             return ctypes.c_int64(argument)
         case float():
             return ctypes.c_float(argument)
+        case tuple():
+            return (ctypes.c_int64 * len(argument))(*argument)
         case None:
             return ctypes.c_void_p(None)
 

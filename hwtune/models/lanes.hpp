@@ -113,6 +113,18 @@ void write_bytes(uint8_t *to, Integers<lanes> numbers)
     store(to, __builtin_convertvector(numbers, typename Lanes<int32_t, lanes>::Bytes));
 }
 
+// Returns what numbers bytes are.
+template <int lanes>
+Integers<lanes> read_bytes(const uint8_t *from)
+{
+    const auto bytes = load<typename Lanes<int32_t, lanes>::Bytes>(from);
+#if defined(__AVX512BW__)
+    if constexpr (lanes == 16)
+        return (Integers<lanes>)_mm512_cvtepu8_epi32((__m128i)bytes);
+#endif
+    return __builtin_convertvector(bytes, Integers<lanes>);
+}
+
 // Calls `work(lanes, channel)` for all channels: by whole registers, parts of one, one by one.
 template <typename Number, typename Work>
 void each_vector(int64_t channels, Work work)

@@ -15,6 +15,9 @@ struct Shape {
     int64_t images, height, width, channels, filters, kernel, padding;
 
     int64_t taps() const { return kernel * kernel; }
+
+    // Returns one of one tap, whose channels are how the taps see one channel.
+    Shape flat() const { return {images, height, width, taps(), filters, 1, 0}; }
 };
 
 // The maps before a convolution, or behind it.
@@ -22,6 +25,15 @@ struct Side {
     int64_t height, width, channels;
 
     int64_t image() const { return height * width * channels; }
+
+    // Returns where a row of an image begins.
+    int64_t element(int64_t image, int64_t y) const
+    {
+        return (image * height + y) * width * channels;
+    }
+
+    // Returns what a pooling of 2x2 makes of it.
+    Side half() const { return {height / 2, width / 2, channels}; }
 };
 
 Side before(const Shape &of)
@@ -97,14 +109,13 @@ public:
 
     void clear() { std::fill_n(numbers.begin(), grid.size() * channels, bfloat16(0)); }
 
-    // Calls `work(row, element)` for each row of maps, with its place on the line.
+    // Calls `work(row, image, y)` for each row of maps, with its place on the line.
     template <typename Work>
     void each_row(int64_t images, Side of, Work work)
     {
         for (int64_t image = 0; image < images; image++)
             for (int64_t y = 0; y < of.height; y++)
-                work(places() + (image * grid.height + y) * grid.width * channels,
-                     (image * of.height + y) * of.width * channels);
+                work(places() + (image * grid.height + y) * grid.width * channels, image, y);
     }
 
 private:
@@ -117,45 +128,101 @@ void lay(const bfloat16 *maps, float *statistics, Line &line, int64_t images, Si
 {
     const int64_t size = of.width * of.channels;
     if (!statistics) {
-        line.each_row(images, of, [=](bfloat16 *to, int64_t element) {
-            std::copy_n(maps + element, size, to);
+        line.each_row(images, of, [=](bfloat16 *to, int64_t image, int64_t y) {
+            std::copy_n(maps + of.element(image, y), size, to);
         });
         return;
     }
-    const Statistics norm(statistics, of.channels);
+    const Statistics batch(statistics, of.channels);
     const Maps pixels{of.width, of.channels, true};
-    auto scales = pixels.wide(norm.scale), shifts = pixels.wide(norm.shift);
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
-    line.each_row(images, of, [&](bfloat16 *to, int64_t row) {
+    auto scales = pixels.wide(batch.scale), shifts = pixels.wide(batch.shift);
+    const Scaled norm{scales.begin(), shifts.begin()};
+    line.each_row(images, of, [&](bfloat16 *to, int64_t image, int64_t y) {
+        const bfloat16 *const from = maps + of.element(image, y);
         pixels.each([=](auto lanes, int64_t element, int64_t place) {
             constexpr int count = decltype(lanes)::count;
-            const Floats<count> value = read<count>(maps + row + element);
-            const auto normed = value * read<count>(scale + place) + read<count>(shift + place);
-            write<count>(to + element, normed < 0 ? Floats<count>{} : normed);
+            write<count>(to + element, norm.relu(place, read<count>(from + element)));
         });
     });
 }
 
-// Writes the gradient of maps to a line, from that of what the batch norm makes of them.
-void lay_gradient(const bfloat16 *gradient, const bfloat16 *maps, Statistics norm,
+// Writes the gradient of maps to a line, from that of relu(batch_norm(maps)).
+void lay_gradient(const bfloat16 *gradient, const bfloat16 *maps, Statistics batch,
                   const Along &along, Line &line, int64_t images, Side of)
 {
     const Maps pixels{of.width, of.channels, true};
-    auto scales = pixels.wide(norm.scale), shifts = pixels.wide(norm.shift);
+    auto scales = pixels.wide(batch.scale), shifts = pixels.wide(batch.shift);
     auto levels = pixels.wide(along.level.data()), slopes = pixels.wide(along.slope.data());
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
-    const float *const level = levels.begin(), *const slope = slopes.begin();
-    line.each_row(images, of, [&](bfloat16 *to, int64_t row) {
+    const Scaled norm{scales.begin(), shifts.begin()}, taken{slopes.begin(), levels.begin()};
+    line.each_row(images, of, [&](bfloat16 *to, int64_t image, int64_t y) {
+        const int64_t row = of.element(image, y);
         pixels.each([=](auto lanes, int64_t element, int64_t place) {
             constexpr int count = decltype(lanes)::count;
             const Floats<count> value = read<count>(maps + row + element);
-            const Floats<count> by = read<count>(scale + place);
-            const auto normed = value * by + read<count>(shift + place);
-            const Floats<count> passed = read<count>(gradient + row + element);
-            const auto each = normed > 0 ? passed : Floats<count>{};
-            const auto taken = value * read<count>(slope + place) + read<count>(level + place);
-            write<count>(to + element, each * by - taken);
+            const auto passed = norm.passed(place, value, read<count>(gradient + row + element));
+            write<count>(to + element,
+                         passed * read<count>(norm.scale + place) - taken.at(place, value));
         });
+    });
+}
+
+// What a pooling of 2x2 found, and the gradient of what it wrote.
+struct Pooled {
+    const bfloat16 *gradient;
+    const uint8_t *which; // of four pixels was the greatest; 4 where none was more than 0
+    const bfloat16 *found; // what that pixel was before the batch norm
+
+    // Returns this from an element on.
+    Pooled from(int64_t element) const
+    {
+        return {gradient + element, which + element, found + element};
+    }
+};
+
+// Writes the gradient of maps to a line, from that of relu(max_pool2d(batch_norm(maps), 2)).
+void lay_gradient(const Pooled &pooled, const bfloat16 *maps, Statistics batch, const Along &along,
+                  Line &line, int64_t images, Side of)
+{
+    const Side half = of.half();
+    const Scaled taken{along.slope.data(), along.level.data()};
+    const int64_t channels = of.channels;
+    line.each_row(images, of, [&](bfloat16 *to, int64_t image, int64_t y) {
+        const bfloat16 *from = maps + of.element(image, y);
+        const auto lay_pixels = [&](int64_t pixels, auto passed) {
+            each_vector<float>(channels, [&](auto lanes, int64_t channel) {
+                constexpr int count = decltype(lanes)::count;
+                const auto gradients = passed(lanes, channel);
+                for (int64_t pixel = 0; pixel < pixels; pixel++) {
+                    const int64_t element = pixel * channels + channel;
+                    const Floats<count> value = read<count>(from + element);
+                    write<count>(to + element, gradients(pixel) - taken.at(channel, value));
+                }
+            });
+            from += pixels * channels;
+            to += pixels * channels;
+        };
+        const auto nothing = [](auto lanes, int64_t) {
+            return [](int64_t) { return Floats<decltype(lanes)::count>{}; };
+        };
+        if (y / 2 == half.height) { // an odd last row, which belongs to no window
+            for (int64_t x = 0; x < of.width; x++)
+                lay_pixels(1, nothing);
+            return;
+        }
+        int64_t window = half.element(image, y / 2);
+        for (int64_t x = 0; x < half.width; x++, window += channels)
+            lay_pixels(2, [&](auto lanes, int64_t channel) {
+                constexpr int count = decltype(lanes)::count;
+                const auto which = read_bytes<count>(pooled.which + window + channel);
+                const auto scaled = read<count>(pooled.gradient + window + channel) *
+                                    read<count>(batch.scale + channel);
+                const int above = 2 * (y % 2);
+                return [=](int64_t pixel) {
+                    return which == above + int(pixel) ? scaled : Floats<count>{};
+                };
+            });
+        if (of.width % 2)
+            lay_pixels(1, nothing);
     });
 }
 

@@ -29,17 +29,15 @@ GLOBAL_POOLS = {"max": nn.AdaptiveMaxPool2d, "avg": nn.AdaptiveAvgPool2d}
 
 
 class Logits(nn.Linear):
-    """The last linear layer; a trained network's answers are in float32 whatever the rest is.
+    """The last linear layer, in float32 whatever the rest is.
 
-    bfloat16 has steps of 0.06 between 8 and 16, in which many an image would have two best classes.
+    bfloat16 has steps of 0.06 between 8 and 16, in which many an image would have two best classes;
+    and so small a product takes longer in it on a CPU.
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (N, classes) for (N, features)."""
-        device = features.device.type
-        if self.training or not torch.is_autocast_enabled(device):
-            return super().forward(features)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             return super().forward(features.float())
 
 
@@ -61,6 +59,10 @@ def run(modules: Iterable[nn.Module], images: torch.Tensor) -> torch.Tensor:
     left = list(modules)
     while left:
         match left:
+            case [Convolution() as conv, BatchNorm() as norm, MaxPoolRelu() as pool, *left] if (
+                pool.halves and norm.training and conv.takes(maps, norm, least=2)
+            ):
+                maps = conv.pooled(norm, maps)
             case [Convolution() as conv, BatchNorm() as norm, *left] if (
                 norm.relu or (left and isinstance(left[0], MaxPoolRelu))
             ) and conv.takes(maps, norm):

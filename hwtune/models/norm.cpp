@@ -29,16 +29,15 @@ void normalize(const bfloat16 *x, const bfloat16 *plus, bfloat16 *y, const float
     for (int64_t channel = 0; channel < maps.channels; channel++) {
         const float off = of.mean[channel] / float(maps.rows);
         const float spread = of.variance[channel] / float(maps.rows) - off * off;
-        of.conclude(channel, guess[channel] + off, spread, weight, bias, epsilon);
+        of.conclude(channel, guess[channel] + off, spread, maps.rows, weight, bias, epsilon);
     }
     auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
+    const Scaled norm{scales.begin(), shifts.begin()};
     const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
     const auto finish = [=](auto added) {
         maps.each([=](auto lanes, int64_t element, int64_t place) {
             constexpr int count = decltype(lanes)::count;
-            const Floats<count> normed = read<count>(x + element) * read<count>(scale + place) +
-                                         read<count>(shift + place);
+            const Floats<count> normed = norm.at(place, read<count>(x + element));
             const Floats<count> value = added(lanes, element, normed);
             write<count>(y + element, value < least ? Floats<count>{} + least : value);
         });
@@ -57,17 +56,17 @@ template <typename First, typename Again>
 void differentiate(const bfloat16 *x, bfloat16 *dx, float *dweight, float *dbias, Statistics of,
                    Maps maps, First first, Again again)
 {
-    const Along along = differentiate(x, dweight, dbias, of, maps, first);
+    add_gradients(x, dbias, dweight, of, maps, first);
+    const Along along = conclude(dbias, dweight, of, maps.channels, maps.rows);
     auto scales = maps.wide(of.scale);
     const float *const scale = scales.begin();
     auto levels = maps.wide(along.level.data()), slopes = maps.wide(along.slope.data());
-    const float *const level = levels.begin(), *const slope = slopes.begin();
+    const Scaled taken{slopes.begin(), levels.begin()};
     maps.each([=](auto lanes, int64_t element, int64_t place) {
         constexpr int count = decltype(lanes)::count;
         const Floats<count> value = read<count>(x + element);
-        const auto taken = value * read<count>(slope + place) + read<count>(level + place);
-        const auto each = again(element, place, value);
-        write<count>(dx + element, each * read<count>(scale + place) - taken);
+        const auto scaled = again(element, place, value) * read<count>(scale + place);
+        write<count>(dx + element, scaled - taken.at(place, value));
     });
 }
 
@@ -77,14 +76,10 @@ void differentiate(const bfloat16 *dy, const bfloat16 *x, bfloat16 *dx, float *d
 {
     const Statistics of(all, maps.channels);
     auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
-    // The ReLU let through what was more than 0.
+    const Scaled norm{scales.begin(), shifts.begin()};
     const float least = maps.relu ? 0 : -std::numeric_limits<float>::infinity();
     const auto gradient = [=](int64_t element, int64_t place, auto value) {
-        constexpr int count = sizeof value / sizeof(float);
-        const auto normed = value * read<count>(scale + place) + read<count>(shift + place);
-        const auto passed = read<count>(dy + element);
-        return normed > least ? passed : decltype(passed){};
+        return norm.passed(place, value, read<sizeof value / sizeof(float)>(dy + element), least);
     };
     differentiate(x, dx, dweight, dbias, of, maps, gradient, gradient);
 }
@@ -111,12 +106,10 @@ void read_normed(const bfloat16 *x, bfloat16 *y, float *all, Maps maps)
 {
     const Statistics of(all, maps.channels);
     auto scales = maps.wide(of.scale), shifts = maps.wide(of.shift);
-    const float *const scale = scales.begin(), *const shift = shifts.begin();
+    const Scaled norm{scales.begin(), shifts.begin()};
     maps.each([=](auto lanes, int64_t element, int64_t place) {
         constexpr int count = decltype(lanes)::count;
-        const Floats<count> normed = read<count>(x + element) * read<count>(scale + place) +
-                                     read<count>(shift + place);
-        write<count>(y + element, normed < 0 ? Floats<count>{} : normed);
+        write<count>(y + element, norm.relu(place, read<count>(x + element)));
     });
 }
 

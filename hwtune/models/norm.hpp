@@ -110,25 +110,58 @@ struct Maps {
 
 // What a batch says of each channel, arrays of floats behind each other.
 struct Statistics {
-    float *mean, *variance;
+    float *mean, *variance; // as that of all values is estimated by the batch's
     float *inverse; // of the deviation
     float *scale, *shift; // that normalize, weight and bias included
+    // Of the gradient of relu(batch_norm(x)), what the ReLU lets through, and that times x without
+    // its mean, added up by who reads the maps and computes it: NaN as long as nobody has, and
+    // infinity where several have.
+    float *passed, *passed_off;
 
     Statistics(float *all, int64_t channels)
         : mean(all), variance(all + channels), inverse(all + 2 * channels),
-          scale(all + 3 * channels), shift(all + 4 * channels)
+          scale(all + 3 * channels), shift(all + 4 * channels), passed(all + 5 * channels),
+          passed_off(all + 6 * channels)
     {
     }
 
-    // Takes the mean of a channel, and its variance, which rounding may have made less than 0.
-    void conclude(int64_t channel, float average, float spread, const float *weight,
-                  const float *bias, float epsilon)
+    // Takes the mean of so many numbers of a channel, and that of their squared distances from it,
+    // which rounding may have made less than 0.
+    void conclude(int64_t channel, float average, float spread, int64_t numbers,
+                  const float *weight, const float *bias, float epsilon)
     {
+        spread = spread < 0 ? 0 : spread;
         mean[channel] = average;
-        variance[channel] = spread < 0 ? 0 : spread;
-        inverse[channel] = 1 / std::sqrt(variance[channel] + epsilon);
+        variance[channel] = spread * (float(numbers) / float(numbers - 1));
+        inverse[channel] = 1 / std::sqrt(spread + epsilon);
         scale[channel] = weight[channel] * inverse[channel];
         shift[channel] = bias[channel] - average * scale[channel];
+    }
+};
+
+// Numbers of a line of maps that are scaled and shifted, each place by its own two numbers.
+struct Scaled {
+    const float *scale, *shift;
+
+    template <typename Numbers>
+    Numbers at(int64_t place, Numbers x) const
+    {
+        constexpr int count = sizeof x / sizeof(float);
+        return x * read<count>(scale + place) + read<count>(shift + place);
+    }
+
+    template <typename Numbers>
+    Numbers relu(int64_t place, Numbers x) const
+    {
+        const Numbers scaled = at(place, x);
+        return scaled < 0 ? Numbers{} : scaled;
+    }
+
+    // Returns what a gradient is before the ReLU, which let through what was more than `least`.
+    template <typename Numbers>
+    Numbers passed(int64_t place, Numbers x, Numbers gradient, float least = 0) const
+    {
+        return at(place, x) > least ? gradient : Numbers{};
     }
 };
 
@@ -138,25 +171,31 @@ struct Along {
     std::vector<float> level, slope;
 };
 
-// Writes the gradients of the weight and of the bias from that of batch_norm(x), which
-// `gradient(element, place, x)` gives; returns what that says of the gradient of x.
+// Writes the sums of the gradients of batch_norm(x), which `gradient(element, place, x)` gives of
+// some of the maps, those of all others being 0, and of these times x without its mean.
 template <typename Gradient>
-Along differentiate(const bfloat16 *x, float *dweight, float *dbias, Statistics of, Maps maps,
-                    Gradient gradient)
+void add_gradients(const bfloat16 *x, float *sum, float *off, Statistics of, Maps some,
+                   Gradient gradient)
 {
-    auto means = maps.wide(of.mean);
+    auto means = some.wide(of.mean);
     const float *const mean = means.begin();
-    maps.sum(dbias, dweight, [=](auto lanes, int64_t element, int64_t place) {
+    some.sum(sum, off, [=](auto lanes, int64_t element, int64_t place) {
         constexpr int count = decltype(lanes)::count;
         const Floats<count> value = read<count>(x + element);
         const Floats<count> each = gradient(element, place, value);
         return Two<count>{each, each * (value - read<count>(mean + place))};
     });
-    Along along{std::vector<float>(maps.channels), std::vector<float>(maps.channels)};
-    for (int64_t channel = 0; channel < maps.channels; channel++) {
+}
+
+// Makes of these sums the gradients of the bias and of the weight, and returns what they say of the
+// gradient of x, of which each channel has so many numbers.
+inline Along conclude(float *dbias, float *dweight, Statistics of, int64_t channels, int64_t numbers)
+{
+    Along along{std::vector<float>(channels), std::vector<float>(channels)};
+    for (int64_t channel = 0; channel < channels; channel++) {
         dweight[channel] *= of.inverse[channel];
-        const float rise = dweight[channel] * of.inverse[channel] / float(maps.rows);
-        const float rest = dbias[channel] / float(maps.rows) - rise * of.mean[channel];
+        const float rise = dweight[channel] * of.inverse[channel] / float(numbers);
+        const float rest = dbias[channel] / float(numbers) - rise * of.mean[channel];
         along.slope[channel] = rise * of.scale[channel];
         along.level[channel] = rest * of.scale[channel];
     }

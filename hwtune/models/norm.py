@@ -10,13 +10,16 @@ from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take
 
+STATISTICS = 7  # of a channel, which norm.hpp names; the last two are of gradients
+
 
 class Raw(NamedTuple):
     """Maps whose batch norm and ReLU are put off: who reads them next does both on the way.
 
     Attributes:
         maps: (N, C, S, S), before both; their gradient is that of what is read.
-        statistics: (5, C), which norm.hpp names: what the batch norm does to each channel.
+        statistics: (STATISTICS, C): what the batch norm does to each channel, and what the reader
+            tells it of its gradient.
     """
 
     maps: torch.Tensor
@@ -62,21 +65,24 @@ class BatchNorm(nn.BatchNorm2d):
         normed, mean, variance = Normalizing.apply(
             images, plus, self.weight, self.bias, self.eps, relu
         )
-        self.follow(mean, variance, rows=rows)
+        self.follow(mean, variance)
         return normed
 
     def known(self) -> torch.Tensor:
-        """Return the statistics (5, C) for `Raw` of a batch norm that does not train."""
+        """Return the statistics for `Raw` of a batch norm that does not train."""
         inverse = (self.running_var + self.eps).rsqrt()
         scale = self.weight * inverse
         shift = self.bias - self.running_mean * scale
-        return torch.stack([self.running_mean, self.running_var, inverse, scale, shift])
+        unknown = torch.full_like(shift, torch.nan)
+        return torch.stack(
+            [self.running_mean, self.running_var, inverse, scale, shift, unknown, unknown]
+        )
 
-    def follow(self, mean: torch.Tensor, variance: torch.Tensor, *, rows: int) -> None:
-        """Let the running statistics follow those of a batch (C,) of so many values a channel."""
+    def follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        """Let the running statistics follow those that a batch says (C,)."""
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (rows / (rows - 1)), self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
 
 
 class Normalizing(torch.autograd.Function):
@@ -92,12 +98,12 @@ class Normalizing(torch.autograd.Function):
         epsilon: float,
         relu: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the maps, and each channel's mean and variance (C,)."""
+        """Return the maps, and each channel's mean and estimated variance (C,)."""
         images = images.contiguous(memory_format=torch.channels_last)
         if plus is not None:
             plus = plus.contiguous(memory_format=torch.channels_last)
         channels = images.shape[1]
-        normed, statistics = torch.empty_like(images), weight.new_empty(5, channels)
+        normed, statistics = torch.empty_like(images), weight.new_empty(STATISTICS, channels)
         call(
             "normalize", images, plus, normed, weight, bias, statistics,
             images.numel() // channels, channels, epsilon, relu,
@@ -137,8 +143,9 @@ class Reading(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, maps: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
-        """Return (N, C, S, S) for as many and their statistics (5, C)."""
+        """Return (N, C, S, S) for `Raw`."""
         read, channels = torch.empty_like(maps), maps.shape[1]
+        ctx.save_for_backward(statistics)
         call("read", maps, read, statistics, maps.numel() // channels, channels)
         return read
 
@@ -146,4 +153,10 @@ class Reading(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient of what was read."""
+        tell_nothing(*ctx.saved_tensors)
         return gradient, None
+
+
+def tell_nothing(statistics: torch.Tensor) -> None:
+    """Have a batch norm compute itself what others than a convolution do not tell it."""
+    statistics.data[-2] = torch.inf  # which autograd need not know

@@ -56,30 +56,32 @@ void pool(const Number *x, Number *y, uint8_t *which, int64_t images, int64_t he
     });
 }
 
-// Writes y = relu(max_pool2d(batch_norm(x), 2)) by statistics that are known, and which it was.
-void pool_normed(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which, int64_t images,
-                 int64_t height, int64_t width, int64_t channels)
+// Writes y = relu(max_pool2d(batch_norm(x), 2)) by statistics that are known, which it was, and
+// what that was before the batch norm: with 4, nothing that means anything.
+void pool_normed(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which,
+                 bfloat16 *found, int64_t images, int64_t height, int64_t width, int64_t channels)
 {
-    const Statistics norm(statistics, channels);
+    const Statistics batch(statistics, channels);
+    const Scaled norm{batch.scale, batch.shift};
     const int64_t four[] = {0, channels, width * channels, (width + 1) * channels};
     each_window(images, height, width, channels, [&](int64_t large, int64_t small) {
         each_vector<float>(channels, [&](auto lanes, int64_t channel) {
             constexpr int count = decltype(lanes)::count;
-            const Floats<count> scale = read<count>(norm.scale + channel);
-            const Floats<count> shift = read<count>(norm.shift + channel);
-            Floats<count> most{};
-            Integers<count> found = Integers<count>{} + 4;
+            Floats<count> most{}, before{};
+            Integers<count> place_of_most = Integers<count>{} + 4;
 #pragma GCC unroll 4
             for (int place = 0; place < 4; place++) {
                 const bfloat16 *const from = x + large + four[place] + channel;
                 __builtin_prefetch((const char *)from + ahead);
-                const Floats<count> value = read<count>(from) * scale + shift;
+                const Floats<count> one = read<count>(from), value = norm.at(channel, one);
                 const auto more = (value > most) | (value != value); // NaN is more than all
                 most = more ? value : most;
-                found = more ? Integers<count>{} + place : found;
+                before = more ? one : before;
+                place_of_most = more ? Integers<count>{} + place : place_of_most;
             }
             write<count>(y + small + channel, most);
-            write_bytes<count>(which + small + channel, found);
+            write<count>(found + small + channel, before);
+            write_bytes<count>(which + small + channel, place_of_most);
         });
     });
 }
@@ -116,9 +118,10 @@ void pool_bfloat16(const int16_t *x, int16_t *y, uint8_t *which, int64_t images,
 }
 
 void pool_normed_bfloat16(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which,
-                          int64_t images, int64_t height, int64_t width, int64_t channels)
+                          bfloat16 *found, int64_t images, int64_t height, int64_t width,
+                          int64_t channels)
 {
-    pool_normed(x, statistics, y, which, images, height, width, channels);
+    pool_normed(x, statistics, y, which, found, images, height, width, channels);
 }
 
 void pool_float32(const int32_t *x, int32_t *y, uint8_t *which, int64_t images, int64_t height,

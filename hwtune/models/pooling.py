@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take
-from hwtune.models.norm import Raw
+from hwtune.models.norm import Raw, tell_nothing
 
 
 class MaxPoolRelu(nn.Module):
@@ -36,6 +36,38 @@ class MaxPoolRelu(nn.Module):
         return torch.relu_(self.pool(images.read() if isinstance(images, Raw) else images))
 
 
+def pool_normed(
+    maps: torch.Tensor, statistics: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return relu(max_pool2d(batch_norm(x), 2)) for `Raw` whose maps lie in channels_last.
+
+    And which of four pixels each is, 4 where it is 0, and what that pixel was, all of them
+    (N, C, S // 2, S // 2).
+    """
+    pooled, which = halves(maps)
+    found = torch.empty_like(pooled)
+    call("pool_normed", maps, statistics, pooled, which, found, *sizes(maps))
+    return pooled, which, found
+
+
+def halves(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return room for maps of half the sides, and for a byte for each of their pixels."""
+    count, channels, height, width = maps.shape
+    pooled, which = (
+        torch.empty(
+            count, channels, height // 2, width // 2, dtype=dtype, memory_format=torch.channels_last
+        )
+        for dtype in (maps.dtype, torch.uint8)
+    )
+    return pooled, which
+
+
+def sizes(maps: torch.Tensor) -> tuple[int, int, int, int]:
+    """Return images, height, width and channels of maps."""
+    count, channels, height, width = maps.shape
+    return count, height, width, channels
+
+
 class Halving(torch.autograd.Function):
     """relu(max_pool2d(x, 2)) for maps (N, C, S, S) on a CPU, or of `Raw`."""
 
@@ -43,17 +75,13 @@ class Halving(torch.autograd.Function):
     def forward(ctx: Any, images: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
         """Return (N, C, S // 2, S // 2)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        count, channels, height, width = ctx.shape = images.shape
-        halved = (count, channels, height // 2, width // 2)
-        pooled, which = (
-            torch.empty(halved, dtype=dtype, memory_format=torch.channels_last)
-            for dtype in (images.dtype, torch.uint8)
-        )
-        sizes = count, height, width, channels
+        ctx.shape = images.shape
         if statistics is None:
-            call("pool", images, pooled, which, *sizes)
+            pooled, which = halves(images)
+            call("pool", images, pooled, which, *sizes(images))
         else:
-            call("pool_normed", images, statistics, pooled, which, *sizes)
+            pooled, which, _ = pool_normed(images, statistics)
+        ctx.statistics = statistics
         ctx.save_for_backward(which)
         return pooled
 
@@ -63,9 +91,11 @@ class Halving(torch.autograd.Function):
         """Return the gradient of the maps (N, C, S, S)."""
         (which,) = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        count, channels, height, width = ctx.shape
+        *_, height, width = ctx.shape
         spread = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         if height % 2 or width % 2:
             spread.zero_()  # what is left over has no gradient
-        call("spread", gradient, which, spread, count, height, width, channels)
+        if ctx.statistics is not None:
+            tell_nothing(ctx.statistics)
+        call("spread", gradient, which, spread, *sizes(spread))
         return spread, None

@@ -170,12 +170,15 @@ def step(model, images, *, autocast=True):
 
 def plain(monkeypatch):
     """Let torch compute all convolutions, and no batch norm be put off."""
-    monkeypatch.setattr(Convolution, "takes", lambda *_: False)
+    monkeypatch.setattr(Convolution, "takes", lambda *_, **__: False)
 
 
+@pytest.mark.parametrize("sides", [(16, 16), (17, 15)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_as_near_to_an_exact_one_as_torchs_own_operations_are(name, monkeypatch):
-    images = torch.rand(40, 1, 16, 16)
+def test_a_network_is_as_near_to_an_exact_one_as_torchs_own_operations_are(
+    name, sides, monkeypatch
+):
+    images = torch.rand(40, 1, *sides)
     ours, torchs, exact = network(name), network(name), network(name).double()
     got, true = step(ours, images), step(exact, images.double(), autocast=False)
     plain(monkeypatch)
@@ -220,6 +223,35 @@ def test_a_batch_norm_is_put_off_where_its_maps_are_read_once():
         assert isinstance(raw, Raw)
     exact = F.relu(norm(first(images)))
     torch.testing.assert_close(raw.read().float(), exact, rtol=0.02, atol=0.02)
+
+
+def normed(channels, *, seed):
+    """Return a convolution of some channels and the batch norm behind it."""
+    torch.manual_seed(seed)
+    conv, norm = of_how(5, channels), BatchNorm(channels, relu=True)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return conv, norm
+
+
+@pytest.mark.parametrize("readers", [(24,), (40, 16), (8, None), (None, 8), (8, 8, 8)])
+@pytest.mark.parametrize("channels", [3, 8, 16, 20, 40, 48, WIDEST])
+def test_a_batch_norm_is_told_of_its_gradients_by_who_reads_it_or_asks_itself(channels, readers):
+    images, gradients = torch.randn(7, 5, 9, 11), []
+    for told in (True, False):
+        conv, norm = normed(channels, seed=0)
+        convs = [number and of_how(channels, number) for number in readers]
+        with short():
+            raw = conv.before(norm, images)
+            answers = [
+                raw.read() if each is None else each(raw if told else raw.read()) for each in convs
+            ]
+        loss = sum((answer.double() * answer.shape[1]).sin().sum() for answer in answers)
+        loss.backward(retain_graph=True)
+        loss.backward()
+        gradients.append([weight.grad for weight in (*conv.parameters(), *norm.parameters())])
+    for ours, own in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, own, rtol=0.02, atol=0.02 * float(own.abs().max()) + 1e-3)
 
 
 @pytest.mark.parametrize("value", [0.3, 100.0, 1000.3])
