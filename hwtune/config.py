@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from hwtune.errors import MisfitError, SpaceError
-from hwtune.words import unknown
+from hwtune.words import meant, unknown
 
 Hyperparameters = dict[str, Any]  # name -> bool, int, float or str: what JSON and Optuna can hold
 
@@ -134,7 +134,10 @@ def check_value(name: str, value: object, hint: Any) -> None:
     """
     if choices := get_args(hint):
         if value not in choices:
-            raise SpaceError(f"{name}={value!r} is not one of {', '.join(map(str, choices))}.")
+            known = [str(each) for each in choices]
+            raise SpaceError(
+                f"{name}={value!r} is not one of {', '.join(known)}{meant(str(value), known)}."
+            )
         return
     allowed = (int, float) if hint is float else hint
     if not isinstance(value, allowed) or (hint is not bool and isinstance(value, bool)):

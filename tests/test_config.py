@@ -11,6 +11,11 @@ def test_an_unknown_hyperparameter_is_named_with_the_known_ones():
         trial_config({"learning_rate": 0.1})
 
 
+def test_a_choice_that_was_misspelt_is_guessed():
+    with pytest.raises(SpaceError, match=r"one of adam, adamw, sgd \(did you mean 'adamw'\?\)"):
+        TrialConfig(optimizer="adam_w")
+
+
 @pytest.mark.parametrize(
     "values",
     [

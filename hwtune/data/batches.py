@@ -32,7 +32,10 @@ def _scaled(pixels: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def to_floats(pixels: torch.Tensor, scale: PixelScale) -> torch.Tensor:
-    """Return pixels of 0..255 as floats in [0, 1], its square root, in [-1, 1] or in 0..255."""
+    """Return pixels of 0..255 as floats in [0, 1], its square root, in [-1, 1] or in 0..255.
+
+    Those that are floats are changed in place.
+    """
     if scale == "raw":
         return pixels.float()
     unit = pixels.float().mul_(1 / 255)

@@ -3,7 +3,7 @@
 //
 // The batch norm and the ReLU behind a convolution are not written: its maps are those before them,
 // with what the batch norm does to each channel, and who reads them does that. The gradient of maps
-// is in all cases that of what is read.
+// is in all cases that of what is read, or of what a pooling makes of it.
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__AVX512BW__) \
     && defined(__AVX512VL__) && defined(__linux__)
@@ -54,7 +54,7 @@ void forward(const bfloat16 *x, float *of_x, bfloat16 *y, const float *filters, 
 
 // Writes the gradients of the weight and the bias of a batch norm behind, and returns what they say
 // of the gradient that lay_gradient writes.
-Along differentiate(const Pooled &from, const bfloat16 *y, Statistics batch, float *dweight,
+Along differentiate(const Gradient &from, const bfloat16 *y, Statistics batch, float *dweight,
                     float *dbias, Side of, int64_t images)
 {
     const Maps maps{images * of.height * of.width, of.channels, true};
@@ -64,7 +64,7 @@ Along differentiate(const Pooled &from, const bfloat16 *y, Statistics batch, flo
         add_gradients(from.found, dbias, dweight, batch, some,
                       [=](int64_t element, int64_t, auto value) {
             constexpr int count = sizeof value / sizeof(float);
-            const auto gradient = read<count>(from.gradient + element);
+            const auto gradient = read<count>(from.numbers + element);
             return read_bytes<count>(from.which + element) < 4 ? gradient : Floats<count>{};
         });
     } else if (std::isfinite(batch.passed[0])) {
@@ -76,7 +76,7 @@ Along differentiate(const Pooled &from, const bfloat16 *y, Statistics batch, flo
         add_gradients(y, dbias, dweight, batch, maps,
                       [=](int64_t element, int64_t place, auto value) {
             constexpr int count = sizeof value / sizeof(float);
-            return norm.passed(place, value, read<count>(from.gradient + element));
+            return norm.passed(place, value, read<count>(from.numbers + element));
         });
     }
     batch.passed[0] = std::numeric_limits<float>::quiet_NaN(); // for another backward pass
@@ -91,11 +91,11 @@ void tell(Statistics batch, const Totals &totals, int64_t channels)
         batch.passed[channel] = float(totals.first[channel]);
         batch.passed_off[channel] = float(totals.second[channel]);
     }
-    if (!first)
+    if (!first || !std::isfinite(batch.passed[0]))
         batch.passed[0] = std::numeric_limits<float>::infinity();
 }
 
-void backward(const Pooled &dy, const bfloat16 *y, float *of_y, const bfloat16 *x, float *of_x,
+void backward(const Gradient &dy, const bfloat16 *y, float *of_y, const bfloat16 *x, float *of_x,
               bfloat16 *dx, const float *filters, float *dfilters, float *dbias, float *dnorm,
               const Shape &shape)
 {
@@ -123,9 +123,9 @@ void backward(const Pooled &dy, const bfloat16 *y, float *of_y, const bfloat16 *
             lay_gradient(dy.from(image * to.half().image()), y + element, batch, along, gradients,
                          images, to);
         else if (of_y)
-            lay_gradient(dy.gradient + element, y + element, batch, along, gradients, images, to);
+            lay_gradient(dy.numbers + element, y + element, batch, along, gradients, images, to);
         else
-            lay(dy.gradient + element, nullptr, gradients, images, to);
+            lay(dy.numbers + element, nullptr, gradients, images, to);
         lay(x + image * from.image(), of_x, maps, images, from);
         if (flat)
             turned.take_taps(maps, shape, grid);

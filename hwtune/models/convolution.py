@@ -134,7 +134,8 @@ class ConvolvingByTiles(torch.autograd.Function):
             ctx.shape, epsilon,
         )  # fmt: skip
         answer, which, found = maps, None, None
-        if halve and of_maps is not None:
+        if halve:
+            assert of_maps is not None
             answer, which, found = pool_normed(maps, of_maps)
         behind = (None, None) if of_maps is None else (maps, of_maps)
         ctx.save_for_backward(images, of_images, filters, *behind, which, found)

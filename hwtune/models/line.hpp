@@ -123,6 +123,40 @@ private:
     Array<bfloat16> numbers;
 };
 
+// A walk along a line that meets the pixels of maps.
+class Walk {
+public:
+    Walk(const Grid &grid, Side of, int64_t images) : grid(grid), of(of), images(images) {}
+
+    // Goes on by some places, and calls `work(begin, element, count)` for each run of pixels, which
+    // begins so many places from here on, at an element of the maps.
+    template <typename Work>
+    void go(int64_t places, Work work)
+    {
+        for (int64_t done = 0; done < places && image < images;) {
+            const int64_t run = std::min(places - done, grid.width - x);
+            if (y < of.height && x < of.width)
+                work(done, of.element(image, y) + x * of.channels, std::min(run, of.width - x));
+            done += run;
+            x += run;
+            if (x == grid.width) {
+                x = 0;
+                y++;
+            }
+            if (y == grid.height) {
+                y = 0;
+                image++;
+            }
+        }
+    }
+
+private:
+    const Grid &grid;
+    const Side of;
+    const int64_t images;
+    int64_t image = 0, y = 0, x = 0;
+};
+
 // Writes maps to a line, the batch norm and the ReLU behind them done where there are any.
 void lay(const bfloat16 *maps, float *statistics, Line &line, int64_t images, Side of)
 {
@@ -166,22 +200,22 @@ void lay_gradient(const bfloat16 *gradient, const bfloat16 *maps, Statistics bat
     });
 }
 
-// What a pooling of 2x2 found, and the gradient of what it wrote.
-struct Pooled {
-    const bfloat16 *gradient;
-    const uint8_t *which; // of four pixels was the greatest; 4 where none was more than 0
+// The gradient of relu(batch_norm(maps)), or of what a pooling of 2x2 makes of it.
+struct Gradient {
+    const bfloat16 *numbers;
+    const uint8_t *which; // of four pixels was the greatest, 4 where none was more than 0; or null
     const bfloat16 *found; // what that pixel was before the batch norm
 
-    // Returns this from an element on.
-    Pooled from(int64_t element) const
+    // Returns that of a pooling from an element on.
+    Gradient from(int64_t element) const
     {
-        return {gradient + element, which + element, found + element};
+        return {numbers + element, which + element, found + element};
     }
 };
 
 // Writes the gradient of maps to a line, from that of relu(max_pool2d(batch_norm(maps), 2)).
-void lay_gradient(const Pooled &pooled, const bfloat16 *maps, Statistics batch, const Along &along,
-                  Line &line, int64_t images, Side of)
+void lay_gradient(const Gradient &pooled, const bfloat16 *maps, Statistics batch,
+                  const Along &along, Line &line, int64_t images, Side of)
 {
     const Side half = of.half();
     const Scaled taken{along.slope.data(), along.level.data()};
@@ -214,7 +248,7 @@ void lay_gradient(const Pooled &pooled, const bfloat16 *maps, Statistics batch, 
             lay_pixels(2, [&](auto lanes, int64_t channel) {
                 constexpr int count = decltype(lanes)::count;
                 const auto which = read_bytes<count>(pooled.which + window + channel);
-                const auto scaled = read<count>(pooled.gradient + window + channel) *
+                const auto scaled = read<count>(pooled.numbers + window + channel) *
                                     read<count>(batch.scale + channel);
                 const int above = 2 * (y % 2);
                 return [=](int64_t pixel) {

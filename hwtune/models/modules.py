@@ -37,7 +37,10 @@ class Logits(nn.Linear):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (N, classes) for (N, features)."""
-        with torch.autocast(features.device.type, enabled=False):
+        device = features.device.type
+        if not torch.is_autocast_enabled(device):
+            return super().forward(features)
+        with torch.autocast(device, enabled=False):
             return super().forward(features.float())
 
 

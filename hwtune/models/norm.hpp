@@ -114,8 +114,8 @@ struct Statistics {
     float *inverse; // of the deviation
     float *scale, *shift; // that normalize, weight and bias included
     // Of the gradient of relu(batch_norm(x)), what the ReLU lets through, and that times x without
-    // its mean, added up by who reads the maps and computes it: NaN as long as nobody has, and
-    // infinity where several have.
+    // its mean, added up by who computes it. The first number is NaN as long as nobody has told,
+    // and infinity where that is not all.
     float *passed, *passed_off;
 
     Statistics(float *all, int64_t channels)
@@ -189,7 +189,8 @@ void add_gradients(const bfloat16 *x, float *sum, float *off, Statistics of, Map
 
 // Makes of these sums the gradients of the bias and of the weight, and returns what they say of the
 // gradient of x, of which each channel has so many numbers.
-inline Along conclude(float *dbias, float *dweight, Statistics of, int64_t channels, int64_t numbers)
+inline Along conclude(float *dbias, float *dweight, Statistics of, int64_t channels,
+                      int64_t numbers)
 {
     Along along{std::vector<float>(channels), std::vector<float>(channels)};
     for (int64_t channel = 0; channel < channels; channel++) {

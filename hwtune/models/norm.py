@@ -17,7 +17,8 @@ class Raw(NamedTuple):
     """Maps whose batch norm and ReLU are put off: who reads them next does both on the way.
 
     Attributes:
-        maps: (N, C, S, S), before both; their gradient is that of what is read.
+        maps: (N, C, S, S), before both; their gradient is that of what is read. They are for
+            `Convolution` and `read` alone: what these tell the batch norm is not seen in it.
         statistics: (STATISTICS, C): what the batch norm does to each channel, and what the reader
             tells it of its gradient.
     """
@@ -153,10 +154,6 @@ class Reading(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient of what was read."""
-        tell_nothing(*ctx.saved_tensors)
+        (statistics,) = ctx.saved_tensors
+        statistics.data[-2] = torch.inf  # nothing is told here, which autograd need not know
         return gradient, None
-
-
-def tell_nothing(statistics: torch.Tensor) -> None:
-    """Have a batch norm compute itself what others than a convolution do not tell it."""
-    statistics.data[-2] = torch.inf  # which autograd need not know

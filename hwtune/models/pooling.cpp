@@ -57,7 +57,7 @@ void pool(const Number *x, Number *y, uint8_t *which, int64_t images, int64_t he
 }
 
 // Writes y = relu(max_pool2d(batch_norm(x), 2)) by statistics that are known, which it was, and
-// what that was before the batch norm: with 4, nothing that means anything.
+// what that was before the batch norm; with 4 this is 0, as sums of gradients need it.
 void pool_normed(const bfloat16 *x, float *statistics, bfloat16 *y, uint8_t *which,
                  bfloat16 *found, int64_t images, int64_t height, int64_t width, int64_t channels)
 {

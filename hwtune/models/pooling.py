@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from hwtune.models.kernels import call, can_take
-from hwtune.models.norm import Raw, tell_nothing
+from hwtune.models.norm import Raw
 
 
 class MaxPoolRelu(nn.Module):
@@ -30,10 +30,16 @@ class MaxPoolRelu(nn.Module):
 
     def forward(self, images: torch.Tensor | Raw) -> torch.Tensor:
         """Return (N, C, S', S') for (N, C, S, S)."""
-        maps, statistics = images if isinstance(images, Raw) else (images, None)
-        if self.halves and can_take(maps) and min(maps.shape[2:]) >= 2:
-            return Halving.apply(maps, statistics)
-        return torch.relu_(self.pool(images.read() if isinstance(images, Raw) else images))
+        if isinstance(images, Raw):
+            if self.takes(images.maps) and not torch.is_grad_enabled():
+                pooled, *_ = pool_normed(*images)
+                return pooled
+            images = images.read()
+        return Halving.apply(images) if self.takes(images) else torch.relu_(self.pool(images))
+
+    def takes(self, maps: torch.Tensor) -> bool:
+        """Return whether the compiled operation can do this."""
+        return self.halves and can_take(maps) and min(maps.shape[2:]) >= 2
 
 
 def pool_normed(
@@ -69,25 +75,21 @@ def sizes(maps: torch.Tensor) -> tuple[int, int, int, int]:
 
 
 class Halving(torch.autograd.Function):
-    """relu(max_pool2d(x, 2)) for maps (N, C, S, S) on a CPU, or of `Raw`."""
+    """relu(max_pool2d(x, 2)) for maps (N, C, S, S) on a CPU."""
 
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor) -> torch.Tensor:
         """Return (N, C, S // 2, S // 2)."""
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.shape = images.shape
-        if statistics is None:
-            pooled, which = halves(images)
-            call("pool", images, pooled, which, *sizes(images))
-        else:
-            pooled, which, _ = pool_normed(images, statistics)
-        ctx.statistics = statistics
+        pooled, which = halves(images)
+        call("pool", images, pooled, which, *sizes(images))
         ctx.save_for_backward(which)
         return pooled
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient of the maps (N, C, S, S)."""
         (which,) = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -95,7 +97,5 @@ class Halving(torch.autograd.Function):
         spread = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         if height % 2 or width % 2:
             spread.zero_()  # what is left over has no gradient
-        if ctx.statistics is not None:
-            tell_nothing(ctx.statistics)
         call("spread", gradient, which, spread, *sizes(spread))
-        return spread, None
+        return spread

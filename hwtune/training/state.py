@@ -184,7 +184,7 @@ def glorot(model: nn.Module) -> None:
 
 
 GPU_BATCH = 500  # images that validation and test read at once there
-CPU_BATCH = 100 * 64 * 64  # pixels: what a layer of 64 filters gives for them fits into caches
+CPU_BATCH = 100 * 64 * 64  # pixels; what a layer of 64 filters gives for them takes 50 to 100 MB
 
 
 def plain_batches(part: Part, config: TrialConfig, *, fast: Fast) -> Batches:

@@ -14,6 +14,7 @@ from hwtune.models.kernels import has_tiles
 from hwtune.models.layers import Conv, Dropout, Flatten, Linear, Norm, Pool, Relu, Residual
 from hwtune.models.modules import run, sequence
 from hwtune.models.norm import BatchNorm, Raw
+from hwtune.models.pooling import MaxPoolRelu
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -106,6 +107,19 @@ def test_a_convolution_hides_no_number_that_is_none():
     assert not answer[[0, 2]].isnan().any()
 
 
+def test_a_pooling_hides_no_number_that_is_none():
+    images = torch.zeros(3, 16, 8, 8)
+    images[1, 2, 5, 4] = float("nan")
+    conv, norm = of_how(16, 20, kernel=1, padding=0), BatchNorm(20)
+    with short():
+        pooled = conv.pooled(norm, images)
+    assert pooled.isnan().all()  # as the batch norm's statistics are
+    norm.eval()
+    with short(), torch.no_grad():
+        pooled = MaxPoolRelu(nn.MaxPool2d(2))(conv.before(norm.requires_grad_(False), images))
+    assert pooled[1, :, 2, 2].isnan().all()
+
+
 @pytest.mark.parametrize(
     "conv", [of_how(8, 8, stride=2), of_how(8, 8, padding=2), of_how(8, WIDEST + 1)]
 )
@@ -133,6 +147,8 @@ def test_in_float32_and_for_several_threads_they_are_torchs():
 NETWORKS = {
     "pooled": [Conv(1, 16, 3, 1, 1, True), Norm(16), Relu(), Conv(16, 24, 3, 1, 1, False), Norm(24),
                Relu(), Pool("max"), Conv(24, 40, 5, 1, 2, True), Norm(40), Relu()],
+    "pooled narrowly": [Conv(1, 12, 2, 1, 0, True), Norm(12), Relu(), Pool("max"),
+                        Conv(12, 5, 1, 1, 0, True), Norm(5), Relu(), Pool("max")],
     "pooled otherwise": [Conv(1, 20, 3, 1, 1, True), Norm(20), Relu(), Pool("max", 3, 2, 1)],
     "read by others": [Conv(1, 20, 3, 1, 1, True), Norm(20), Relu(), Pool("avg"),
                        Conv(20, 8, 3, 1, 0, True), Norm(8), Relu(), Dropout(0.0, channels=True),

@@ -67,6 +67,12 @@ def test_what_a_network_answers_is_not_rounded_to_bfloat16(values):
     assert (logits != logits.bfloat16().float()).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_computes_in_the_type_of_its_weights(dtype):
+    model = build_model(TrialConfig(filters="8-16", norm="before"), classes=10, side=32).to(dtype)
+    assert model(torch.randn(2, 1, 32, 32, dtype=dtype)).dtype == dtype
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_network_has_its_parameters_to_the_digit(name):
     parameters, side, classes, values = PUBLISHED[name]
