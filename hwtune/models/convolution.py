@@ -13,7 +13,6 @@ from hwtune.models.norm import STATISTICS, BatchNorm, Raw
 from hwtune.models.pooling import pool_normed
 
 WIDEST = 128  # channels and filters; with more the library that torch calls is as quick
-ROWS = 16  # of a tile, in whose multiples gradients of filters are added up
 
 
 class Convolution(nn.Conv2d):
@@ -119,7 +118,7 @@ class ConvolvingByTiles(torch.autograd.Function):
         epsilon: float,
         halve: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return maps, those before a batch norm that is not pooled, and its statistics."""
+        """Return the maps, before a batch norm or behind its pooling, and its statistics."""
         images = images.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         filters = filters.contiguous(memory_format=torch.channels_last)
         (count, channels, *sides), (outputs, _, kernel, _) = images.shape, filters.shape
@@ -137,8 +136,8 @@ class ConvolvingByTiles(torch.autograd.Function):
         if halve:
             assert of_maps is not None
             answer, which, found = pool_normed(maps, of_maps)
-        behind = (None, None) if of_maps is None else (maps, of_maps)
-        ctx.save_for_backward(images, of_images, filters, *behind, which, found)
+        kept = None if of_maps is None else maps
+        ctx.save_for_backward(images, of_images, filters, kept, of_maps, which, found)
         ctx.has_bias = bias is not None
         if of_maps is not None:
             ctx.mark_non_differentiable(of_maps)
@@ -150,15 +149,14 @@ class ConvolvingByTiles(torch.autograd.Function):
         """Return the gradients of the maps and of all weights."""
         images, of_images, filters, maps, of_maps, which, found = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        outputs = len(filters)
-        of_filters, of_norm = torch.empty_like(filters), filters.new_empty(2, outputs)
-        of_bias = filters.new_zeros(-(-outputs // ROWS) * ROWS) if ctx.has_bias else None
+        of_filters, of_norm = torch.empty_like(filters), filters.new_empty(2, len(filters))
+        of_bias = filters.new_zeros(len(filters)) if ctx.has_bias else None
         gradients = torch.empty_like(images) if ctx.needs_input_grad[0] else None
         call(
             "convolve_back", gradient, which, found, maps, of_maps, images, of_images, gradients,
             filters, of_filters, of_bias, of_norm, ctx.shape,
         )  # fmt: skip
         return (
-            gradients, None, of_filters, None if of_bias is None else of_bias[:outputs], None,
+            gradients, None, of_filters, of_bias, None,
             *((None, None) if of_maps is None else of_norm), None, None,
         )  # fmt: skip

@@ -85,10 +85,11 @@ public:
     {
         const auto ones = (__m512bh)_mm512_set1_epi32(0x3f803f80); // pairs of 1
         for (int64_t channel = 0; channel < channels; channel += rows) {
-            __m512 sum = _mm512_loadu_ps(sums + channel);
+            const __mmask16 mask = first(channels - channel);
+            __m512 sum = _mm512_maskz_loadu_ps(mask, sums + channel);
             for (int64_t place = 0; place < places; place += 2)
                 sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_load_si512(at(channel, place)), ones);
-            _mm512_storeu_ps(sums + channel, sum);
+            _mm512_mask_storeu_ps(sums + channel, mask, sum);
         }
     }
 

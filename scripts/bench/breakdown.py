@@ -130,8 +130,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Where the time of training goes on one core, by torch's profiler, which itself takes part "
         f"of what lies between operators. Validation is a share of an epoch that reads one image "
         f"for each {VALIDATED} that it trains on; the other columns are shares of training. A "
-        "batch norm beside a convolution that AMX computes counts as a part of it.\n\n"
-        + table(["network", "precision", "images a second", *kinds], lines)
+        "batch norm beside a convolution that AMX computes, and a pooling behind that, count as "
+        "parts of it.\n\n" + table(["network", "precision", "images a second", *kinds], lines)
     )
 
 
