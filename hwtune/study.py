@@ -157,6 +157,7 @@ class Study:
         parallel: int | None = None,
         address: str | None = None,
         gpus_per_trial: float | None = None,
+        mirror: str | None = None,
         command: str | None = None,
     ) -> None:
         """Go on with the study where it was interrupted, or extend it; see `hwtune resume --help`.
@@ -181,10 +182,12 @@ class Study:
         begun = command_of(command or self._call("resume", given, Study.resume))
         with signals_caught():
             if "baseline" not in self.about:
-                resume_search(self.folder, more=more, place=place, command=begun)
+                resume_search(self.folder, more=more, place=place, mirror=mirror, command=begun)
                 return
-            if more != Budget():
-                raise OptionError(f"{self.name} is not a search: resume it without a budget.")
+            if more != Budget() or mirror is not None:
+                raise OptionError(
+                    f"{self.name} is not a search: resume it without a budget or a mirror."
+                )
             resume_baseline(self.folder, place=place, command=begun)
 
     def retrain(
@@ -198,6 +201,7 @@ class Study:
         parallel: int | None = None,
         address: str | None = None,
         gpus_per_trial: float | None = None,
+        mirror: str | None = None,
         command: str | None = None,
     ) -> None:
         """Retrain the best on several seeds and test them once; see `hwtune retrain --help`.
@@ -218,6 +222,7 @@ class Study:
                     finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines
                 ),
                 place=place_of(parallel, address, gpus_per_trial),
+                mirror=mirror,
                 command=command_of(command or self._call("retrain", given, Study.retrain)),
             )  # fmt: skip
 

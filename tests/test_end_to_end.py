@@ -415,10 +415,14 @@ def test_trials_that_a_killed_search_left_behind_are_made_anew_before_a_retraini
     about = copy.read_study()
     about["runs"][-1] |= {"seconds": None, "status": "running"}
     del about["search_seconds"]
-    copy.write_study({**about, "status": "running"})
-    done = run(["retrain", copy.path, "--seeds", "1"], tmp_path)
+    copy.write_study({**about, "status": "running", "mirror": (tmp_path / "mine").as_uri()})
+    moved = (tmp_path / "moved").as_uri()
+    done = run(["retrain", copy.path, "--seeds", "1", "--mirror", moved], tmp_path)
     assert done.returncode == 0, done.stderr
     assert copy.read_trials() == before
+    assert not (tmp_path / "mine").exists()
+    tested = (tmp_path / "moved" / "s" / "retrain.json").read_text()
+    assert json.loads(tested) == copy.read_retrain()
 
 
 def test_a_best_trial_that_cannot_be_trained_again_makes_room_for_the_next(study, tmp_path):

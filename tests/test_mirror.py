@@ -18,7 +18,7 @@ from hwtune.cli.studies import command_line
 from hwtune.errors import HwtuneFailure, MirrorError, OptionError, StudyError
 from hwtune.mirror import Mirror, fetch, files_in, open_uri
 from hwtune.pipeline.command import Command
-from hwtune.pipeline.mirroring import complete_mirror
+from hwtune.pipeline.mirroring import complete_mirror, remirror
 from hwtune.records import EpochRecord
 from hwtune.results import create_study
 from hwtune.search.attributes import COST
@@ -236,7 +236,36 @@ def test_what_a_copy_lacks_is_sent_when_its_study_is_resumed(folder, tmp_path, c
     (folder.model / "model.json").write_text("{}")
     assert complete_mirror(folder, about, command), "a retrain does not change study.json"
     assert not complete_mirror(folder, about, command)
-    assert not complete_mirror(folder, {**about, "mirror": None}, command)
+
+
+def test_a_study_that_ended_is_copied_to_another_place_or_to_none(folder, tmp_path, console):
+    command = Command(text="", began=0, console=console)
+    first, second = ((tmp_path / name).as_uri() for name in ("first", "second"))
+    folder.write_study({**folder.read_study(), "status": "complete"})
+
+    def copied(mirror):
+        """Return whether there was anything to do."""
+        about = folder.read_study()
+        remirror(about, mirror)
+        return complete_mirror(folder, about, command)
+
+    assert copied(first)
+    assert not copied(None), "it is whole"
+    left = (tmp_path / "first" / "s" / "study.json").read_bytes()
+    (tmp_path / "second" / "s").mkdir(parents=True)
+    (tmp_path / "second" / "s" / "mine.txt").touch()
+    with pytest.raises(MirrorError, match="of no study"):
+        copied(second)
+    assert folder.read_study()["mirror"] == first
+    with pytest.raises(OptionError, match="not a place to mirror to"):
+        copied("nowhere")
+    shutil.rmtree(tmp_path / "second")
+    assert copied(second)
+    assert (tmp_path / "first" / "s" / "study.json").read_bytes() == left
+    assert fetch(f"{second}/s", tmp_path / "there").read_study()["mirror"] == second
+    assert copied("none")
+    assert folder.read_study()["mirror"] is None
+    assert not copied("none")
 
 
 def test_a_copy_is_fetched_in_the_order_that_keeps_it_true(folder, tmp_path, monkeypatch):
@@ -565,6 +594,7 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     mirrored = {(e.trial, e.epoch): e for e in there.read_epochs() if e.trial in begun}
     second = Study(tmp_path / "b", trials=4)
     second.search = [*second.search[:3], "resume", f"{uri}/s{query}"]
+    second.search += ["--mirror", (tmp_path / "moved").as_uri()]
     second.finish()
     outcome = second.outcome("", "")
     assert outcome.trials == 4
@@ -573,6 +603,7 @@ def test_a_killed_study_goes_on_from_its_mirror_on_another_machine(place, tmp_pa
     now = {(e.trial, e.epoch): e for e in StudyFolder(tmp_path / "b" / "s").read_epochs()}
     assert len(mirrored) >= 20
     assert {key: now[key] for key in mirrored} == mirrored, "seconds included: not trained anew"
+    assert over(*open_uri((tmp_path / "moved" / "s" / "trials.csv").as_uri()))
     assert_refused(hwtune("search", "digits_cnn", "--mirror", "nowhere://x"), "nowhere://x")
 
 

@@ -230,6 +230,13 @@ MirrorUri = Annotated[
     str | None,
     typer.Option(metavar="URI", help="Copy the study there as it grows: s3://BUCKET/FOLDER."),
 ]
+MovedMirror = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI|none",
+        help="Copy the study there, or nowhere, from now on; default: as before.",
+    ),
+]
 MoreTrials = Annotated[
     int | None,
     typer.Option(

@@ -26,6 +26,7 @@ from hwtune.cli.options import (
     MirrorUri,
     MoreTime,
     MoreTrials,
+    MovedMirror,
     Name,
     Objective,
     Parallel,
@@ -123,6 +124,7 @@ def resume(
     parallel: Parallel = None,
     address: Address = None,
     gpus_per_trial: GpusPerTrial = None,
+    mirror: MovedMirror = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Go on with a study that was interrupted or killed, or extend one that ended.
@@ -137,7 +139,7 @@ def resume(
     folder = find_study(here, fetch(study, here).name if "://" in study else study)
     Study(folder).resume(
         trials=trials, time_budget=time_budget, target=target, parallel=parallel, address=address,
-        gpus_per_trial=gpus_per_trial, command=command_line(),
+        gpus_per_trial=gpus_per_trial, mirror=mirror, command=command_line(),
     )  # fmt: skip
     say_done(folder)
 
@@ -161,6 +163,7 @@ def retrain(
     parallel: Parallel = None,
     address: Address = None,
     gpus_per_trial: GpusPerTrial = None,
+    mirror: MovedMirror = None,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Retrain the best of a study on several seeds and test them once.
@@ -183,10 +186,12 @@ def retrain(
         found.retrain(
             finalists=finalists, folds=folds, top=top, seeds=seeds, baselines=baselines,
             parallel=parallel, address=address, gpus_per_trial=gpus_per_trial,
-            command=command_line(),
+            mirror=mirror, command=command_line(),
         )  # fmt: skip
         say_done(found.folder)
         return
+    if mirror is not None:
+        raise OptionError("--mirror is of searches; leave it out with --baseline.")
     if (finalists, folds, top, baselines) != (FINALISTS, FOLDS, TOP, False):
         raise OptionError(
             "--finalists, --folds, --top and --baselines choose within a study; leave them out "

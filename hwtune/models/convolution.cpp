@@ -80,7 +80,7 @@ Along differentiate(const Gradient &from, const bfloat16 *y, Statistics batch, f
         });
     }
     batch.passed[0] = std::numeric_limits<float>::quiet_NaN(); // for another backward pass
-    return conclude(dbias, dweight, batch, of.channels, maps.rows);
+    return conclude_gradients(dbias, dweight, batch, of.channels, maps.rows);
 }
 
 // Tells a batch norm before what is known of its gradients.

@@ -57,7 +57,7 @@ void differentiate(const bfloat16 *x, bfloat16 *dx, float *dweight, float *dbias
                    Maps maps, First first, Again again)
 {
     add_gradients(x, dbias, dweight, of, maps, first);
-    const Along along = conclude(dbias, dweight, of, maps.channels, maps.rows);
+    const Along along = conclude_gradients(dbias, dweight, of, maps.channels, maps.rows);
     auto scales = maps.wide(of.scale);
     const float *const scale = scales.begin();
     auto levels = maps.wide(along.level.data()), slopes = maps.wide(along.slope.data());

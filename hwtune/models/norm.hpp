@@ -189,8 +189,8 @@ void add_gradients(const bfloat16 *x, float *sum, float *off, Statistics of, Map
 
 // Makes of these sums the gradients of the bias and of the weight, and returns what they say of the
 // gradient of x, of which each channel has so many numbers.
-inline Along conclude(float *dbias, float *dweight, Statistics of, int64_t channels,
-                      int64_t numbers)
+inline Along conclude_gradients(float *dbias, float *dweight, Statistics of, int64_t channels,
+                                int64_t numbers)
 {
     Along along{std::vector<float>(channels), std::vector<float>(channels)};
     for (int64_t channel = 0; channel < channels; channel++) {

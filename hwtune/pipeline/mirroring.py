@@ -7,13 +7,30 @@ from contextlib import contextmanager, suppress
 
 from hwtune import cluster
 from hwtune.contract import About
-from hwtune.mirror import Mirror
+from hwtune.mirror import Mirror, open_uri
 from hwtune.pipeline.command import Command
 from hwtune.pipeline.session import Session
 from hwtune.study_folder import StudyFolder
 from hwtune.words import printable
 
+NOWHERE = "none"  # as --mirror says it
 ADOPTION_SECONDS = 60.0  # that a start waits for what lies at a mirror's place
+
+
+def remirror(about: About, mirror: str | None) -> None:
+    """Let a study have its copy elsewhere from now on; the old copy stays as it is.
+
+    Args:
+        mirror: the place, `NOWHERE`, or None for where it was before.
+
+    Raises:
+        OptionError: when it is no place.
+    """
+    if mirror is None:
+        return
+    if mirror != NOWHERE:
+        open_uri(mirror)
+    about["mirror"] = None if mirror == NOWHERE else mirror
 
 
 @contextmanager
@@ -35,18 +52,28 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
 
 
 def complete_mirror(folder: StudyFolder, about: About, command: Command) -> bool:
-    """Send what the copy of a study that ended lacks; return whether it lacked any.
+    """Send what the copy of a study that ended lacks; return whether it lacked any, or moved.
+
+    Args:
+        about: of the study, whose place for a copy may be another than its file says.
 
     Raises:
         MirrorError: when the copy is another study's, or a later state of this one.
         HwtuneFailure: when the place cannot be reached.
     """
-    if (uri := about.get("mirror")) is None:
-        return False
+    uri = about.get("mirror")
+    moved = uri != folder.read_study().get("mirror")
+    if uri is None:
+        if moved:
+            folder.write_study(about)
+            command.console.print("The study has no mirror any more.")
+        return moved
     mirror = Mirror(folder, uri, tell=command.console.print)
     with suppress(OSError):  # the upload says so
-        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS):
+        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS) and not moved:
             return False
+    if moved:
+        folder.write_study(about)
     with mirror.running():
         mirror.request()
     command.console.print(f"The mirror is complete: {printable(uri)}")

@@ -7,7 +7,7 @@ from hwtune.errors import StudyError
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.extension import check_extension, extended_budget
 from hwtune.pipeline.mending import mend_trials
-from hwtune.pipeline.mirroring import complete_mirror
+from hwtune.pipeline.mirroring import complete_mirror, remirror
 from hwtune.pipeline.reporting import page_completed
 from hwtune.pipeline.search import run
 from hwtune.pipeline.session import seconds_of_all, session_again
@@ -18,13 +18,16 @@ from hwtune.search.settings import settings_of
 from hwtune.study_folder import StudyFolder
 
 
-def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: Command) -> None:
+def resume_search(
+    folder: StudyFolder, *, more: Budget, place: Place, mirror: str | None, command: Command
+) -> None:
     """Go on with a search that was interrupted, or extend one that ended.
 
     Args:
         more: what is wished; see `extended_budget`.
         place: where to train; as many trainings at once, and on a GPU, as before unless it says
             otherwise.
+        mirror: see `remirror`.
 
     Raises:
         HwtuneError: when there is nothing left to do, the data is another, or a file damaged.
@@ -44,6 +47,7 @@ def resume_search(folder: StudyFolder, *, more: Budget, place: Place, command: C
             raise StudyError(
                 f"{folder.path / 'study.json'} is damaged: {missing}; put back a whole one."
             )
+        remirror(about, mirror)
         ended = about["status"] == "complete"
         if ended and more == Budget():
             if not complete_files(folder, about, command, mended=mended):

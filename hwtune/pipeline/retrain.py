@@ -19,7 +19,7 @@ from hwtune.evaluation.finalists import as_judged, check_folds, judge
 from hwtune.evaluation.retrain import retrain
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mending import remake_trials
-from hwtune.pipeline.mirroring import mirrored
+from hwtune.pipeline.mirroring import mirrored, remirror
 from hwtune.pipeline.reporting import reported
 from hwtune.pipeline.session import Session, close_last_run, same_data, was_killed, writable
 from hwtune.records import CLOSE, TrialRecord, more_trials, once_each, ranked, too_close
@@ -55,9 +55,17 @@ def retraining_of(
 
 
 def retrain_study(
-    folder: StudyFolder, *, retraining: Retraining, place: Place, command: Command
+    folder: StudyFolder,
+    *,
+    retraining: Retraining,
+    place: Place,
+    mirror: str | None,
+    command: Command,
 ) -> None:
     """Retrain and test the best of a study that was searched before.
+
+    Args:
+        mirror: see `remirror`.
 
     Raises:
         StudyError: when the study has no trial to retrain.
@@ -81,6 +89,7 @@ def retrain_study(
                 f"Study {folder.name!r} has no trained trial; continue it first: "
                 f"{folder.command('resume', *more_trials(trials), *place.options)}"
             )
+        remirror(about, mirror)
         session = Session(folder, about, same_data(folder, about), place, command)
         if retraining.finalists > 1:
             check_folds(session.dataset, session.split, retraining.folds)

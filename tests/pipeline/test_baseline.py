@@ -274,10 +274,9 @@ def test_a_baseline_that_was_killed_is_taken_up_again(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     words = {"capture_output": True, "text": True, "env": environment}
-    assert_refused(
-        subprocess.run([*hwtune, "resume", "mine-small", "--trials", "3"], **words),
-        "is not a search",
-    )
+    for option in (["--trials", "3"], ["--mirror", "none"]):
+        refused = subprocess.run([*hwtune, "resume", "mine-small", *option], **words)
+        assert_refused(refused, "is not a search")
     resumed = subprocess.run([*hwtune, "resume", "mine-small"], **words)
     assert resumed.returncode == 0, resumed.stderr
     about = json.loads((folder / "study.json").read_text())
@@ -311,6 +310,7 @@ def test_a_start_is_retrained_under_our_protocol_alone():
             "no Ray cluster",
         ),
         (("digits_cnn", "--baseline", "plain"), "how 'plain' was published; add --honest"),
+        (("digits_cnn", "--baseline", "plain", "--mirror", "file:///x"), "--mirror is of searches"),
         (("digits_cnn", "--split", "writer"), "--split belongs to --baseline"),
         (("digits_cnn", "--baseline", "plain", "--honest", "--address", "host"), "names no port"),
         (("mnist_m3", "--baseline", "modelm3", "--split", "writer"), "writer belongs to --honest"),
