@@ -129,8 +129,9 @@ def test_what_is_not_there_is_refused(tmp_path):
 
 def test_a_study_knows_how_it_was_called(tmp_path, monkeypatch):
     given = {"self": 1, "trials": 400, "time_budget": "30m", "target": None, "parallel": None,
-             "address": None, "gpus_per_trial": None, "command": None}  # fmt: skip
-    assert called_with(given, Study.resume) == "trials=400, time_budget='30m'"
+             "address": None, "gpus_per_trial": None, "mirror": "none",
+             "command": None}  # fmt: skip
+    assert called_with(given, Study.resume) == "trials=400, time_budget='30m', mirror='none'"
     monkeypatch.setenv("HWTUNE_RESULTS", str(tmp_path))
     committed = StudyFolder(Path(__file__).parents[1] / "results" / "chinese_fast")
     folder = create_study(tmp_path, "mine", "s", about=committed.read_study())
