@@ -72,7 +72,7 @@ def complete_mirror(folder: StudyFolder, about: About, command: Command) -> bool
     with suppress(OSError):  # the upload says so
         if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS) and not moved:
             return False
-    if moved:
+    if moved:  # not before the place was looked at: one that is refused changes nothing
         folder.write_study(about)
     with mirror.running():
         mirror.request()
