@@ -63,7 +63,10 @@ def train(
     last_step = max_steps or math.inf
     while not over(state, epochs=epochs, max_steps=max_steps, early_stop=early_stop):
         started = time.perf_counter()
-        losses = []
+        begun = state.step
+        # .item() would wait for the GPU, and losses that are kept split the memory that is free for
+        # maps between two steps.
+        total = torch.zeros((), dtype=torch.float64, device=fast.device)
         rate = 0.0
         state.model.train()
         for images, labels in train_batches:  # (B, 1, S, S) float, (B,) int64
@@ -79,11 +82,11 @@ def train(
                 state.lr_schedule.step()
             if state.ema is not None:
                 state.ema.update()
-            losses.append(loss)  # .item() here would wait for the GPU
+            total += loss
             state.step += 1
             if state.step >= last_step:
                 break
-        train_loss = torch.stack(losses).mean().item()
+        train_loss = total.item() / (state.step - begun)
         state.epoch += 1
         if not math.isfinite(train_loss):
             raise TrainingDiverged(f"epoch {state.epoch}: the training loss is {train_loss}")

@@ -1,3 +1,4 @@
+import gc
 import math
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hwtune.training.device import (
     choose_device,
     cpu_has_bf16,
 )
-from hwtune.training.loop import evaluate, train_config
+from hwtune.training.loop import evaluate, train, train_config
 from hwtune.training.optim import build_optimizer, build_schedule
 from hwtune.training.state import plain_batches, start_training
 from scripts.bench.engine import as_written
@@ -72,6 +73,21 @@ def test_training_learns(parts):
     last = list(start(parts, epochs=8, lr_schedule="onecycle", filters="16-32")[1])[-1]
     assert last.val_accuracy > 0.9
     assert 0 < last.seconds < 60
+
+
+def test_a_step_leaves_nothing_in_memory(parts):
+    config = TrialConfig(**SMALL)
+    state, batches, _ = start_training(config, parts.train, None, classes=10, seed=0, fast=PLAIN)
+    alive = []
+
+    def counted():
+        for batch in batches:
+            yield batch
+            alive.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
+
+    next(train(state, counted(), None, epochs=1))
+    assert len(alive) > 10
+    assert len(set(alive[1:])) == 1
 
 
 @pytest.mark.parametrize(
