@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -90,3 +91,34 @@ def signals_waiting() -> Iterator[None]:
             if main:
                 _waiting.clear()
         check_signals()
+
+
+@contextmanager
+def told_at_once(tell: Callable[[], None]) -> Iterator[None]:
+    """Let a thread call `tell` as soon as one of `ENDS` comes, whatever the block waits for.
+
+    The handler itself has to wait until the main thread is back in Python, and a library may end
+    the process before that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    thread = threading.Thread(target=_tell, args=(ours, tell), daemon=True)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()  # which ends the thread
+        thread.join()
+        ours.close()
+
+
+def _tell(heard: socket.socket, tell: Callable[[], None]) -> None:
+    while number := heard.recv(1):
+        if number[0] in ENDS:
+            tell()
+            return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_who_ends_a_study_before_its_first_epoch_is_told_how_to_go_on(tmp_path):
             time.sleep(0.02)
         output = study.kill(process, number)
         assert process.returncode == 130, output
-        assert "Nothing was tested. To continue: " in output
+        assert re.search("Ending. .*Nothing was tested. To continue: ", output, re.DOTALL)
         assert folder.read_study()["status"] == "interrupted"
     study.finish()
     assert whole(study.outcome("", ""))

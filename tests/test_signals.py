@@ -1,11 +1,13 @@
 """A signal ends a command where that is safe, and none is lost."""
 
+import hashlib
 import os
 import signal
+import threading
 
 import pytest
 
-from hwtune.signals import ENDS, check_signals, signals_caught, signals_waiting
+from hwtune.signals import ENDS, check_signals, signals_caught, signals_waiting, told_at_once
 
 
 class Loud:
@@ -119,3 +121,38 @@ def test_what_runs_behind_a_shell_or_nohup_ignores_what_it_ignored(number):
         assert signal.getsignal(number) == signal.SIG_IGN
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_who_ends_a_block_is_told_while_it_is_deaf(number):
+    done = []
+
+    def block():
+        with signals_caught(), told_at_once(lambda: done.append("told")):
+            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+            try:
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)  # a second, all of it in C
+            finally:
+                done.append("in Python again")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done == ["told", "in Python again"]
+
+
+def test_nobody_is_told_of_other_signals_or_of_later_ones():
+    told, before = [], signal.signal(signal.SIGUSR1, lambda *_: None)
+    listening = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(listening)
+    try:
+        with told_at_once(lambda: told.append("told")):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.set_wakeup_fd(listening) == listening
+        with signals_waiting():
+            os.kill(os.getpid(), signal.SIGTERM)
+            told.append("the block goes on")
+    except KeyboardInterrupt:
+        told.append("ended")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert told == ["the block goes on", "ended"]

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
 from hwtune.search.halt import Halt
+from hwtune.signals import told_at_once
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 
@@ -178,12 +179,14 @@ def working(session: Session) -> Iterator[str]:
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     with (
+        ExitStack() as last,
         writable(folder, session.again("resume")),
         reported(folder, session.command.console),
         explained(session),
         recorded(session),
-        cluster.started(session.place.address) as dashboard,
     ):
+        # Ray ends last: where it was killed with us, it takes nine seconds to, or kills us at once.
+        dashboard = last.enter_context(cluster.started(session.place.address))
         about["runs"][-1]["dashboard"] = dashboard
         session.write()
         yield dashboard
@@ -221,16 +224,18 @@ def writable(folder: StudyFolder, again: str) -> Iterator[None]:
 
 @contextmanager
 def explained(session: Session) -> Iterator[None]:
-    """Say how to go on when the user ends the block, before the report takes its seconds."""
-    folder = session.folder
+    """Say how to go on when the user ends the block: at once, and before the report is written."""
+    folder, resume = session.folder, session.again("resume")
     opened = openings(folder)
+    at_once = f"Ending. Should that be cut short, this continues: {resume}"
     try:
-        yield
+        with told_at_once(lambda: session.say(at_once)):
+            yield
     except KeyboardInterrupt:
         if not folder.read_study()["runs"]:  # nothing was begun, and the folder will be gone
             raise
         untouched = "" if openings(folder) > opened else "Nothing was tested. "
-        session.say(f"{untouched}To continue: {session.again('resume')}")
+        session.say(f"{untouched}To continue: {resume}")
         if any(trial.epochs for trial in folder.read_trials()):
             session.say(f"Or test the best so far: {session.again('retrain')}")
         raise
