@@ -106,14 +106,15 @@ def told_at_once(tell: Callable[[], None]) -> Iterator[None]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     thread = threading.Thread(target=_tell, args=(ours, tell), daemon=True)
-    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     thread.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        theirs.close()  # which ends the thread
+        theirs.shutdown(socket.SHUT_WR)  # which ends the thread
         thread.join()
+        theirs.close()
         ours.close()
 
 

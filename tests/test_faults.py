@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -34,6 +35,25 @@ def test_a_study_whose_ray_is_ended_with_it_ends_in_order(tmp_path):
     """
     outcome, seconds = faults.interrupted(tmp_path / "results", signal.SIGHUP)
     interrupted_once(tmp_path / "results", outcome, seconds, within=30)
+
+
+@pytest.mark.slow
+def test_ray_ends_after_the_records_and_the_words(tmp_path):
+    """Where it was ended with the command it takes long for that, or ends the command."""
+    study = faults.Study(tmp_path / "results", "--epochs", 20, "--scheduler", "none", trials=2)
+    process = study.start()
+    study.wait(process, 2)
+    (raylet,) = (each for each in faults.family(process.pid) if each.name() == "raylet")
+    process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + faults.PATIENCE
+    while "Nothing was tested. To continue: " not in study.said.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert raylet.is_running()
+    assert raylet.status() != psutil.STATUS_ZOMBIE
+    assert StudyFolder(tmp_path / "results" / "s").read_study()["status"] == "interrupted"
+    study.ended(process)
+    assert process.returncode == 130
 
 
 def interrupted_once(results, outcome, seconds, *, within=10):

@@ -129,9 +129,9 @@ def test_who_ends_a_block_is_told_while_it_is_deaf(number):
 
     def block():
         with signals_caught(), told_at_once(lambda: done.append("told")):
-            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
             try:
-                hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)  # a second, all of it in C
+                threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 6_000_000)  # two seconds, all of it in C
             finally:
                 done.append("in Python again")
 

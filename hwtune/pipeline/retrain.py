@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import ray
@@ -21,11 +21,19 @@ from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mending import remake_trials
 from hwtune.pipeline.mirroring import mirrored, remirror
 from hwtune.pipeline.reporting import reported
-from hwtune.pipeline.session import Session, close_last_run, same_data, was_killed, writable
+from hwtune.pipeline.session import (
+    Session,
+    at_once,
+    close_last_run,
+    same_data,
+    was_killed,
+    writable,
+)
 from hwtune.records import CLOSE, TrialRecord, more_trials, once_each, ranked, too_close
 from hwtune.report.verdicts import verdicts_within
 from hwtune.report.words import by_writers
 from hwtune.search.budget import Retraining
+from hwtune.signals import told_at_once
 from hwtune.study_folder import StudyFolder
 from hwtune.values import FOLDS, checked, folds_of, positive
 from hwtune.words import counted
@@ -97,9 +105,10 @@ def retrain_study(
             mirrored(session) as changed,
             writable(folder, once_more(command.text)),
             reported(folder, command.console),
+            ExitStack() as after,
             repeatable(command),
-            cluster.started(place.address),
         ):
+            after.enter_context(cluster.started(place.address))  # it ends after the words
             close_last_run(folder, about)  # before states of this retraining look like its own
             session.write()
             changed()
@@ -110,10 +119,12 @@ def retrain_study(
 @contextmanager
 def repeatable(command: Command) -> Iterator[None]:
     """Say how to go on when the user ends the block, which keeps the states of its trainings."""
+    again = once_more(command.text)
     try:
-        yield
+        with told_at_once(lambda: command.console.print(at_once(again))):
+            yield
     except KeyboardInterrupt:
-        command.console.print(f"What was trained is kept. To continue: {once_more(command.text)}")
+        command.console.print(f"What was trained is kept. To continue: {again}")
         raise
 
 

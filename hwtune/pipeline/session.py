@@ -179,14 +179,15 @@ def working(session: Session) -> Iterator[str]:
     about |= {"versions": versions(), "git_commit": git_commit()}
     about["hardware"] = {**hardware(), "parallel": session.place.parallel}
     with (
-        ExitStack() as last,
         writable(folder, session.again("resume")),
         reported(folder, session.command.console),
+        ExitStack() as after,
         explained(session),
         recorded(session),
     ):
-        # Ray ends last: where it was killed with us, it takes nine seconds to, or kills us at once.
-        dashboard = last.enter_context(cluster.started(session.place.address))
+        # Ray ends after the records and the words: where it was killed with us, that takes it nine
+        # seconds, or it kills us.
+        dashboard = after.enter_context(cluster.started(session.place.address))
         about["runs"][-1]["dashboard"] = dashboard
         session.write()
         yield dashboard
@@ -227,9 +228,8 @@ def explained(session: Session) -> Iterator[None]:
     """Say how to go on when the user ends the block: at once, and before the report is written."""
     folder, resume = session.folder, session.again("resume")
     opened = openings(folder)
-    at_once = f"Ending. Should that be cut short, this continues: {resume}"
     try:
-        with told_at_once(lambda: session.say(at_once)):
+        with told_at_once(lambda: session.say(at_once(resume))):
             yield
     except KeyboardInterrupt:
         if not folder.read_study()["runs"]:  # nothing was begun, and the folder will be gone
@@ -239,6 +239,11 @@ def explained(session: Session) -> Iterator[None]:
         if any(trial.epochs for trial in folder.read_trials()):
             session.say(f"Or test the best so far: {session.again('retrain')}")
         raise
+
+
+def at_once(again: str) -> str:
+    """Return what is said as soon as the user ends a command that `again` continues."""
+    return f"Ending. Should that be cut short, this continues: {again}"
 
 
 def openings(folder: StudyFolder) -> int:

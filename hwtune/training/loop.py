@@ -64,8 +64,8 @@ def train(
     while not over(state, epochs=epochs, max_steps=max_steps, early_stop=early_stop):
         started = time.perf_counter()
         begun = state.step
-        # .item() would wait for the GPU, and losses that are kept split the memory that is free for
-        # maps between two steps.
+        # .item() would wait for the GPU; losses that are kept take places of maps, for which the
+        # next step then needs new memory.
         total = torch.zeros((), dtype=torch.float64, device=fast.device)
         rate = 0.0
         state.model.train()
