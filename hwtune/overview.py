@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from hwtune.commands import hwtune_command
-from hwtune.data import find_data, load_data, picture_files, shape_of, source_of
+from hwtune.data import find_data, load_data, shape_of, source_of
 from hwtune.data.folder import passed_over, told_apart
 from hwtune.data.images import Dataset, image_digests
+from hwtune.data.own import picture_files
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.distributions import in_words
 from hwtune.errors import DataError, MisfitError

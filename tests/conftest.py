@@ -28,7 +28,7 @@ REAL_DATA = Path(os.environ["HWTUNE_DATA"]) if os.environ.get("HWTUNE_DATA") els
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of a terminal, and its bold and plain
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LONGEST = (  # files of tests that start many processes
-    "test_faults.py", "test_end_to_end.py", "test_study.py", "test_slurm.py", "test_mirror.py",
+    "test_faults.py", "test_end_to_end.py", "test_study.py", "test_slurm.py", "test_uploads.py",
     "test_browser.py", "test_bench.py", "test_retrain.py", "test_cluster.py", "test_baseline.py",
 )  # fmt: skip
 

@@ -79,7 +79,8 @@ def add(
 
     Example: `python -m hwtune data add chinese_mnist archive.zip`
     """
-    from hwtune.data import DATASETS, add_data
+    from hwtune.data import DATASETS
+    from hwtune.data.add import add_data
     from hwtune.data.folder import listed
     from hwtune.words import for_people
 

@@ -131,7 +131,7 @@ def resume(
 
     Example: `python -m hwtune resume chinese_cnn --trials 400`
     """
-    from hwtune.mirror import fetch
+    from hwtune.mirror.fetch import fetch
     from hwtune.results import find_study
     from hwtune.study import Study
 

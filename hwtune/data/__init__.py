@@ -6,8 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,8 @@ from hwtune.data.chinese_mnist import (
     read_chinese_mnist,
 )
 from hwtune.data.digits import read_digits
-from hwtune.data.download import download_kaggle, not_writable
-from hwtune.data.folder import (
-    NotTaken,
-    copy_pictures,
-    folders_in,
-    not_taken,
-    numbered,
-    read_folder,
-    told_apart,
-)
+from hwtune.data.download import download_kaggle
+from hwtune.data.folder import copy_pictures, folders_in, read_folder
 from hwtune.data.images import Dataset, cached, data_folder
 from hwtune.data.strokes import read_strokes
 from hwtune.data.torchvision_sets import (
@@ -37,9 +28,9 @@ from hwtune.data.torchvision_sets import (
     find_torchvision,
     read_torchvision,
 )
-from hwtune.errors import DataError, HwtuneFailure, OptionError
-from hwtune.files import expanded, staging
-from hwtune.words import meant, printable, unknown
+from hwtune.errors import DataError, HwtuneFailure
+from hwtune.files import expanded
+from hwtune.words import unknown
 
 KAGGLE_HANDLE = "gpreda/chinese-mnist"
 KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
@@ -232,30 +223,6 @@ def find_again(known: Mapping[str, Any]) -> Dataset | None:
     return dataset if dataset and dataset.sha256 == known["sha256"] else None
 
 
-def picture_files(name: str) -> list[str]:
-    """Return the file of each image of a data set of one's own, within its folder; [] of others."""
-    return [printable(path) for path in _pictures(name)]
-
-
-def _pictures(name: str) -> list[Path]:
-    """Return the pictures of a data set of one's own, within its folder; [] of others."""
-    folder = None if name in DATASETS else find_data(name)
-    return [path.relative_to(folder) for path in told_apart(folder)[0]] if folder else []
-
-
-def writer_names(known: Mapping[str, Any]) -> dict[int, str]:
-    """Return what the folders of writers are called, by number, of the data set of a study.
-
-    {} where it is none of one's own, knows no writers, or is not at hand.
-    """
-    dataset = None if known["name"] in DATASETS else find_again(known)
-    parts = [path.parts for path in _pictures(dataset.name)] if dataset else []
-    if not parts or len(parts[0]) < 3:
-        return {}
-    people = [each[1] for each in parts]  # as `read_folder` numbers them
-    return dict(zip(numbered(people).tolist(), map(printable, people), strict=True))
-
-
 def get_data(name: str) -> None:
     """Download a data set into the data folder, unless it is at hand.
 
@@ -276,113 +243,3 @@ def adding(name: str) -> str:
     """Return the command that adds a data set, and where to get it by hand."""
     page = source_of(name).page
     return hwtune_command(f"data add {name} PATH") + (f" ({page})" if page else "")
-
-
-def add_data(name: str, path: Path, *, leave_out: bool = False) -> tuple[Path, list[str]]:
-    """Copy the user's archive or folder of a data set into the data folder.
-
-    Returns the copy, and what was left out, in words.
-
-    The path is read and checked in full before anything is copied. A name that no data set has is
-    that of a folder of the user's own pictures, of which nothing else is copied.
-
-    Args:
-        leave_out: whether pictures of one's own that do not read, and classes with too few, are
-            left out; else they are refused.
-
-    Raises:
-        DataError: when the path is absent or no such data set, or the folder cannot be written.
-        OptionError: when something of another data set than one's own shall be left out.
-    """
-    source = DATASETS.get(name, own_source(name))
-    if source.find is None or source.place is None:
-        raise DataError(f"{name} is built in and needs no file; leave out 'data add'.")
-    if not path.exists():
-        remedy = f"give the archive or folder of {name}."
-        if expanded(name).exists():
-            words = f"data add {plain_name(path.name)} {shlex.quote(name)}"
-            remedy = f"the name comes first: {hwtune_command(words)}"
-        raise DataError(f"{path} does not exist; {remedy}")
-    if name not in DATASETS:
-        check_own(name, path)
-    elif leave_out:
-        raise OptionError(f"--leave-out is for folders of your own; {name} is taken whole.")
-    readable = (source.find(path) or path) if path.is_dir() else path
-    target = data_folder() / source.place(path)
-    if target.exists():
-        raise DataError(
-            f"{target} exists already; remove it first if {path} should replace it."
-            if name in DATASETS
-            else f"{target} exists already; give another name, or remove it first: its studies can "
-            "then neither go on nor be retrained."
-        )
-    if found := source.find(data_folder()):
-        raise DataError(f"{found} is read already; remove it first if {path} should be.")
-    before = pictures_of(readable)
-    left = not_taken(readable) if leave_out else {}
-    if left:
-        source = replace(
-            source,
-            read=partial(read_folder, name, without=left),
-            copy=partial(copy_pictures, without=left),
-        )
-
-    def copy(whole: Path) -> None:
-        with suppress(FileNotFoundError):  # it was renamed, for one
-            (source.copy if readable.is_dir() else shutil.copyfile)(readable, whole)
-            if pictures_of(readable) == before:
-                return
-        raise DataError(
-            f"{path} changed while it was copied; add it again when nothing writes there."
-        )
-
-    try:
-        dataset = source.read(readable)
-        _put_whole(target, copy)
-    except NotTaken as error:
-        words = str(error).rstrip(".")
-        raise DataError(f"{words}; or give --leave-out to go without.") from None
-    cached(name, target, lambda: dataset)
-    return target, list(dict.fromkeys(left.values()))
-
-
-def pictures_of(path: Path) -> list[tuple[Path, int, int]]:
-    """Return the pictures below a folder, or the file alone, with their sizes and times."""
-    files = told_apart(path)[0] if path.is_dir() else [path]
-    found = [(file, file.stat()) for file in files if file.exists()]  # no link that leads nowhere
-    return [(file, status.st_size, status.st_mtime_ns) for file, status in found]
-
-
-def check_own(name: str, path: Path) -> None:
-    """Check that a path may be a folder of the user's own pictures, of that name.
-
-    Raises:
-        DataError: when it may not.
-    """
-    if name == "auto":
-        raise DataError(f"{name!r} stands for a space's own data set; give another name.")
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise DataError(
-            f"{name!r} names no data set; use letters, digits, _ and -, as in {plain_name(name)}."
-        )
-    classes = folders_in(path) if path.is_dir() else []
-    if len(classes) < 2:
-        wants = (
-            "a data set of your own is a folder with a folder of pictures for each class, "
-            f"CLASS/PICTURE{meant(name, DATASETS)}"
-        )
-        if not path.is_dir():
-            raise DataError(f"{path} is a file; {wants}. Unpack an archive first.")
-        holds = f"one folder alone, {classes[0].name!r}" if classes else "no folder"
-        raise DataError(f"{path} holds {holds}; {wants}.")
-
-
-def _put_whole(target: Path, copy: Callable[[Path], None]) -> None:
-    """Copy into a temporary folder beside `target`, then put it in place."""
-    try:
-        with staging(target.parent) as staged:
-            whole = staged / target.name
-            copy(whole)
-            whole.rename(target)
-    except OSError as error:
-        raise not_writable(target.parent, error) from None

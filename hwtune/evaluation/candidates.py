@@ -9,11 +9,11 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from hwtune.cluster import Slots
 from hwtune.config import TrialConfig
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec
 from hwtune.records import TrialRecord
+from hwtune.slots import Slots
 from hwtune.study_folder import StudyFolder
 
 

@@ -17,7 +17,7 @@ import ray
 from numpy.typing import NDArray
 from rich.console import Console
 
-from hwtune.cluster import LOST, Slots, if_ray_is_there, on_driver_node
+from hwtune.cluster import LOST, if_ray_is_there, on_driver_node
 from hwtune.config import Hyperparameters, TrialConfig
 from hwtune.contract import Scored
 from hwtune.data.images import Bytes, Integers
@@ -27,6 +27,7 @@ from hwtune.evaluation.answers import Answers
 from hwtune.evaluation.view import shown
 from hwtune.imports import lasting_imports
 from hwtune.signals import check_signals
+from hwtune.slots import Slots
 from hwtune.states import start_store, state_file
 from hwtune.statistics import scores
 from hwtune.words import first_line

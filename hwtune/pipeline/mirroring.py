@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 
 from hwtune import cluster
 from hwtune.contract import About
-from hwtune.mirror import Mirror, open_uri
+from hwtune.mirror.copy import Copy
+from hwtune.mirror.places import open_uri
+from hwtune.mirror.uploads import Uploads
 from hwtune.pipeline.command import Command
 from hwtune.pipeline.session import Session
 from hwtune.study_folder import StudyFolder
@@ -43,12 +45,13 @@ def mirrored(session: Session) -> Iterator[Callable[[], None]]:
     if uri is None:
         yield lambda: None
         return
-    mirror = Mirror(session.folder, uri, tell=session.say, again=session.again("resume"))
+    copy = Copy(session.folder, uri)
+    uploads = Uploads(copy, tell=session.say, again=session.again("resume"))
     session.say(f"Mirror: {printable(uri)}")
     with suppress(OSError):  # the mirror itself says so, and tries again
-        cluster.answered(mirror.adopt, seconds=ADOPTION_SECONDS)
-    with mirror.running():
-        yield mirror.request
+        cluster.answered(copy.adopt, seconds=ADOPTION_SECONDS)
+    with uploads.running():
+        yield uploads.request
 
 
 def complete_mirror(folder: StudyFolder, about: About, command: Command) -> bool:
@@ -68,13 +71,14 @@ def complete_mirror(folder: StudyFolder, about: About, command: Command) -> bool
             folder.write_study(about)
             command.console.print("The study has no mirror any more.")
         return moved
-    mirror = Mirror(folder, uri, tell=command.console.print)
+    copy = Copy(folder, uri)
+    uploads = Uploads(copy, tell=command.console.print, again=folder.command("resume"))
     with suppress(OSError):  # the upload says so
-        if cluster.answered(mirror.is_whole, seconds=ADOPTION_SECONDS) and not moved:
+        if cluster.answered(copy.is_whole, seconds=ADOPTION_SECONDS) and not moved:
             return False
     if moved:  # not before the place was looked at: one that is refused changes nothing
         folder.write_study(about)
-    with mirror.running():
-        mirror.request()
+    with uploads.running():
+        uploads.request()
     command.console.print(f"The mirror is complete: {printable(uri)}")
     return True

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import ray
 
-from hwtune.cluster import Slots, gpu_types, resources_in_words
+from hwtune.cluster import gpu_types, resources_in_words
 from hwtune.commands import tool
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import OptionError
 from hwtune.evaluation.finalists import check_folds
-from hwtune.mirror import open_uri
+from hwtune.mirror.places import open_uri
 from hwtune.pipeline.command import Command, Place
 from hwtune.pipeline.mirroring import mirrored
 from hwtune.pipeline.retrain import retrain_best
@@ -32,6 +32,7 @@ from hwtune.search.budget import Budget, Retraining
 from hwtune.search.feasible import SWOLLEN, check_idle, longest, misfits, survey, swollen
 from hwtune.search.journal import NO_RUNS, Earlier
 from hwtune.search.settings import Settings
+from hwtune.slots import Slots
 from hwtune.space import SearchSpace
 from hwtune.study_folder import StudyFolder
 from hwtune.words import for_people

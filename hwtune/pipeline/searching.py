@@ -10,7 +10,7 @@ from functools import partial
 import ray
 
 from hwtune.board import add_distorted, examples
-from hwtune.cluster import Slots, if_ray_is_there
+from hwtune.cluster import if_ray_is_there
 from hwtune.config import Hyperparameters
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import HwtuneFailure
@@ -25,6 +25,7 @@ from hwtune.search.journal import Earlier
 from hwtune.search.ledger import Ledger
 from hwtune.search.probe import probe
 from hwtune.search.settings import settings_of
+from hwtune.slots import Slots
 from hwtune.space import size_of
 from hwtune.states import STATES_AT_ONCE, start_store
 from hwtune.words import counted, duration

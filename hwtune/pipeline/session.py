@@ -14,7 +14,7 @@ from pathlib import Path
 import ray
 
 from hwtune import cluster
-from hwtune.cluster import GpuNeed, Slots, gpu_types, plan_slots
+from hwtune.cluster import gpu_types, machines_alive
 from hwtune.contract import About, AboutMore, AboutRun, Status, wrong_in_study
 from hwtune.data import load_data
 from hwtune.data.images import Dataset
@@ -28,6 +28,7 @@ from hwtune.pipeline.reporting import reported
 from hwtune.results import create_study
 from hwtune.search.halt import Halt
 from hwtune.signals import told_at_once
+from hwtune.slots import GpuNeed, Slots, plan_slots
 from hwtune.space import SearchSpace, space_from_json
 from hwtune.study_folder import FORMAT, StudyFolder
 
@@ -77,7 +78,11 @@ class Session:
         same = seen.get("gpus") == gpu_types()
         need = GpuNeed(bytes=seen["bytes"], memory=seen["memory"]) if same else None
         return plan_slots(
-            self.place.parallel, gpu_share=self.place.gpu_share, need=need, held=self.held_bytes
+            machines_alive(),
+            self.place.parallel,
+            gpu_share=self.place.gpu_share,
+            need=need,
+            held=self.held_bytes,
         )
 
     @property

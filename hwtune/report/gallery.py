@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from hwtune.contract import About, MisreadImage
-from hwtune.data import find_again, picture_files
+from hwtune.data import find_again
 from hwtune.data.images import Bytes, Dataset
+from hwtune.data.own import picture_files
 
 MOST = 1000  # pictures of a page
 

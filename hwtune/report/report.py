@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from plotly.graph_objects import Figure
 
 from hwtune.contract import About, Scores, Tested, WriterRead
-from hwtune.data import writer_names
+from hwtune.data.own import writer_names
 from hwtune.distributions import in_words
 from hwtune.errors import StudyError
 from hwtune.records import more_trials, once_each, pareto_front, ranked, rung_epochs

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hwtune.cluster import LOST, GpuNeed, gpu_nodes
+from hwtune.cluster import LOST, gpu_nodes
 from hwtune.config import Hyperparameters, TrialConfig, trial_config
 from hwtune.data.splits import SearchSplit
 from hwtune.errors import SpaceError, TrainingDiverged
@@ -21,6 +21,7 @@ from hwtune.imports import lasting_imports
 from hwtune.models.layers import Cost
 from hwtune.search.budget import CostModel
 from hwtune.search.feasible import cost_of, random_points, too_large
+from hwtune.slots import GpuNeed
 from hwtune.space import SearchSpace
 from hwtune.words import first_line
 

@@ -25,7 +25,7 @@ from ray.tune.execution import tune_controller
 from rich.console import Console
 
 from hwtune.board import TensorBoard
-from hwtune.cluster import LOST, Slots, if_ray_is_there, resources_in_words
+from hwtune.cluster import LOST, if_ray_is_there, resources_in_words
 from hwtune.data.splits import SearchSplit
 from hwtune.models.layers import Cost
 from hwtune.records import EpochRecord, TrialRecord
@@ -47,6 +47,7 @@ from hwtune.search.stopping import StoppingRule
 from hwtune.search.trial import TrialRunner
 from hwtune.search.view import View, shown
 from hwtune.signals import check_signals, signals_waiting
+from hwtune.slots import Slots
 from hwtune.space import SearchSpace, size_of
 from hwtune.study_folder import StudyFolder
 from hwtune.words import counted

@@ -9,7 +9,6 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from hwtune.cluster import Slots
 from hwtune.data import Dataset
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.results import create_study
@@ -18,6 +17,7 @@ from hwtune.search.ledger import Ledger
 from hwtune.search.settings import Settings
 from hwtune.search.study import run_search
 from hwtune.search.trial import TrialRunner
+from hwtune.slots import Slots
 from hwtune.space import SearchSpace, log_uniform
 from hwtune.states import STATES_AT_ONCE, start_store
 from hwtune.study_folder import StudyFolder

@@ -26,6 +26,7 @@ import torch
 
 from hwtune import cluster
 from hwtune.data import load_data
+from hwtune.slots import Slots
 from hwtune.study_folder import StudyFolder
 from scripts.bench.bare_search import bare_search
 from scripts.bench.faulty import FLAG, DyingRunner, FaultyRunner
@@ -443,7 +444,7 @@ def trials_fail(results: Path) -> Outcome:
 def reused_process_lost(results: Path) -> Outcome:
     """Let a process that had trained one trial be dead before the next begins in it."""
     bare_search(
-        results, load_data("digits"), runner=DyingRunner, trials=3, slots=cluster.Slots(1),
+        results, load_data("digits"), runner=DyingRunner, trials=3, slots=Slots(1),
         scheduler="none",
     )  # fmt: skip
     if not Path(os.environ[FLAG] + DyingRunner.mark).exists():

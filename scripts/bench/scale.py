@@ -29,6 +29,7 @@ from hwtune import cluster
 from hwtune.data import load_data
 from hwtune.search.samplers import SAMPLERS
 from hwtune.search.searcher import OptunaSearcher
+from hwtune.slots import plan_slots
 from hwtune.space import SearchSpace, choice, log_uniform, uniform
 from scripts.bench.bare_search import bare_search
 from scripts.bench.outcome import in_process, publish, table
@@ -120,7 +121,7 @@ def run(trials: int, sampler: str) -> Meter:
         with TemporaryDirectory() as folder, cluster.started(nodes.address):
             bare_search(
                 Path(folder), load_data("digits"), runner=Sleeper, trials=trials, space=SPACE,
-                slots=cluster.plan_slots(SLOTS), sampler=sampler,
+                slots=plan_slots(cluster.machines_alive(), SLOTS), sampler=sampler,
             )  # fmt: skip
             meter.note()
     finally:

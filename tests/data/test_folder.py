@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, find_data, load_data, own_names, picture_files, shape_of
+from hwtune.data import find_data, load_data, own_names, shape_of
+from hwtune.data.add import add_data
 from hwtune.data.folder import MAX_SIDE, asked_of, copy_pictures, read_folder, told_apart
+from hwtune.data.own import picture_files
 from hwtune.data.splits import SplitSpec, split_indices
 from hwtune.errors import DataError, OptionError
 

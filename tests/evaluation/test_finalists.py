@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import ray
 
-from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data import load_data
 from hwtune.data.splits import SplitSpec, search_split, split_indices
@@ -16,6 +15,7 @@ from hwtune.evaluation.candidates import Candidate, Ground
 from hwtune.evaluation.finalists import _described, as_judged, check_folds, fold_positions, judge
 from hwtune.evaluation.tasks import train_one
 from hwtune.results import create_study
+from hwtune.slots import Slots
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_better_finalist_comes_first_and_a_broken_one_last(tmp_path, digits,
     )
     folder = create_study(tmp_path, None, "s")
     data = ray.put(search_split(digits, SplitSpec()))
-    ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+    ground = Ground(folder, digits, SplitSpec(), data, Slots(2), console)
     order = judge([poor, broken, good], ground, folds=2)
     assert order == [good, poor, broken]
     first, second, last = folder.read_retrain()["finalists"]
@@ -118,7 +118,7 @@ def test_a_finalist_is_judged_on_what_it_was_not_trained_on(tmp_path, digits, co
     )[1]  # fmt: skip
     assert learnt > 0.5
     folder = create_study(tmp_path, None, "s")
-    ground = Ground(folder, drawn, SplitSpec(), ray.put(split), cluster.plan_slots(2), console)
+    ground = Ground(folder, drawn, SplitSpec(), ray.put(split), Slots(2), console)
     judge([Candidate("a", "", config)], ground, folds=2)
     (judged,) = folder.read_retrain()["finalists"]
     assert max(judged["per_fold"]) < 0.2

@@ -17,7 +17,6 @@ import ray
 import torch
 from rich.console import Console
 
-from hwtune import cluster
 from hwtune.config import TrialConfig
 from hwtune.data.splits import SplitSpec, search_split, split_indices
 from hwtune.errors import HwtuneFailure
@@ -30,6 +29,7 @@ from hwtune.evaluation.tasks import packed, read_one, train_one
 from hwtune.records import TrialRecord
 from hwtune.report.words import by_writers
 from hwtune.results import create_study
+from hwtune.slots import Slots
 from hwtune.statistics import wilson_interval
 from hwtune.training.device import prepare_process
 from hwtune.training.loop import train_config
@@ -42,10 +42,11 @@ def test_the_driver_scores_without_scikit_learn():
     script = (
         "import sys; import numpy as np; from hwtune import cluster\n"
         "from hwtune.evaluation.parallel import score\n"
+        "from hwtune.slots import Slots\n"
         "with cluster.started(cpus=1):\n"
         "    read = np.array([0, 1, 1])\n"
         "    found = score("
-        "labels=read, predicted=read, classes=('a', 'b'), slots=cluster.plan_slots())\n"
+        "labels=read, predicted=read, classes=('a', 'b'), slots=Slots(1))\n"
         "print(found['confusion'], found['per_class']['b']['f1'], 'sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -72,7 +73,7 @@ def test_what_was_tested_as_it_would_be_now_stays_closed(tmp_path, digits, conso
     two = [Candidate(name, "", replace(config, lr=lr)) for name, lr in (("a", 1e-3), ("b", 1e-4))]
     told = []
     data = ray.put(search_split(digits, SplitSpec()))
-    ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+    ground = Ground(folder, digits, SplitSpec(), data, Slots(2), console)
 
     def opened(candidates, seeds=(0,), **more):
         entries = retrain(
@@ -167,7 +168,7 @@ def test_images_of_few_strangers_widen_the_interval(tmp_path, digits, console, r
     for kind in ("writer", "random"):
         spec = SplitSpec(kind=kind)
         folder, data = create_study(tmp_path, kind, "s"), ray.put(search_split(written, spec))
-        ground = Ground(folder, written, spec, data, cluster.plan_slots(2), console)
+        ground = Ground(folder, written, spec, data, Slots(2), console)
         (entry,) = retrain([each], ground, seeds=[0, 1], command="test")
         entries[kind], seen[kind] = entry, entry["test_accuracy"]
         assert 0.1 < seen[kind]["mean"] < 1
@@ -206,7 +207,7 @@ def test_a_long_retraining_says_how_far_it_is_and_uses_validation_or_not(
     data = ray.put(search_split(digits, SplitSpec()))
     for join in (True, False):
         folder = create_study(tmp_path, None, "s")
-        ground = Ground(folder, digits, SplitSpec(), data, cluster.plan_slots(2), console)
+        ground = Ground(folder, digits, SplitSpec(), data, Slots(2), console)
         entries = retrain(
             [Candidate("small", "", config)], ground, seeds=[0, 1, 2], join_validation=join,
             command="test",
@@ -273,7 +274,7 @@ def test_a_training_goes_on_from_the_state_of_a_killed_process(
     count = split.train_images
     job = Job("a", config, 1, ray.put(split), slice(count), slice(count, None))
     tmp_path.joinpath(f"{state_name(job)}.pt").write_bytes(cut_off)
-    ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(2), console=console)
+    ((_, trained),) = train_all([job], tmp_path, slots=Slots(2), console=console)
     taken = ray.get(trained.weights)
     assert all(np.array_equal(undisturbed[name], taken[name]) for name in undisturbed)
 
@@ -285,7 +286,7 @@ def test_no_more_trainings_run_than_there_are_slots(tmp_path, digits, console, r
         Job(f"{n}", replace(config, epochs=epochs), n, data, slice(None))
         for n, epochs in enumerate((200, 1, 1))
     ]
-    ends = train_all(jobs, tmp_path, slots=cluster.plan_slots(1), console=console)
+    ends = train_all(jobs, tmp_path, slots=Slots(1), console=console)
     assert [job.title for job, _ in ends] == ["0", "1", "2"], "the short ones waited for the long"
 
 
@@ -295,7 +296,7 @@ def test_trainings_that_nobody_waits_for_end(tmp_path, digits, console, ray_here
     data = ray.put(split)
     short = Job("short", replace(config, epochs=1), 0, data, slice(None))
     long = [Job(f"long {n}", config, n, data, slice(None)) for n in range(2)]
-    ends = train_all([short, *long], tmp_path, slots=cluster.plan_slots(2), console=console)
+    ends = train_all([short, *long], tmp_path, slots=Slots(2), console=console)
     assert next(ends)[0] is short
     ends.close()  # as an interruption does
     until = time.monotonic() + 60
@@ -335,7 +336,7 @@ def test_a_training_whose_process_is_killed_goes_on_from_its_state(
     killer = threading.Thread(target=kill_it, daemon=True)
     killer.start()
     job = Job("a", config, 0, ray.put(split), slice(None))
-    ((_, trained),) = train_all([job], tmp_path, slots=cluster.plan_slots(1), console=console)
+    ((_, trained),) = train_all([job], tmp_path, slots=Slots(1), console=console)
     killer.join()
     weights = {name: array.copy() for name, array in ray.get(trained.weights).items()}
     assert len(killed) == 1
@@ -377,6 +378,21 @@ def test_a_training_goes_on_from_its_state_and_reads_with_what_it_learned(digits
     read = read_one(config.to_dict(), weights, split.validation.images, 10, gpu=gpu)
     assert np.mean(read.classes == split.validation.labels) == pytest.approx(accuracy, abs=0.01)
     assert ((read.probabilities >= 0.1) & (read.probabilities <= 1)).all()
+
+
+def test_a_training_whose_state_does_not_read_begins_anew(digits):
+    config = TrialConfig(filters="8-16", epochs=1, lr=3e-3)
+    split, kept = search_split(digits, SplitSpec()), []
+
+    def trained(saved):
+        return train_one(
+            config.to_dict(), split.train, None, classes=10, seed=0, gpu=False,
+            saved=saved, note=lambda _: None, keep=kept.append,
+        )[0]  # fmt: skip
+
+    whole = trained(None)
+    for damaged in (kept[0][:-1000], b"no state at all", b""):
+        assert all(np.array_equal(whole[name], again) for name, again in trained(damaged).items())
 
 
 def test_the_end_of_ray_is_no_fault_of_a_training(ray_here):

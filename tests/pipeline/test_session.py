@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hwtune.cluster import Slots
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import ClusterError
 from hwtune.pipeline.command import Command, Place, command_of
@@ -23,6 +22,7 @@ from hwtune.report.report import write_report
 from hwtune.results import create_study
 from hwtune.search.budget import Budget, Retraining
 from hwtune.search.settings import Settings
+from hwtune.slots import Slots
 from hwtune.space import load_space
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, load_data
+from hwtune.data import load_data
+from hwtune.data.add import add_data
 from hwtune.data.images import Dataset
 from hwtune.data.splits import SplitSpec
 from hwtune.errors import OptionError

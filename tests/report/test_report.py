@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwtune.data import add_data, load_data, picture_files, writer_names
+from hwtune.data import load_data
+from hwtune.data.add import add_data
+from hwtune.data.own import picture_files, writer_names
 from hwtune.records import EpochRecord, TrialRecord, too_close
 from hwtune.report.choices import axis
 from hwtune.report.content import (

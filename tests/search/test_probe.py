@@ -5,7 +5,6 @@ from dataclasses import replace
 import ray
 import torch
 
-from hwtune.cluster import GpuNeed
 from hwtune.data.splits import SplitSpec, search_split
 from hwtune.search.budget import CostModel
 from hwtune.search.probe import (
@@ -19,6 +18,7 @@ from hwtune.search.probe import (
     probed_points,
     short_of_memory,
 )
+from hwtune.slots import GpuNeed
 from hwtune.space import SearchSpace, choice, uniform
 
 SHAPE = {"classes": 10, "side": 8}

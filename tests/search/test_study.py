@@ -21,6 +21,7 @@ from hwtune.search.journal import open_optuna_study
 from hwtune.search.objectives import Objectives
 from hwtune.search.searcher import OptunaSearcher
 from hwtune.search.settings import Settings
+from hwtune.slots import Slots
 from hwtune.space import SearchSpace, choice, log_uniform
 from hwtune.study_folder import StudyFolder
 from scripts.bench import faults, faulty
@@ -83,7 +84,7 @@ def test_a_trial_whose_process_was_dead_before_it_began_is_trained(tmp_path, dig
 
 
 def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, digits, ray_here):
-    alone = {"slots": cluster.Slots(1), "sampler": "random", "disk_limit": 1}
+    alone = {"slots": Slots(1), "sampler": "random", "disk_limit": 1}
     folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
     (cut,) = folder.read_trials()
     assert (cut.epochs, cut.state) == (1, "stopped")
@@ -97,7 +98,7 @@ def test_an_extension_goes_on_with_what_the_end_of_a_search_cut_off(tmp_path, di
 
 def test_trials_that_wait_for_a_machine_end_with_the_search(tmp_path, digits, ray_here):
     whole_trials = {"sampler": "random", "scheduler": "none"}
-    three = cluster.Slots(3)  # of which the cluster has two
+    three = Slots(3)  # of which the cluster has two
     folder, _ = bare_search(tmp_path, digits, trials=3, target=0.05, slots=three, **whole_trials)
     began = folder.read_trials()
     third = began[2]
@@ -134,7 +135,7 @@ def test_a_mirror_is_asked_for_after_each_trial(tmp_path, digits, ray_here):
     def changed():
         over.append(len(StudyFolder(tmp_path / "s").read_epochs()))
 
-    alone = {"slots": cluster.Slots(1), "scheduler": "none"}
+    alone = {"slots": Slots(1), "scheduler": "none"}
     bare_search(tmp_path, digits, trials=3, changed=changed, **alone)
     assert over == [3, 6, 9]
 
@@ -256,14 +257,25 @@ def test_what_runs_is_told_where_long_nothing_ends(
     assert re.search(r"running: trial 0 at epoch 1, \d+\.\d\d%; \d+ seconds? left", said), said
 
 
-def test_a_state_that_does_not_fit_the_network_any_more_is_trained_anew(tmp_path, digits, ray_here):
-    alone = {"slots": cluster.Slots(1), "sampler": "random"}
-    folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
-    (path,) = folder.checkpoints.glob("[0-9]*.pt")
+def rename_layers(path):
     content = torch.load(path, weights_only=True)
     model = content["state"]["model"]
     content["state"]["model"] = {f"as_it_was.{name}": each for name, each in model.items()}
     torch.save(content, path)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("spoil", [rename_layers, cut_short])
+def test_a_trial_whose_state_does_not_fit_or_read_is_trained_anew(
+    tmp_path, digits, ray_here, spoil
+):
+    alone = {"slots": Slots(1), "sampler": "random"}
+    folder, _ = bare_search(tmp_path, digits, trials=1, target=0.05, **alone)
+    (path,) = folder.checkpoints.glob("[0-9]*.pt")
+    spoil(path)
     _, ledger = bare_search(tmp_path, digits, trials=2, **alone)
     assert [(t.epochs, t.state) for t in ledger.trials.values()][:2] == [
         (1, "stopped"), (3, "complete"),
