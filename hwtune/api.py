@@ -58,7 +58,7 @@ def run_study(
     disk_limit: int | str = DISK_LIMIT,
     mirror: str | None = None,
     name: str | None = None,
-    starts_from: str | Sequence[str] = (),
+    starts_from: str | Path | Sequence[str | Path] = (),
     finalists: int = FINALISTS,
     folds: int = FOLDS,
     top: int = TOP,
@@ -119,7 +119,10 @@ def run_study(
             place=place_of(parallel, address, gpus_per_trial),
             mirror=mirror,
             name=name,
-            starts_from=[starts_from] if isinstance(starts_from, str) else starts_from,
+            starts_from=[
+                str(each)
+                for each in ([starts_from] if isinstance(starts_from, str | Path) else starts_from)
+            ],
             results=results_folder(results),
             command=command_of(command or _call(run_study, given)),
         )

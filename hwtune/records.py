@@ -157,7 +157,8 @@ def taken_over(trials: Iterable[TrialRecord], epochs: Iterable[EpochRecord]) -> 
         same = itertools.takewhile(lambda two: replace(two[0], trial=two[1].trial) == two[1], pairs)
         if count := len(list(same)):
             taken[trial.trial] = count
-        before[trial.point] = trial.trial
+        if own:  # else it told nothing of what it had taken over
+            before[trial.point] = trial.trial
     return taken
 
 

@@ -72,6 +72,11 @@ def seconds_of(text: str | float) -> float:
     return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
+def number_of(text: str | int) -> int:
+    """Return a whole number of at least 0."""
+    return whole_number(text, at_least=0)
+
+
 def positive(text: str | int) -> int:
     """Return a whole number of at least 1."""
     return whole_number(text, at_least=1)
@@ -84,7 +89,7 @@ def folds_of(text: str | int) -> int:
 
 def seed_of(text: str | int) -> int:
     """Return a seed: a whole number of at least 0, as NumPy takes them."""
-    number = whole_number(text, at_least=0)
+    number = number_of(text)
     if number >= 2**32:
         raise OptionError(f"{text!r} is too large; seeds lie below {2**32}.")
     return number

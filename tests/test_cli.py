@@ -257,7 +257,9 @@ def test_a_trial_is_shown_in_full(hwtune, tmp_path):
         5
     ]
     assert hwtune("trials", study, 5, "--csv").stdout.count("\n") == 2
-    assert_refused(hwtune("trials", study, 99), "no trial 99, or it repeated another")
+    for number in (99, 5_000_000_000):
+        found = hwtune("trials", study, number)
+        assert_refused(found, f"no trial {number}, or it repeated another")
     assert_refused(hwtune("trials", study, "best"), "best")
 
 
@@ -416,11 +418,16 @@ def test_where_nobody_listens_nothing_breaks(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     words = f"{sys.executable} -m hwtune"
-    closed, removed = (
+    closed, table, deaf, removed = (
         subprocess.run(["sh", "-c", line], cwd=gone, capture_output=True, text=True)
-        for line in (f"{words} --version >&-", f"rmdir {gone}; {words} studies")
-    )
-    assert (closed.returncode, closed.stderr) == (0, "")
+        for line in (
+            f"{words} --version >&-", f"{words} spaces >&-", f"{words} trials absent 2>&-",
+            f"rmdir {gone}; {words} studies",
+        )
+    )  # fmt: skip
+    for done in (closed, table):
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (deaf.returncode, deaf.stdout) == (2, "")
     assert_refused(removed, "The working folder was removed; go to another (cd)")
 
 

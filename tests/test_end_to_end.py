@@ -321,6 +321,13 @@ def test_predict_reads_a_folder_and_names_what_is_no_picture(study, tmp_path, hw
     assert done.returncode == 0
     assert done.stderr.startswith("hwtune: passed over 2 files (.heic, .txt); pictures end in .png")
     (tmp_path / "empty").mkdir()
+    (folder / "monday").symlink_to(tmp_path / "empty")
+    (folder / ".hidden").symlink_to(tmp_path / "empty")
+    done = hwtune("predict", study[0], folder)
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if "link" in line] == [
+        f"hwtune: {folder / 'monday'} is a link to a folder, which is not followed; give it, too.",
+    ]
     done = hwtune("predict", study[0], tmp_path / "empty", folder / "1.png")
     assert done.stdout.startswith(f"{folder / '1.png'}: ")
     assert_refused(done, "empty holds no picture")

@@ -30,6 +30,9 @@ def test_epochs_that_a_trial_took_over_are_told_from_those_that_it_trained():
     curves = {0: [0.5, 0.6], 1: [0.5, 0.6], 2: [0.5, 0.6, 0.7], 3: [0.4, 0.6, 0.7, 0.8]}
     epochs = [epoch(n, place, a) for n, c in curves.items() for place, a in enumerate(c, 1)]
     assert taken_over(trials, epochs) == {2: 2}, "1 is another configuration, 3 was trained anew"
+    silent = [trials[0], TrialRecord(1, config={"lr": 1}), trials[2]]  # cut off before it told
+    epochs = [each for each in epochs if each.trial != 1]
+    assert taken_over(silent, epochs) == {2: 2}
     front = [trial(0, 0.9), trial(1, 0.9)]
     assert pareto_front(front, ("val_accuracy",)) == [0], "one configuration"
 

@@ -47,13 +47,15 @@ def root(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a test's own stream may be another
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # whoever started this process has closed it
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):  # a test's own stream may be another
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?"
     try:
         code = app(standalone_mode=False)
-        if sys.stdout:  # which may have been closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except typer.TyperException as error:  # Typer's own checks, one line instead of its box
         words = error.format_message().replace("Value error, ", "")  # pydantic's, of a wrong choice
         fail(f"{words}{'' if words[-1] in '.?' else '.'} See --help.", error.exit_code)

@@ -57,7 +57,13 @@ def predict(
 
     Example: `python -m hwtune predict chinese_cnn photo.jpg`
     """
-    from hwtune.data.folder import asked_of, class_of, composed, passed_over
+    from hwtune.data.folder import (
+        asked_of,
+        class_of,
+        composed,
+        folders_behind_links,
+        passed_over,
+    )
     from hwtune.data.photos import ENDINGS
     from hwtune.errors import MISTAKEN, DataError, OptionError
     from hwtune.files import dump
@@ -81,6 +87,8 @@ def predict(
     }
     if others := [file for _, _, left_out in asked for file in left_out]:
         complain(f"passed over {passed_over(others)}; pictures end in {', '.join(ENDINGS)}.")
+    for link in chain.from_iterable(map(folders_behind_links, images)):
+        complain(f"{for_people(link)} is a link to a folder, which is not followed; give it, too.")
     empty = [
         (each, DataError(f"{for_people(each)} holds no picture ({', '.join(ENDINGS)})."))
         for each, some, _ in asked

@@ -20,6 +20,7 @@ from hwtune.values import (
     accuracy_of,
     bytes_of,
     folds_of,
+    number_of,
     positive,
     seconds_of,
     seed_of,
@@ -74,7 +75,7 @@ Study = Annotated[str, typer.Argument(help="A name under the results folder, or 
 TrialNumber = Annotated[
     int | None,
     typer.Argument(
-        parser=option(seed_of),
+        parser=option(number_of),
         metavar="TRIAL",
         help="One trial's number, to see its hyperparameters and epochs.",
     ),

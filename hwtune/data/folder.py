@@ -16,7 +16,7 @@ import numpy as np
 from hwtune.data.images import Bytes, Dataset, Integers, cache_folder, progress
 from hwtune.data.photos import ENDINGS, OTHER_PICTURES, longer_side, read_image
 from hwtune.errors import DataError
-from hwtune.files import write_atomic
+from hwtune.files import links_in, write_atomic
 from hwtune.words import counted, for_people, printable
 
 MAX_SIDE = 64  # pixels; larger pictures are scaled down to it
@@ -223,6 +223,16 @@ def files_in(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in files if not name.startswith(".")]
     return sorted(path for path in found if path.is_file() or path.is_symlink())
+
+
+def folders_behind_links(folder: Path) -> list[Path]:
+    """Return the links to folders below a folder, which `files_in` does not follow."""
+    links = [link for link in links_in(folder) if link.is_dir()]
+    return [
+        link
+        for link in links
+        if not any(part.startswith(".") for part in link.relative_to(folder).parts)
+    ]
 
 
 def refuse(error: OSError) -> NoReturn:

@@ -120,7 +120,7 @@ def fingerprint(source: Path | None) -> str:
     digest = hashlib.sha256(os.fsencode(source))
     for path in files:
         try:
-            status = path.lstat()  # a link may lead nowhere
+            status = path.stat() if path.exists() else path.lstat()  # a link that leads nowhere
         except FileNotFoundError:  # of a data set beside it that is being added
             continue
         digest.update(os.fsencode(path.name))  # which need not be UTF-8

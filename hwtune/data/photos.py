@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def read_image(path: Path, side: int) -> Bytes:
         DataError: when there is no such file, or it is no picture.
     """
     with opened(path) as picture:
-        upright = eight_bits(path, ImageOps.exif_transpose(picture))
+        upright = eight_bits(path, turned(picture))
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
             paper = Image.new("RGBA", upright.size, paper_of(upright))
@@ -60,6 +61,15 @@ def read_image(path: Path, side: int) -> Bytes:
             f"{for_people(path)} has {width}x{height} pixels, no character's shape; leave it out."
         )
     return np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), Image.Resampling.BOX))
+
+
+def turned(picture: Image.Image) -> Image.Image:
+    """Return a picture as its camera was held, where its EXIF data says that and does read."""
+    picture.load()  # damage of the pixels is another thing
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (SyntaxError, ValueError, struct.error):  # as some programs leave them
+        return picture
 
 
 def paper_of(picture: Image.Image) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from hwtune.training.state import (
     gone_on_with,
     plain_batches,
     start_training,
+    unpacked,
     weights_of,
 )
 
@@ -53,8 +54,8 @@ def train_one(
 
     Args:
         gpu: whether it may use one.
-        saved: the state that an earlier process left, to go on from; one that another hwtune left,
-            of a network that is built otherwise now, is not.
+        saved: the state that an earlier process left, to go on from; one that does not read, or
+            that another hwtune left of a network that is built otherwise now, is not.
         note: is told each epoch.
         keep: is given the state from time to time.
 
@@ -72,11 +73,7 @@ def train_one(
         seed=seed,
         fast=fast,
     )
-    if saved:
-        content = torch.load(io.BytesIO(saved), map_location=fast.device, weights_only=True)
-        state, batches, watched = gone_on_with(start, content)
-    else:
-        state, batches, watched = start()
+    state, batches, watched = gone_on_with(start, unpacked(saved, device=fast.device))
     if not is_over(state, config):
         next_save = time.monotonic() + 1
         for result in train_config(state, batches, watched, config):

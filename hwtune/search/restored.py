@@ -55,7 +55,10 @@ def restored(
     for trial in study.get_trials(deepcopy=False):
         before, number = trial.user_attrs.get(CONTINUES), trial.number
         if before is not None:
-            ledger.continues[number] = before
+            whose = before
+            while whose in ledger.continues and not ledger.trials[whose].epochs:
+                whose = ledger.continues[whose]  # cut off before it told of what it had taken over
+            ledger.continues[number] = whose
             if hand_over(folder.checkpoints, number, before=before) and (
                 number in taken or number not in measured  # else it was trained anew
             ):

@@ -77,9 +77,10 @@ class EarlyStopping(FIFOScheduler):
         number = trial.config["trial"]
         reason = self._judge(number, result)
         new = result["epoch"] >= self.reported(number)  # one that goes on first tells of older ones
+        trained = new or not result.get("again")  # it trains those anew whose state is lost
         if trial.config["known"] or not new:
             reason = ""
-        if new and (over := self.over(result.get("val_accuracy", math.nan))) and not reason:
+        if trained and (over := self.over(result.get("val_accuracy", math.nan))) and not reason:
             self.endings.cut.add(number)
             reason = f"epoch {result['epoch']}: {over}"
         if not reason:

@@ -21,7 +21,7 @@ from hwtune.records import DIVERGED
 from hwtune.search.trial import Report
 from hwtune.training.device import free_gpu_memory, prepare_process
 from hwtune.training.loop import EpochResult, is_over, train_config
-from hwtune.training.state import TrainState, gone_on_with, start_training
+from hwtune.training.state import TrainState, gone_on_with, start_training, unpacked
 from hwtune.words import in_a_line
 
 
@@ -55,7 +55,7 @@ class Worker:
         try:
             if self.state is None:
                 self.begin()
-            return self.known.pop(0) if self.known else self.train_epoch()
+            return {**self.known.pop(0), "again": True} if self.known else self.train_epoch()
         except TrainingDiverged as error:
             return self.failed(f"{DIVERGED} at {error}", diverged=True)
         except MemoryError:
@@ -86,15 +86,10 @@ class Worker:
             fast=self.fast,
         )
         saved: bytes | None = ray.get(self.store.load.remote(self.number))
-        if saved is None:
-            self.state, train_batches, val_batches = start()
-        else:
-            content = torch.load(
-                io.BytesIO(saved), map_location=self.fast.device, weights_only=True
-            )
-            self.state, train_batches, val_batches = gone_on_with(start, content["state"])
-            if self.state.epoch:
-                self.reports, self.known = list(content["reports"]), list(content["reports"])
+        content = unpacked(saved, device=self.fast.device)
+        self.state, train_batches, val_batches = gone_on_with(start, content.get("state"))
+        if self.state.epoch:
+            self.reports, self.known = list(content["reports"]), list(content["reports"])
         self.results = train_config(self.state, train_batches, val_batches, self.config)
 
     def train_epoch(self) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -96,16 +97,32 @@ class TrainState:
 Started = tuple[TrainState, Batches, Batches | None]
 
 
-def gone_on_with(start: Callable[[], Started], saved: Any) -> Started:
+def unpacked(saved: bytes | None, *, device: str) -> dict[str, Any]:
+    """Return what a process saved of a training, {} where that is nothing or does not read.
+
+    A copy of a study may be damaged, or have been cut short.
+    """
+    try:
+        content = torch.load(io.BytesIO(saved or b""), map_location=device, weights_only=True)
+    except Exception as error:  # by what was damaged, of almost any kind
+        if isinstance(error, MemoryError) or "CUDA" in str(error):
+            raise
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def gone_on_with(start: Callable[[], Started], saved: dict[str, Any] | None) -> Started:
     """Return a training that goes on from a saved state, or begins where that does not fit.
 
     One that another version left may be of a network that is built otherwise now.
 
     Args:
         start: begins the training, as `start_training` does.
-        saved: what `TrainState.take` takes.
+        saved: what `TrainState.take` takes; nothing: it begins.
     """
     started = start()
+    if not saved:
+        return started
     try:
         started[0].take(saved)
     except (KeyError, RuntimeError, ValueError) as error:  # as torch says that something differs

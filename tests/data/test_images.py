@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from hwtune.data import DATASETS, add_data, find_data, is_at_hand, load_data
+from hwtune.data import DATASETS, find_data, is_at_hand, load_data
+from hwtune.data.add import add_data
 from hwtune.data.images import Dataset, cache_folder, cached, data_folder
 from hwtune.errors import DataError
 from tests.data.archives import members, write_folder, write_zip
@@ -79,6 +80,16 @@ def test_a_changed_source_is_decoded_anew(folders):
     cached("small", source, decode)
     source.write_text("longer")
     cached("small", source, decode)
+    assert decode.calls == 2
+
+
+def test_a_source_that_changed_behind_a_link_is_decoded_anew(folders):
+    source, decode = folders / "source", Decoder()
+    source.write_text("a")
+    (folders / "link").symlink_to(source)
+    for content in ("a", "longer"):
+        source.write_text(content)
+        cached("small", folders / "link", decode)
     assert decode.calls == 2
 
 

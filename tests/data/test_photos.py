@@ -106,6 +106,18 @@ def test_a_photo_of_almost_a_hundred_megapixels_is_opened_without_a_warning(tmp_
     assert longer_side(tmp_path / "a.png") == 9_900
 
 
+def test_a_photo_stands_as_its_camera_was_held_where_that_is_known(tmp_path):
+    paper = np.full((16, 16), 255, np.uint8)
+    paper[:8, :8] = 0
+    photo, orientation = Image.fromarray(paper), Image.Exif()
+    orientation[0x0112] = 6  # to be turned clockwise
+    photo.save(tmp_path / "turned.jpg", exif=orientation)
+    photo.save(tmp_path / "spoilt.jpg", exif=b"Exif\0\0no data at all", dpi=(72, 72))
+    turned, spoilt = (read_image(tmp_path / f"{name}.jpg", 16) for name in ("turned", "spoilt"))
+    assert turned[:8, 8:].mean() > 200
+    assert spoilt[:8, :8].mean() > 200
+
+
 def test_a_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
     with pytest.raises(DataError, match="a.jpg cannot be read as a picture"):

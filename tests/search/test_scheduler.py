@@ -103,12 +103,23 @@ def test_everything_stops_when_the_search_is_over():
 
 def test_the_end_of_a_search_lets_a_trial_report_again_what_it_has():
     scheduler = EarlyStopping(None, accuracy, over=lambda _: "enough", reported={0: 5}.__getitem__)
-    heard = [
-        scheduler.on_trial_result(None, ray_trial(0), {"epoch": epoch, "val_accuracy": 0.5})
-        for epoch in range(1, 6)
-    ]
+    results = [{"epoch": epoch, "val_accuracy": 0.5, "again": True} for epoch in range(1, 6)]
+    heard = [scheduler.on_trial_result(None, ray_trial(0), result) for result in results]
     assert heard == ["CONTINUE"] * 4 + ["STOP"]
     assert scheduler.endings.reasons[0] == "epoch 5: enough"
+
+
+def test_the_end_of_a_search_stops_a_trial_that_trains_anew_what_it_has_reported():
+    """As where its state is lost; a rung, which knows of the epoch, does not."""
+    over = iter(["", "enough"])
+    scheduler = EarlyStopping(
+        None, accuracy, over=lambda _: next(over), reported={0: 5}.__getitem__,
+        decided={(0, 1): "it was the worst"},
+    )  # fmt: skip
+    results = [{"epoch": epoch, "val_accuracy": 0.5} for epoch in (1, 2)]
+    heard = [scheduler.on_trial_result(None, ray_trial(0), result) for result in results]
+    assert heard == ["CONTINUE", "STOP"]
+    assert scheduler.endings.reasons[0] == "epoch 2: enough"
 
 
 def test_a_trial_that_goes_on_with_another_does_not_compete_with_it():

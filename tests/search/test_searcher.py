@@ -471,6 +471,26 @@ def test_a_trial_has_the_epochs_of_another_only_with_its_state(tmp_path):
     assert ledger.reported(3) == 1
 
 
+def test_what_was_cut_off_before_it_told_of_anothers_epochs_hands_them_on(tmp_path):
+    first = Bridge(tmp_path, KNOWN)
+    for _ in range(3):
+        first.begin()
+        first.epoch(1, 0.5)
+        first.end(full_length=False)
+    (first.folder.checkpoints / "1.pt").touch()
+    reopened(first.folder)
+    again = Bridge(tmp_path, KNOWN, again=True)
+    for _ in range(3):
+        again.begin()
+        again.end(full_length=False)  # at once
+    for _ in range(2):  # a resume may itself be killed
+        ledger, _ = reopened(first.folder)
+        assert ledger.continues == {3: 0, 4: 1, 5: 2, 6: 0, 7: 1, 8: 2}
+        for number in (6, 7, 8):
+            ledger.start(number, {}, baseline="", start=False, cost=Cost(1, 1))
+        assert [ledger.reported(number) for number in (6, 7, 8)] == [0, 1, 0]
+
+
 def test_where_a_trial_trains_beside_gpus_is_known_to_a_resume(tmp_path):
     first = Bridge(tmp_path)
     first.searcher.gpu_slots = 1
